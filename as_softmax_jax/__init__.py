@@ -21,6 +21,9 @@ from as_softmax_jax.losses._margin import am_softmax_loss, soft_margin_softmax_l
 from as_softmax_jax.losses._multi_label import (
     multi_label_as_softmax_loss,
     multi_label_as_softmax_settled,
+    multi_label_sigmoid_loss,
+    multi_label_softmax_loss,
+    multi_label_sparse_softmax_loss,
 )
 from as_softmax_jax.losses._softmax import (
     focal_loss,
@@ -60,6 +63,9 @@ __all__ = (
     "label_smoothing_loss",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
+    "multi_label_sigmoid_loss",
+    "multi_label_softmax_loss",
+    "multi_label_sparse_softmax_loss",
     "settled_ratio_window",
     "soft_margin_softmax_loss",
     "softmax_loss",

@@ -1,8 +1,8 @@
-r"""AS-Softmax for any number of labels an example (arXiv 2508.03175, section III).
+r"""Losses for any number of labels an example: AS-Softmax and its peers.
 
 Notation of the comments: P the positive classes of a row, N the negative ones, and
-p the softmax over both. As for one label, a comparison of probabilities is made in
-log space, where a difference of close logits is exact:
+p the softmax over both. AS-Softmax (arXiv 2508.03175, section III), as for one label,
+compares probabilities in log space, where a difference of close logits is exact:
 
 .. math::
   p_t - p_i \le \delta \iff o_i - o_t \ge g(p_t), \qquad
@@ -10,6 +10,7 @@ log space, where a difference of close logits is exact:
       \log(1 - \delta / p_t) & p_t > \delta \end{cases}
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import _checks
 from as_softmax_jax.losses import _inputs
+from as_softmax_jax.losses._log_odds import softplus
 
 
 def multi_label_as_softmax_loss(
@@ -141,6 +143,166 @@ def multi_label_as_softmax_settled(
     return settled if x.where is None else settled | ~x.where
 
 
+def multi_label_softmax_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Softmax cross-entropy for multi-label classification (ZLPR).
+
+    Every positive is ranked above 0, and 0 above every negative:
+
+    .. math::
+      \ell = \log\Bigl(1 + \sum_{i \in N} e^{o_i}\Bigr)
+           + \log\Bigl(1 + \sum_{t \in P} e^{-o_t}\Bigr)
+
+    The prediction is :math:`o_i > 0`. With ``delta=1``, at which every class is kept,
+    `multi_label_as_softmax_loss` is this loss.
+
+    Args:
+      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
+        arguments.
+      targets: multi-hot [..., C].
+      where: boolean, broadcasts to [...]: the rows that count.
+      class_mask: boolean, broadcasts to [..., C]: the known classes.
+      axis: the class axis.
+
+    Returns:
+      The loss of each example, [...].
+
+    Raises:
+      TypeError: an argument has a wrong dtype.
+      ValueError: an argument has a wrong shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax import multi_label_softmax_loss
+      >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
+      >>> jnp.set_printoptions(precision=4)
+      >>> # log(1 + 2 + 0.5) + log(1 + 1 / 4)
+      >>> print(multi_label_softmax_loss(logits, jnp.array([[1, 0, 0]])))
+      [1.4759]
+
+    References:
+      Su et al., `ZLPR: A Novel Loss for Multi-label Classification
+      <https://arxiv.org/abs/2208.02955>`_, 2022.
+    """
+    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return _inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
+
+
+def multi_label_sparse_softmax_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    k: int = 10,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Sparse-Softmax for multi-label classification: the k strongest negatives.
+
+    .. math::
+      \ell = \log\Bigl(1 + \sum_{i \in N_k} e^{o_i}\Bigr)
+           + \log\Bigl(1 + \sum_{t \in P} e^{-o_t}\Bigr), \qquad
+      N_k = \{\, i \in N : o_i \ge \text{the k-th largest logit of } N \,\}
+
+    Negatives that tie with the k-th are all kept, so that the loss does not depend on
+    the order of the classes; the other negatives have a gradient of exactly 0. With k
+    negatives or fewer this is `multi_label_softmax_loss`.
+
+    The multi-label form is our reading. The method's paper defines it for one label,
+    and the comparison of Lv et al. on several labels gives no formula: as there, the
+    k strongest competitors stay, and so does whatever is a label.
+
+    Args:
+      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for what all
+        multi-label losses share.
+      targets: multi-hot [..., C].
+      k: the number of strongest negatives to keep, at least 1; a Python integer,
+        static under `jit`. The default is that of `sparse_softmax_loss`.
+      where: boolean, broadcasts to [...]: the rows that count.
+      class_mask: boolean, broadcasts to [..., C]: the known classes.
+      axis: the class axis.
+
+    Returns:
+      The loss of each example, [...].
+
+    Raises:
+      TypeError: an argument has a wrong dtype, or `k` is traced or no integer.
+      ValueError: an argument has a wrong shape, or `k` is below 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax import multi_label_sparse_softmax_loss
+      >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
+      >>> jnp.set_printoptions(precision=4)
+      >>> # log(1 + 2) + log(1 + 1 / 4)
+      >>> print(multi_label_sparse_softmax_loss(logits, jnp.array([[1, 0, 0]]), k=1))
+      [1.3218]
+
+    References:
+      Sun et al., `Sparse-softmax: A Simpler and Faster Alternative Softmax
+      Transformation <https://arxiv.org/abs/2112.12433>`_, 2021; the loss over all
+      negatives is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
+    """
+    k = _checks.static_count(k, "k")
+    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    negatives = _strongest(x.logits, x.negatives, k)
+    return _inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
+
+
+def multi_label_sigmoid_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Binary cross-entropy of each class on its own, summed over the classes.
+
+    .. math::
+      \ell = \sum_{i \in N} \log(1 + e^{o_i}) + \sum_{t \in P} \log(1 + e^{-o_t})
+
+    The prediction is :math:`o_i > 0`. A sum and not a mean: it grows with the number
+    of known classes.
+
+    Args:
+      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
+        arguments.
+      targets: multi-hot [..., C].
+      where: boolean, broadcasts to [...]: the rows that count.
+      class_mask: boolean, broadcasts to [..., C]: the known classes.
+      axis: the class axis.
+
+    Returns:
+      The loss of each example, [...].
+
+    Raises:
+      TypeError: an argument has a wrong dtype.
+      ValueError: an argument has a wrong shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax import multi_label_sigmoid_loss
+      >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
+      >>> jnp.set_printoptions(precision=4)
+      >>> # log(1 + 1 / 4) + log(1 + 2) + log(1 + 0.5)
+      >>> print(multi_label_sigmoid_loss(logits, jnp.array([[1, 0, 0]])))
+      [1.7272]
+
+    References:
+      Nam et al., `Large-scale Multi-label Text Classification: Revisiting Neural
+      Networks <https://arxiv.org/abs/1312.5419>`_, ECML PKDD 2014.
+    """
+    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return _inputs.finish(_binary_cross_entropy(x), x)
+
+
 def _margin(delta: ArrayLike, x: _inputs.MultiHotInputs) -> jax.Array:
     """Returns delta for each row, NaN where it is out of range."""
     margin = _checks.share(delta, x.logits.shape[:-1], x.logits.dtype, "delta")
@@ -150,8 +312,35 @@ def _margin(delta: ArrayLike, x: _inputs.MultiHotInputs) -> jax.Array:
 @jax.jit
 def _loss(x: _inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
     """Returns the loss of each row on clean inputs."""
-    negatives, positives = _kept(x, delta)
-    return _log1p_sum_exp(x.logits, negatives) + _log1p_sum_exp(-x.logits, positives)
+    return _zlpr(x.logits, *_kept(x, delta))
+
+
+@jax.jit
+def _zlpr(logits: jax.Array, negatives: jax.Array, positives: jax.Array) -> jax.Array:
+    """Returns the loss of each row over the classes given, [...]."""
+    return _log1p_sum_exp(logits, negatives) + _log1p_sum_exp(-logits, positives)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _strongest(logits: jax.Array, negatives: jax.Array, k: int) -> jax.Array:
+    """Returns the negatives no weaker than the k-th of their row, [..., C]."""
+    num_classes = logits.shape[-1]
+    if k >= num_classes:
+        return negatives
+    rivals = jnp.where(negatives, jax.lax.stop_gradient(logits), -jnp.inf)
+    # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
+    kth = jnp.sort(rivals, axis=-1)[..., num_classes - k, None]
+    return negatives & (rivals >= kth)
+
+
+@jax.jit
+def _binary_cross_entropy(x: _inputs.MultiHotInputs) -> jax.Array:
+    """Returns the sum over the known classes of each row, [...].
+
+    optax multiplies by targets of 0, which makes NaN of a logit of -inf.
+    """
+    losses = softplus(jnp.where(x.positives, -x.logits, x.logits))
+    return jnp.sum(losses, axis=-1, where=x.positives | x.negatives)
 
 
 @jax.jit
@@ -204,8 +393,10 @@ def _log1p_sum_exp_and_weights(
         jnp.exp(logits - finite[..., None]),
     )
     one = jnp.where(shift == jnp.inf, zero, jnp.exp(-finite))
-    total = one + jnp.sum(exps, axis=-1)
-    value = jnp.where(shift == zero, jnp.log1p(total - one), shift + jnp.log(total))
+    rest = jnp.sum(exps, axis=-1)
+    total = one + rest
+    # Without a shift the 1 of the formula is 1: its rounding stays out of the rest.
+    value = jnp.where(shift == zero, jnp.log1p(rest), shift + jnp.log(total))
     return value, exps / total[..., None]
 
 

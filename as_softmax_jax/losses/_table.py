@@ -121,6 +121,28 @@ _ROWS = (
         keywords={"margin": 0.5},
         paper="Liang et al., doi 10.1007/978-3-319-70096-0_43",
     ),
+    Loss(
+        name="multi_label_softmax",
+        function=_multi_label.multi_label_softmax_loss,
+        reference=multi_label_reference.multi_label_softmax_loss,
+        target="multi_hot",
+        paper="Su et al., arXiv 2208.02955",
+    ),
+    Loss(
+        name="multi_label_sparse_softmax",
+        function=_multi_label.multi_label_sparse_softmax_loss,
+        reference=multi_label_reference.multi_label_sparse_softmax_loss,
+        target="multi_hot",
+        keywords={"k": 10},
+        paper="Sun et al., arXiv 2112.12433",
+    ),
+    Loss(
+        name="multi_label_sigmoid",
+        function=_multi_label.multi_label_sigmoid_loss,
+        reference=multi_label_reference.multi_label_sigmoid_loss,
+        target="multi_hot",
+        paper="Nam et al., arXiv 1312.5419",
+    ),
 )
 
 LOSSES: Mapping[str, Loss] = MappingProxyType({row.name: row for row in _ROWS})
