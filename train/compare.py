@@ -1,11 +1,12 @@
-"""Trains losses against each other over seeds, and writes what came out.
+"""Trains losses against each other over tasks and seeds, and writes what came out.
 
 python -m train.compare --config configs/digits.py --losses softmax,as_softmax \
   --seeds 0,1,2 --workdir runs/digits
 
-A cell is one loss with one seed; it trains in WORKDIR/<loss>/seed_<n>, and one that
-is finished is not trained again. WORKDIR/table.md and WORKDIR/report.html are written
-anew each time, from the cells that the command names.
+A cell is one configuration with one loss, one point of a sweep and one seed. Its
+result is one JSON file in the folder of results, and a cell with a file is not trained
+again. Tables and report are written anew each time, from the files of the cells that
+the command names; while none is missing, no data is read.
 """
 
 import argparse
@@ -14,202 +15,261 @@ import dataclasses
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from train.config import Config, check, load, nearest
-from train.errors import ConfigError, TrainerError, WorkdirError
+from train.cells import keep_cell, read_cell
+from train.cli import make_parser, run, use_compilation_cache
+from train.config import (
+    Config,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.errors import ConfigError, WorkdirError
+from train.grid import (
+    DECIDED,
+    Cell,
+    fitting_losses,
+    make_cells,
+    make_points,
+    parse_losses,
+    parse_seeds,
+    parse_sweep,
+)
+from train.sections import check_sections
 from train.signals import Stopped
 from train.workdir import check_workdir
 
+if TYPE_CHECKING:
+    from train.results import Comparison
 
-class Cell(NamedTuple):
-    """One run of the grid."""
 
-    loss: str
-    seed: int
-    config: Config
-    workdir: Path
+class Grid(NamedTuple):
+    """The cells of one configuration."""
+
+    name: str
+    cells: Sequence[Cell]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains what is not finished, reports, and returns the process's exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     flags, overrides = _parser().parse_known_args(arguments)
+    flags.results = flags.results or flags.workdir / "results"
     command = shlex.join(["python", "-m", "train.compare", *arguments])
-    try:
+
+    def work() -> int:
         with _sigterm_raises():
-            _compare(flags, overrides, command)
-    except TrainerError as refusal:
-        print(f"error: {' '.join(str(refusal).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        number = getattr(stop, "signal_number", signal.SIGINT)
-        print(
-            f"stopped by {signal.Signals(number).name}; finished runs are kept in "
-            f"{flags.workdir}: give the same command again to go on",
-            file=sys.stderr,
-        )
-        return 128 + number
-    return 0
+            return _compare(flags, overrides, command)
 
-
-def parse_losses(text: str, table: Mapping[str, Any]) -> list[str]:
-    """Returns the names in `softmax,as_softmax`, each a row of `table`, each once."""
-    names = [name.strip() for name in text.split(",")]
-    if "" in names:
-        raise ConfigError(f"--losses: an empty name in {text!r}; write a,b,c")
-    for name in names:
-        if name not in table:
-            raise ConfigError(f"--losses: no {name!r}; {nearest(name, table)}")
-    _refuse_repeats("--losses", names)
-    return names
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Returns the numbers in `0,1,2`, each once."""
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"--seeds must be whole numbers; got {text!r}; write 0,1,2"
-        ) from error
-    _refuse_repeats("--seeds", seeds)
-    return seeds
-
-
-def make_cells(
-    config: Config,
-    losses: Sequence[str],
-    seeds: Sequence[int],
-    workdir: Path,
-    table: Mapping[str, Any],
-) -> list[Cell]:
-    """Returns the grid, loss by loss, as checked configurations.
-
-    A loss keeps those of `loss.options` that are its own, so that losses of different
-    options compare in one grid.
-
-    Raises:
-      ConfigError: a seed out of range, or an option that none of the losses has.
-    """
-    known = {name for loss in losses for name in table[loss].keywords} - {"delta"}
-    for name in sorted(config.loss.options.keys() - known):
-        there = nearest(name, known) if known else "none of these losses has options"
-        raise ConfigError(f"`loss.options`: no loss here has {name!r}; {there}")
-    cells = []
-    for loss in losses:
-        own = table[loss].keywords
-        options = {k: v for k, v in config.loss.options.items() if k in own}
-        section = dataclasses.replace(config.loss, name=loss, options=options)
-        for seed in seeds:
-            cell = dataclasses.replace(config, loss=section, seed=seed)
-            check(cell)
-            cells.append(Cell(loss, seed, cell, workdir / loss / f"seed_{seed}"))
-    return cells
+    return run(
+        work,
+        interrupted=f"finished cells are kept in {flags.results}: give the same "
+        "command again to go on",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.compare",
-        description="Trains losses against each other over seeds.",
-        epilog="Any key of the configuration: --config.loss.delta=0.2",
-        allow_abbrev=False,
+    parser = make_parser(
+        "train.compare",
+        "Trains losses against each other over tasks and seeds.",
+        "Any key of the configurations: --config.training.epochs=3",
     )
-    parser.add_argument(
-        "--config", required=True, help="a file such as configs/digits.py"
+    add = parser.add_argument
+    add(
+        "--config",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="one task each, such as configs/digits.py",
     )
-    parser.add_argument("--losses", required=True, help="softmax,as_softmax")
-    parser.add_argument("--seeds", required=True, help="0,1,2")
-    parser.add_argument("--workdir", required=True, type=Path, help="the grid's folder")
+    add("--losses", required=True, help="softmax,as_softmax")
+    add("--seeds", required=True, help="0,1,2")
+    add(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="sweep a key: loss.delta=0.05,0.1; several times: their product",
+    )
+    add("--workdir", required=True, type=Path, help="for runs and the report")
+    add("--results", type=Path, help="for the cells' files (default: WORKDIR/results)")
+    add("--markdown", type=Path, metavar="FILE", help="write the tables into it, too")
+    add(
+        "--section",
+        help="the section of FILE for all tables (default: one each, named as its "
+        "configuration)",
+    )
     return parser
 
 
-def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> None:
-    """Grid, cells, runs, table, report: one direction."""
-    try:
-        from as_softmax_jax.losses import LOSSES
-        from train.report import write_report
-        from train.results import read_run
-    except ModuleNotFoundError as error:
-        raise TrainerError(
-            f"the trainer needs {error.name}: pip install 'as_softmax_jax[train]'"
-        ) from error
+def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
+    """Grids, cells, runs, tables, report: one direction."""
+    from train.report import as_terminal, make_chapter, write_markdown, write_report
 
     # Phase 1: everything that can be refused, before anything is written.
-    _refuse_overrides(overrides)
-    config = load(flags.config, overrides)
-    losses, seeds = parse_losses(flags.losses, LOSSES), parse_seeds(flags.seeds)
-    cells = make_cells(config, losses, seeds, flags.workdir, LOSSES)
-    unfinished = _unfinished(cells, flags.workdir)
+    _refuse_flags(flags, overrides)
+    grids = _make_grids(flags, overrides)
+    cells = [cell for grid in grids for cell in grid.cells]
+    unfinished = _unfinished(cells, flags)
 
     # Phase 2: training.
-    _train(cells, unfinished)
+    _train(cells, unfinished, flags)
 
     # Phase 3: what came out.
-    runs = [read_run(cell.loss, cell.seed, cell.workdir) for cell in cells]
-    print("\n" + write_report(flags.workdir, runs, config=config, command=command))
+    chapters = [make_chapter(_comparison(grid, flags.results)) for grid in grids]
+    write_report(flags.workdir, chapters, command=command)
+    print(f"\n{as_terminal(chapters)}\n")
+    print(textwrap.fill(chapters[0].caveat, 88, initial_indent="note: "))
+    if flags.markdown:
+        write_markdown(flags.markdown, chapters, section=flags.section, command=command)
+        print(f"\ntables: {flags.markdown.resolve()}")
     print(f"\ntable:  {(flags.workdir / 'table.md').resolve()}")
     print(f"report: {(flags.workdir / 'report.html').resolve()}")
+    return 0
 
 
-def _refuse_overrides(overrides: Sequence[str]) -> None:
-    """Refuses a key that the grid itself decides."""
-    decided = {"--config.loss.name": "--losses", "--config.seed": "--seeds"}
+def _refuse_flags(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Refuses flags that contradict each other or the disk."""
     for flag in overrides:
-        key = flag.partition("=")[0]
-        if key in decided:
-            raise ConfigError(f"{key}: {decided[key]} decides it here; leave it out")
+        key = flag.partition("=")[0].removeprefix("--config.")
+        if key in DECIDED:
+            raise ConfigError(
+                f"--config.{key}: {DECIDED[key]} decides it here; leave it out"
+            )
+    for name in ("workdir", "results"):
+        folder = getattr(flags, name)
+        if folder.exists() and not folder.is_dir():
+            raise WorkdirError(f"--{name}: {folder} is a file; name a folder")
+    if flags.section and not flags.markdown:
+        raise ConfigError("--section: there is no file for it; name it with --markdown")
+    if flags.markdown:
+        names = [flags.section] if flags.section else map(_name, flags.config)
+        check_sections(flags.markdown, names)
 
 
-def _refuse_repeats(flag: str, values: Sequence[Any]) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(f"{flag}: {value} comes twice; name it once")
+def _name(path: str) -> str:
+    """Returns the name of a configuration: that of its file."""
+    return Path(path).stem
 
 
-def _unfinished(cells: Sequence[Cell], workdir: Path) -> list[Cell]:
+def _make_grids(flags: argparse.Namespace, overrides: Sequence[str]) -> list[Grid]:
+    """Returns the cells of each configuration, all checked."""
+    from as_softmax_jax.losses import LOSSES
+    from train.tasks import find_task
+
+    names, seeds = parse_losses(flags.losses, LOSSES), parse_seeds(flags.seeds)
+    sweeps = [parse_sweep(text) for text in flags.grid]
+    grids: list[Grid] = []
+    for path in flags.config:
+        name = _name(path)
+        if any(name == grid.name for grid in grids):
+            raise ConfigError(f"--config: two files are called {name}; rename one")
+        points = make_points(path, overrides, sweeps)
+        target = find_task(points[0].config.task).target.loss_target
+        losses = fitting_losses(names, target, LOSSES, where=name)
+        grids.append(Grid(name, make_cells(name, points, losses, seeds, LOSSES)))
+    return grids
+
+
+def _unfinished(cells: Sequence[Cell], flags: argparse.Namespace) -> list[Cell]:
     """Returns the cells to train; refuses what the trainer would refuse later."""
-    if workdir.exists() and not workdir.is_dir():
-        raise WorkdirError(f"--workdir: {workdir} is a file; name a folder")
-    cells = [c for c in cells if check_workdir(c.workdir, c.config) is None]
-    if cells:
-        from train.recipe import make_recipe
-        from train.tasks import find_task
+    unfinished = [
+        cell
+        for cell in cells
+        if read_cell(_file(cell, flags.results), cell.config) is None
+        and check_workdir(flags.workdir / cell.name, cell.config) is None
+    ]
+    if unfinished:
+        _check_data([cell.config for cell in unfinished])
+    return unfinished
 
-        # The grid shares its data: read once here, to refuse before the first cell
-        # writes what the last cell's loss could not be trained on.
-        data = find_task(cells[0].config.task).prepare(cells[0].config)
-        for config in {cell.loss: cell.config for cell in cells}.values():
+
+def _check_data(configs: Sequence[Config]) -> None:
+    """Refuses, before the first cell writes, what the last one could not train on."""
+    from train.recipe import make_recipe
+    from train.tasks import prepare
+
+    # Cells of equal data read it once here, and one data set is held at a time.
+    by_data: dict[str, dict[str, Config]] = {}
+    for config in configs:
+        seedless = dataclasses.replace(config, seed=0)
+        # No task's data depends on these sections.
+        shared = dataclasses.replace(
+            seedless,
+            loss=LossConfig(),
+            optimizer=OptimizerConfig(),
+            training=TrainingConfig(),
+            mesh=MeshConfig(),
+        )
+        by_data.setdefault(repr(shared), {})[repr(seedless)] = config
+    for distinct in by_data.values():
+        data = None
+        for config in distinct.values():
+            data = data or prepare(config)
             make_recipe(config, data)
-    return cells
 
 
-def _train(cells: Sequence[Cell], unfinished: Sequence[Cell]) -> None:
-    """Trains the unfinished cells in their order, in this process."""
-    if not unfinished:
-        print(f"all {len(cells)} runs are finished already; nothing to train")
-        return
+def _file(cell: Cell, results: Path) -> Path:
+    return results / f"{cell.name}.json"
+
+
+def _train(
+    cells: Sequence[Cell], unfinished: Sequence[Cell], flags: argparse.Namespace
+) -> None:
+    """Trains the unfinished cells in their order, in this process; keeps each."""
     if len(unfinished) < len(cells):
         done = len(cells) - len(unfinished)
-        print(f"{done} of {len(cells)} runs are finished already")
-
+        rest = "" if unfinished else "; nothing to train"
+        print(f"{done} of {len(cells)} cells are finished already{rest}")
+    for cell in cells:
+        # A run may have ended just before its cell was kept.
+        if cell not in unfinished and not _file(cell, flags.results).exists():
+            keep_cell(_file(cell, flags.results), flags.workdir / cell.name)
+    if not unfinished:
+        return
     from train.loop import train_and_evaluate
 
-    # On a terminal the trainer shows its bar; a log gets a line a run.
+    use_compilation_cache(flags.compilation_cache)
+    # On a terminal the trainer shows its bar; a log gets a line a cell.
     quiet = not sys.stderr.isatty()
     for number, cell in enumerate(unfinished, start=1):
-        place = f"[{number}/{len(unfinished)}] {cell.loss}, seed {cell.seed}: "
+        place = f"[{number}/{len(unfinished)}] {cell.name}: "
         print(place, end="" if quiet else "\n", flush=True)
-        result = train_and_evaluate(cell.config, cell.workdir, quiet=quiet)
-        split = "test" if "test_accuracy" in result else "validation"
-        print(
-            f"{split} accuracy {result[f'{split}_accuracy']:.4f}, "
-            f"{result['seconds']:.1f} s",
-            flush=True,
-        )
+        folder = flags.workdir / cell.name
+        result = train_and_evaluate(cell.config, folder, quiet=quiet)
+        keep_cell(_file(cell, flags.results), folder)
+        print(_figures(result), flush=True)
+
+
+def _figures(result: dict[str, Any]) -> str:
+    """Returns the score and the seconds of a run that has ended."""
+    metric = result["metric"]
+    split = "test" if f"test_{metric}" in result else "validation"
+    score = f"{split} {metric} {result[f'{split}_{metric}']:.4f}"
+    return f"{score}, {result['seconds']:.1f} s"
+
+
+def _comparison(grid: Grid, results: Path) -> "Comparison":
+    """Returns the runs of a grid, from the files of its cells."""
+    from train.results import Comparison, Run
+
+    runs = []
+    for cell in grid.cells:
+        label, point, config = cell.label, cell.point, cell.config
+        result = read_cell(_file(cell, results), config)
+        if result is None:
+            raise WorkdirError(
+                f"--results: {_file(cell, results)} is gone; give the command again"
+            )
+        runs.append(Run(label, config.loss.name, point, config.seed, result))
+    return Comparison(grid.name, runs)
 
 
 @contextlib.contextmanager

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from train.results import Run, mean_correlation, scored_split
+from train.results import BASELINES, Run, headline, mean_correlation, scored_split
+from train.tables import metric_name
 
-Groups = Mapping[str, Sequence[Run]]  # the runs of each loss, one a seed
+Groups = Mapping[str, Sequence[Run]]  # the runs of each row, one a seed
 
 _INCHES = (5.4, 3.8)
 _DOTS_PER_INCH = 170
@@ -26,8 +28,9 @@ _LEGEND_ROW_INCHES = 0.24
 # Up to so many losses, a plot names and shows all there is of each.
 _FEW = 3
 _MARKERS = "osD^vPX*<>p"
-_MARGIN = r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)"
-_BINS = np.linspace(-1.0, 1.0, 41)
+# Longer names stand one a line.
+_LONG_NAME = 24
+_MOST_LABELLED_DECADES = 3
 # From so many points on, markers would hide the line.
 _MOST_MARKED_POINTS = 40
 
@@ -88,7 +91,7 @@ class Plot(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    title: str
+    title: str  # {metric} stands for the score's name
     draw: Callable[[Figure, Groups, Theme], None]
     alt: Callable[[Groups], str]
     caption: Callable[[Groups], str]
@@ -98,7 +101,7 @@ def make_plots(groups: Groups) -> list[Plot]:
     """Returns every plot of a comparison, in the order of the page."""
     return [
         Plot(
-            title=kind.title,
+            title=_capital(kind.title.format(metric=_score_name(groups))),
             light=_render(kind, groups, LIGHT),
             dark=_render(kind, groups, DARK),
             alt=kind.alt(groups),
@@ -144,17 +147,17 @@ def _settings(theme: Theme) -> dict[Any, Any]:
 # --- Curves over epochs -----------------------------------------------------------
 
 
-def _draw_accuracy(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, "accuracy (%)")
-    splits = _both_splits(axes, groups, theme, "accuracy", scale=100.0)
+def _draw_score(figure: Figure, groups: Groups, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"{_score_name(groups)} (%)")
+    splits = _both_splits(axes, groups, theme, _metric(groups), scale=100.0)
     _cut_the_start(axes, groups)
     _legend(figure, list(groups), theme, splits)
 
 
 def _cut_the_start(axes: Axes, groups: Groups) -> None:
     """Gives the height to the last three quarters, where losses differ by little."""
-    bands = list(_bands(groups, "validation_accuracy"))
-    lowest = 100.0 * min(low[len(low) // 4 :].min() for _, _, low, _ in bands)
+    bands = list(_bands(groups, f"validation_{_metric(groups)}"))
+    lowest = 100.0 * min(band.low[len(band.low) // 4 :].min() for band in bands)
     highest = axes.dataLim.y1
     if lowest < highest:
         space = 0.06 * (highest - lowest)
@@ -162,19 +165,24 @@ def _cut_the_start(axes: Axes, groups: Groups) -> None:
 
 
 def _draw_loss(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, "loss (mean an example)")
+    axes = _epoch_axes(figure, f"loss (mean of {_unit(groups)}s)")
     splits = _both_splits(axes, groups, theme, "loss")
     if _all_positive(groups, ("train_loss", "validation_loss")):
         axes.set_yscale("log")
+        _label_logarithms(axes.yaxis)
     _legend(figure, list(groups), theme, splits)
 
 
 def _both_splits(
     axes: Axes, groups: Groups, theme: Theme, name: str, *, scale: float = 1.0
 ) -> list[Line2D]:
-    """Draws validation, and training where there is room; returns legend entries."""
+    """Draws validation, and training where there is room; returns legend entries.
+
+    Of F1 there is none on training, which would have to keep every prediction.
+    """
     entries = [Line2D([], [], color=theme.ink, label="validation")]
-    if len(groups) <= _FEW:
+    trained = all(f"train_{name}" in r for r in _runs(groups)[0].records)
+    if len(groups) <= _FEW and trained:
         _curves(axes, groups, theme, f"train_{name}", scale=scale, style="--")
         dashes = Line2D([], [], color=theme.ink, linestyle="--", label="training")
         entries.append(dashes)
@@ -183,27 +191,26 @@ def _both_splits(
 
 
 def _draw_settled(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, "settled training examples (%)")
+    axes = _epoch_axes(figure, f"settled training {_unit(groups)}s (%)")
     _curves(axes, groups, theme, "settled_share", scale=100.0)
     axes.set_ylim(-3, 103)
     _legend(figure, list(groups), theme)
 
 
-def _caption_accuracy(groups: Groups) -> str:
-    final = {
-        name: (mean[-1], f"{100 * mean[-1]:.2f} %")
-        for name, mean, _, _ in _bands(groups, "validation_accuracy")
-    }
-    return f"Mean validation accuracy at the end: {_each(final)}."
+def _caption_score(groups: Groups) -> str:
+    best = _best(groups, f"validation_{_metric(groups)}", "{:.2f} %")
+    return (
+        f"Mean validation {_score_name(groups)} of the best checkpoint: {_each(best)}."
+    )
 
 
 def _caption_loss(groups: Groups) -> str:
-    lowest, last = {}, math.nan
-    for name, mean, _, _ in _bands(groups, "validation_loss"):
-        epochs = groups[name][0].series("epoch")
-        finite, last = np.isfinite(mean), epochs[-1]
-        turn = epochs[int(np.nanargmin(mean))] if finite.any() else math.nan
-        lowest[name] = (turn, _short(turn))
+    lowest, last = {}, 0.0
+    for band in _bands(groups, "validation_loss"):
+        finite, last = np.isfinite(band.mean), max(last, band.epochs[-1])
+        lowest_at = int(np.nanargmin(band.mean)) if finite.any() else None
+        turn = math.nan if lowest_at is None else band.epochs[lowest_at]
+        lowest[band.label] = (turn, _short(turn))
     return (
         f"Epoch with the lowest mean validation loss, of {last:.0f}: {_each(lowest)}; "
         "each loss has a scale of its own, so compare shapes and not heights."
@@ -211,24 +218,41 @@ def _caption_loss(groups: Groups) -> str:
 
 
 def _caption_settled(groups: Groups) -> str:
-    shares = {
-        name: (mean[-1], f"{100 * mean[-1]:.1f} %")
-        for name, mean, _, _ in _bands(groups, "settled_share")
+    shares = _best(groups, "settled_share", "{:.1f} %")
+    return (
+        f"Settled share of the training {_unit(groups)}s at the end: {_each(shares)}."
+    )
+
+
+def _best(groups: Groups, name: str, form: str) -> dict[str, tuple[float, str]]:
+    """Returns the mean over seeds of a row's final figure, and how to write it."""
+    means = {
+        label: 100.0 * float(np.mean([run.result[name] for run in runs]))
+        for label, runs in groups.items()
     }
-    return f"Settled share of the training examples at the end: {_each(shares)}."
+    return {label: (mean, form.format(mean)) for label, mean in means.items()}
 
 
-def _alt_curves(what: str, name: str, scale: float) -> Callable[[Groups], str]:
-    """Returns a function that says where each curve starts and ends."""
+def _alt_score(groups: Groups) -> str:
+    name = f"validation_{_metric(groups)}"
+    return _alt_curves(groups, f"validation {_score_name(groups)} in percent", name)
 
-    def alt(groups: Groups) -> str:
-        ends = [
-            f"{loss} from {_short(mean[0] * scale)} to {_short(mean[-1] * scale)}"
-            for loss, mean, _, _ in _bands(groups, name)
-        ]
-        return f"Line plot of {what} over epochs: {listed(ends)}."
 
-    return alt
+def _alt_loss(groups: Groups) -> str:
+    return _alt_curves(groups, "validation loss", "validation_loss", scale=1.0)
+
+
+def _alt_settled(groups: Groups) -> str:
+    return _alt_curves(groups, "the settled share in percent", "settled_share")
+
+
+def _alt_curves(groups: Groups, what: str, name: str, *, scale: float = 100.0) -> str:
+    """Says where each curve starts and ends."""
+    ends = [
+        f"{b.label} from {_short(b.mean[0] * scale)} to {_short(b.mean[-1] * scale)}"
+        for b in _bands(groups, name)
+    ]
+    return f"Line plot of {what} over epochs: {listed(ends)}."
 
 
 def _epoch_axes(figure: Figure, label: str) -> Axes:
@@ -248,31 +272,45 @@ def _curves(
     style: str = "-",
 ) -> None:
     """Draws the mean over seeds; a solid curve has its markers and its band."""
-    for place, (loss, mean, low, high) in enumerate(_bands(groups, name)):
-        epochs, solid = groups[loss][0].series("epoch"), style == "-"
+    for place, band in enumerate(_bands(groups, name)):
         color, marker = _look(theme, place)
-        few = solid and len(epochs) <= _MOST_MARKED_POINTS
+        solid = style == "-"
+        few = solid and len(band.epochs) <= _MOST_MARKED_POINTS
         axes.plot(
-            epochs,
-            mean * scale,
+            band.epochs,
+            band.mean * scale,
             color=color,
             linestyle=style,
             linewidth=1.8 if solid else 1.1,
             marker=marker if few else None,
         )
         if solid:
+            low, high = band.low * scale, band.high * scale
             axes.fill_between(
-                epochs, low * scale, high * scale, color=color, alpha=0.2, linewidth=0
+                band.epochs, low, high, color=color, alpha=0.2, linewidth=0
             )
 
 
-def _bands(
-    groups: Groups, name: str
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields each loss with the mean, lowest and highest over its seeds."""
-    for loss, runs in groups.items():
-        values = np.stack([run.series(name) for run in runs])
-        yield loss, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+class _Band(NamedTuple):
+    """A figure of one row over its seeds, at each evaluation; arrays alike."""
+
+    label: str
+    epochs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _bands(groups: Groups, name: str) -> Iterator[_Band]:
+    """Yields the band of each row; a seed that stopped early is in until then."""
+    for label, runs in groups.items():
+        longest = max(runs, key=lambda run: len(run.records))
+        values = np.ma.masked_all((len(runs), len(longest.records)))
+        for row, run in zip(values, runs, strict=True):
+            row[: len(run.records)] = run.series(name)
+        over = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+        mean, low, high = (np.ma.filled(figures, math.nan) for figures in over)
+        yield _Band(label, longest.series("epoch"), mean, low, high)
 
 
 # --- One point a run --------------------------------------------------------------
@@ -292,10 +330,11 @@ def _draw_seeds(figure: Figure, groups: Groups, theme: Theme) -> None:
         color, marker = _look(theme, place)
         axes.scatter(of_loss, place + apart, color=color, marker=marker, s=36, zorder=3)
         axes.vlines(of_loss.mean(), place - 0.3, place + 0.3, color=color, linewidth=2)
-    axes.set_yticks(places, list(groups))
+    # A name is followed by where the sweep stands.
+    axes.set_yticks(places, [label.replace(" ", "\n") for label in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    axes.set(ylabel="loss", xlabel=f"{_split(groups)} accuracy (%)")
+    axes.set(ylabel="loss", xlabel=f"{_split(groups)} {_score_name(groups)} (%)")
     _legend(figure, [], theme, _seed_entries(theme))
 
 
@@ -308,12 +347,14 @@ def _seed_entries(theme: Theme) -> list[Line2D]:
 
 
 def _caption_seeds(groups: Groups) -> str:
-    first, *others = groups
+    names = list(groups)
+    of_baseline = [n for n in names if groups[n][0].loss in BASELINES]
+    first = (of_baseline or names)[0]
     scores = dict(zip(groups, 100.0 * _scores(groups), strict=True))
-    if not others:
+    if len(names) == 1:
         low, high = scores[first].min(), scores[first].max()
         return f"{first} scores from {low:.2f} to {high:.2f} % over its seeds."
-    gains = {name: scores[name] - scores[first] for name in others}
+    gains = {name: scores[name] - scores[first] for name in names if name != first}
     said = {
         name: (
             gain.mean(),
@@ -329,19 +370,18 @@ def _alt_seeds(groups: Groups) -> str:
         f"{name} {', '.join(f'{100 * score:.2f}' for score in scores)}"
         for name, scores in zip(groups, _scores(groups), strict=True)
     ]
-    return f"Dot plot of {_split(groups)} accuracy in percent, a seed a dot: " + (
-        "; ".join(said) + "."
-    )
+    what = f"{_split(groups)} {_score_name(groups)} in percent"
+    return f"Dot plot of {what}, a seed a dot: {'; '.join(said)}."
 
 
 def _scores(groups: Groups) -> np.ndarray:
-    """Returns the final accuracies, [losses, seeds]."""
-    name = f"{_split(groups)}_accuracy"
+    """Returns the final scores, [rows, seeds]."""
+    name = f"{_split(groups)}_{_metric(groups)}"
     return np.array([[run.result[name] for run in runs] for runs in groups.values()])
 
 
 def _split(groups: Groups) -> str:
-    return scored_split([run for runs in groups.values() for run in runs])
+    return scored_split(_runs(groups))
 
 
 # --- Margins ----------------------------------------------------------------------
@@ -355,9 +395,9 @@ def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for place, (name, runs) in enumerate(groups.items()):
         axes, color = panels.flat[place], _look(theme, place)[0]
-        before, after = _margins(runs)
-        axes.stairs(_shares(before), _BINS, fill=True, color=theme.faint)
-        axes.stairs(_shares(after), _BINS, color=color, linewidth=1.8)
+        before, after = _histogram(runs, "before"), _histogram(runs, "after")
+        axes.stairs(before.percent, before.edges, fill=True, color=theme.faint)
+        axes.stairs(after.percent, after.edges, color=color, linewidth=1.8)
         axes.axvline(0.0, color=theme.ink, linewidth=0.8, linestyle=":")
         axes.text(
             -0.98,
@@ -370,8 +410,8 @@ def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
     for axes in panels.flat[len(groups) :]:
         axes.set_axis_off()
     axes.set(xlim=(-1.02, 1.02), xticks=(-1.0, -0.5, 0.0, 0.5, 1.0))
-    figure.supxlabel(_MARGIN, fontsize="medium")
-    figure.supylabel("validation examples (%)", fontsize="medium")
+    figure.supxlabel(_margin_label(groups), fontsize="medium")
+    figure.supylabel(f"validation {_unit(groups)}s (%)", fontsize="medium")
     key = Line2D([], [], color=theme.faint, linewidth=7, label="before training")
     line = Line2D([], [], color=theme.ink, label="after training")
     _legend(figure, [], theme, (key, line))
@@ -380,70 +420,94 @@ def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
 def _caption_margins(groups: Groups) -> str:
     said = {}
     for name, runs in groups.items():
-        before, after = (_median(margins) for margins in _margins(runs))
+        before, after = (_histogram(runs, n).median for n in ("before", "after"))
         said[name] = (after, f"{_short(before)} → {_short(after)}")
-    return (
-        f"Median margin before → after training: {_each(said)}; an example right of 0 "
-        "is predicted right."
+    right = (
+        "right of 0, each label of an example is likelier than all other classes."
+        if _several_labels(groups)
+        else "right of 0, the prediction is right."
     )
+    return f"Median margin before → after training: {_each(said)}; {right}"
 
 
 def _alt_margins(groups: Groups) -> str:
     said = []
     for name, runs in groups.items():
-        _, after = _margins(runs)
-        right, far = (100 * _share_above(after, low) for low in (0.0, 0.9))
-        said.append(f"{name} {_short(right)} % above 0 and {_short(far)} % above 0.9")
+        after = _histogram(runs, "after")
+        right, far = _short(after.percent_above(0.0)), _short(after.percent_above(0.9))
+        said.append(f"{name} {right} % above 0 and {far} % above 0.9")
     return (
         "Histograms of the margin on validation before and after training; "
         f"after it: {'; '.join(said)}."
     )
 
 
-def _margins(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the finite margins of all seeds together, before and after."""
-    both = [np.concatenate([getattr(r, n) for r in runs]) for n in ("before", "after")]
-    before, after = (margins[np.isfinite(margins)] for margins in both)
-    return before, after
+def _margin_label(groups: Groups) -> str:
+    if _several_labels(groups):
+        return r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label"
+    return r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)"
 
 
-def _shares(margins: np.ndarray) -> np.ndarray:
-    """Returns the percentage of margins in each bin."""
-    return 100.0 * np.histogram(margins, _BINS)[0] / max(len(margins), 1)
+class _Histogram(NamedTuple):
+    """Margins counted in bins."""
+
+    edges: np.ndarray  # shape=(bins + 1,), rising
+    counts: np.ndarray  # shape=(bins,)
+
+    @property
+    def percent(self) -> np.ndarray:
+        """The percentage of the margins in each bin."""
+        return 100.0 * self.counts / max(self.counts.sum(), 1)
+
+    @property
+    def median(self) -> float:
+        """The margin with half of them below it, where a bin's lie evenly in it."""
+        if not self.counts.sum():
+            return math.nan
+        cumulative = np.concatenate([[0.0], np.cumsum(self.counts)])
+        half = cumulative[-1] / 2
+        after = int(np.searchsorted(cumulative, half))
+        share = (half - cumulative[after - 1]) / self.counts[after - 1]
+        low, high = self.edges[after - 1], self.edges[after]
+        return float(low + share * (high - low))
+
+    def percent_above(self, low: float) -> float:
+        """Returns the percentage in the bins from the edge `low` on."""
+        # The edge may have been rounded.
+        above = self.edges[:-1] > low - 1e-6
+        return float(self.percent[above].sum()) if self.counts.sum() else math.nan
 
 
-def _share_above(margins: np.ndarray, low: float) -> float:
-    return float(np.mean(margins > low)) if len(margins) else math.nan
+def _histogram(runs: Sequence[Run], moment: str) -> _Histogram:
+    """Returns the margins of all seeds together, `before` or `after` training."""
+    counts = np.sum([run.result["margins"][moment] for run in runs], axis=0)
+    return _Histogram(np.array(runs[0].result["margins"]["edges"]), counts)
 
 
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values)) if len(values) else math.nan
-
-
-# --- Loss against accuracy --------------------------------------------------------
+# --- Loss against score -----------------------------------------------------------
 
 
 def _draw_scatter(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = figure.add_subplot()
+    axes, score = figure.add_subplot(), f"validation_{_metric(groups)}"
     for place, runs in enumerate(groups.values()):
         color, marker = _look(theme, place)
         x = np.concatenate([run.series("validation_loss") for run in runs])
-        y = np.concatenate([run.series("validation_accuracy") for run in runs])
+        y = np.concatenate([run.series(score) for run in runs])
         axes.scatter(x, 100.0 * y, color=color, marker=marker, s=18, alpha=0.6)
     if _all_positive(groups, ("validation_loss",)):
         axes.set_xscale("log")
+        _label_logarithms(axes.xaxis)
     axes.set(
-        xlabel="validation loss (mean an example)", ylabel="validation accuracy (%)"
+        xlabel=f"validation loss (mean of {_unit(groups)}s)",
+        ylabel=f"validation {_score_name(groups)} (%)",
     )
-    labels = [f"{name}, r {_r(runs)}" for name, runs in groups.items()]
+    r = _correlations(groups)
+    labels = [f"{name}, r {_r(r[name])}" for name in groups]
     _legend(figure, labels, theme)
 
 
 def _caption_scatter(groups: Groups) -> str:
-    said = {}
-    for name, runs in groups.items():
-        r = mean_correlation(runs)
-        said[name] = (math.nan if r is None else r, _r(runs))
+    said = {name: (r, _r(r)) for name, r in _correlations(groups).items()}
     return (
         f"Pearson's r over the evaluations of a run, its mean over seeds: "
         f"{_each(said)}; at -1 the points of a run lie on a falling line."
@@ -451,20 +515,50 @@ def _caption_scatter(groups: Groups) -> str:
 
 
 def _alt_scatter(groups: Groups) -> str:
-    said = [f"{name} r = {_r(runs)}" for name, runs in groups.items()]
+    said = [f"{name} r = {_r(r)}" for name, r in _correlations(groups).items()]
     return (
-        "Scatter plot of validation accuracy against validation loss, an evaluation a "
-        f"point: {listed(said)}."
+        f"Scatter plot of validation {_score_name(groups)} against validation loss, an "
+        f"evaluation a point: {listed(said)}."
     )
 
 
-def _r(runs: Sequence[Run]) -> str:
-    """Returns the mean of Pearson's r over seeds as text; `-` where undefined."""
-    value = mean_correlation(runs)
-    return "-" if value is None else f"{value:.3f}"
+def _correlations(groups: Groups) -> dict[str, float]:
+    """Returns the mean of Pearson's r over the seeds of each row; NaN: undefined."""
+    metric = _metric(groups)
+    means = {name: mean_correlation(runs, metric) for name, runs in groups.items()}
+    return {name: math.nan if r is None else r for name, r in means.items()}
+
+
+def _r(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
 
 
 # --- What all plots share ---------------------------------------------------------
+
+
+def _runs(groups: Groups) -> list[Run]:
+    return [run for runs in groups.values() for run in runs]
+
+
+def _metric(groups: Groups) -> str:
+    return headline(_runs(groups))
+
+
+def _score_name(groups: Groups) -> str:
+    return metric_name(_metric(groups))
+
+
+def _several_labels(groups: Groups) -> bool:
+    return _runs(groups)[0].result["task"] == "multi_label"
+
+
+def _unit(groups: Groups) -> str:
+    """Returns what the loss is counted over."""
+    return "token" if _runs(groups)[0].result["task"] == "tokens" else "example"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _look(theme: Theme, place: int) -> tuple[str, str]:
@@ -481,7 +575,9 @@ def _legend(
         color, marker = _look(theme, place)
         entries.append(Line2D([], [], color=color, label=label, marker=marker))
     entries += extra
-    columns = 2 if max(map(len, labels), default=0) > 12 else min(len(entries), 4)
+    longest = max(map(len, labels), default=0)
+    columns = 2 if longest > 12 else min(len(entries), 4)
+    columns = 1 if longest > _LONG_NAME else columns
     # The axes keep their height, whatever the legend takes.
     rows = math.ceil(len(entries) / columns)
     figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * (rows - 1))
@@ -496,10 +592,19 @@ def _legend(
 
 def _all_positive(groups: Groups, names: Sequence[str]) -> bool:
     """Returns whether a logarithmic scale can show all of it."""
-    runs = [run for group in groups.values() for run in group]
-    values = np.concatenate([run.series(name) for run in runs for name in names])
-    finite = values[np.isfinite(values)]
-    return bool(finite.size and (finite > 0).all())
+    values = [run.series(name) for run in _runs(groups) for name in names]
+    finite = [of_run[np.isfinite(of_run)] for of_run in values]
+    together = np.concatenate(finite)
+    return bool(together.size and (together > 0).all())
+
+
+def _label_logarithms(axis: Axis) -> None:
+    """Labels 1, 2 and 5 of each decade, or of many decades the 1: plain and apart."""
+    low, high = axis.get_view_interval()
+    few = high < low * 10.0**_MOST_LABELLED_DECADES
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:
@@ -527,25 +632,10 @@ def listed(items: Sequence[str]) -> str:
 
 
 _KINDS = (
-    _Kind(
-        "Accuracy over training",
-        _draw_accuracy,
-        _alt_curves("validation accuracy in percent", "validation_accuracy", 100.0),
-        _caption_accuracy,
-    ),
-    _Kind(
-        "Loss over training",
-        _draw_loss,
-        _alt_curves("validation loss", "validation_loss", 1.0),
-        _caption_loss,
-    ),
-    _Kind(
-        "Settled share over training",
-        _draw_settled,
-        _alt_curves("the settled share in percent", "settled_share", 100.0),
-        _caption_settled,
-    ),
-    _Kind("Final accuracy by seed", _draw_seeds, _alt_seeds, _caption_seeds),
-    _Kind("Margins", _draw_margins, _alt_margins, _caption_margins),
-    _Kind("Loss against accuracy", _draw_scatter, _alt_scatter, _caption_scatter),
+    _Kind("{metric} over training", _draw_score, _alt_score, _caption_score),
+    _Kind("loss over training", _draw_loss, _alt_loss, _caption_loss),
+    _Kind("settled share over training", _draw_settled, _alt_settled, _caption_settled),
+    _Kind("{metric} by seed", _draw_seeds, _alt_seeds, _caption_seeds),
+    _Kind("margins", _draw_margins, _alt_margins, _caption_margins),
+    _Kind("loss against {metric}", _draw_scatter, _alt_scatter, _caption_scatter),
 )

@@ -1,125 +1,118 @@
-"""The report of a comparison: its table as text, Markdown and HTML, and its page."""
+"""The report of a comparison: the page, and the sections of a Markdown file."""
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.config import Config, as_dict
+from train.cells import flatten
 from train.errors import WorkdirError
 from train.plots import DARK, LIGHT, Plot, listed, make_plots
-from train.results import Run, Summary, group_by_loss, scored_split, summarize
+from train.results import Comparison, headline, scored_split, summarize
+from train.sections import write_section
+from train.tables import (
+    Table,
+    about_differences,
+    as_markdown,
+    as_text,
+    how_to_read,
+    make_table,
+)
 from train.workdir import write_text
 
-
-class Table(NamedTuple):
-    """A header and rows of text; the first column holds names, the rest figures."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+# A table with more is set smaller.
+_MANY_COLUMNS = 11
 
 
-def write_report(
-    workdir: Path, runs: Sequence[Run], *, config: Config, command: str
-) -> str:
-    """Writes `table.md` and `report.html`, and returns the table as plain text.
+class Chapter(NamedTuple):
+    """What a comparison came to."""
+
+    name: str
+    title: str
+    table: Table
+    caveat: str  # how sure its differences are
+    note: str  # how to read the rest of the table
+    plots: Sequence[Plot]
+    facts: Mapping[str, Mapping[str, str]]  # headed lists of names and values
+
+
+def make_chapter(comparison: Comparison) -> Chapter:
+    """Returns the table, the plots and the facts of a comparison."""
+    rows, summaries = comparison.rows, summarize(comparison)
+    split, metric = scored_split(comparison.runs), headline(comparison.runs)
+    return Chapter(
+        name=comparison.name,
+        title=f"{_losses(comparison)} on {comparison.name}",
+        table=make_table(summaries, split=split, metric=metric),
+        caveat=about_differences(summaries),
+        note=how_to_read(summaries, split=split, metric=metric),
+        plots=make_plots(rows),
+        facts=_facts(comparison),
+    )
+
+
+def write_report(workdir: Path, chapters: Sequence[Chapter], *, command: str) -> None:
+    """Writes `table.md` and `report.html`.
 
     Args:
       workdir: the grid's folder.
-      runs: its finished runs, loss by loss.
-      config: what the runs share; their losses and seeds are not read from it.
+      chapters: one a comparison.
       command: what made them, as the page shows it.
 
     Raises:
       WorkdirError: the folder cannot be written.
     """
-    groups, split = group_by_loss(runs), scored_split(runs)
-    summaries = [summarize(loss, of, split=split) for loss, of in groups.items()]
-    table = make_table(summaries, split=split)
-    page = make_page(
-        title=f"{_title(list(groups))} on {_data_name(config)}",
-        table=table,
-        note=_note(summaries, split),
-        plots=make_plots(groups),
-        facts=_facts(runs, config, command),
-    )
+    tables = [f"### {c.title}\n\n{as_markdown(c.table)}" for c in chapters]
     try:
-        write_text(workdir / "table.md", as_markdown(table))
-        write_text(workdir / "report.html", page)
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(workdir / "table.md", "\n".join(tables))
+        write_text(workdir / "report.html", make_page(chapters, command=command))
     except OSError as error:
         raise WorkdirError(
             f"--workdir: cannot write to {workdir}: {error.strerror}; name a folder "
             "that can be written"
         ) from error
-    return as_text(table)
 
 
-def make_table(summaries: Iterable[Summary], *, split: str) -> Table:
-    """Returns a row a loss; `-` where a figure is undefined."""
-    header = (
-        "loss",
-        f"{split} accuracy (%)",
-        "std",
-        "r(loss, accuracy)",
-        "settled (%)",
-        "gradient steps",
-        "seconds",
-    )
-    rows = [
-        (
-            row.loss,
-            f"{100 * row.accuracy:.2f}",
-            _figure(row.accuracy_deviation, 2, scale=100.0),
-            _figure(row.correlation, 3),
-            f"{100 * row.settled_share:.1f}",
-            f"{row.gradient_steps:.0f}",
-            f"{row.seconds:.1f}",
+def write_markdown(
+    file: Path, chapters: Sequence[Chapter], *, section: str | None, command: str
+) -> None:
+    """Writes the tables into a Markdown file, each with the command that makes it.
+
+    Args:
+      file: keeps all but the sections' content.
+      chapters: one a comparison.
+      section: the name of one for all of them; None: one each, by its name.
+      command: as the sections show it.
+
+    Raises:
+      WorkdirError: the file cannot be read or written.
+    """
+    parts: dict[str, list[str]] = {}
+    for chapter in chapters:
+        parts.setdefault(section or chapter.name, []).append(
+            _markdown(chapter, command)
         )
-        for row in summaries
-    ]
-    return Table(header, rows)
+    for name, content in parts.items():
+        write_section(file, name, "\n\n".join(content))
 
 
-def as_text(table: Table) -> str:
-    """Returns the table in aligned columns."""
-    lines = [table.header, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in [table.header, rule, *table.rows]
-    )
+def as_terminal(chapters: Iterable[Chapter]) -> str:
+    """Returns the tables as plain text, each under its title."""
+    return "\n\n".join(f"{c.title}\n\n{as_text(c.table)}" for c in chapters)
 
 
-def as_markdown(table: Table) -> str:
-    """Returns the table in Markdown; a bar inside a cell is escaped."""
-    rule = ["---", *["---:"] * (len(table.header) - 1)]
-    lines = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]
-    return "".join(
-        f"| {' | '.join(line)} |\n" for line in [list(table.header), rule, *lines]
-    )
-
-
-def make_page(
-    *,
-    title: str,
-    table: Table,
-    note: str,
-    plots: Sequence[Plot],
-    facts: Mapping[str, Mapping[str, Any]],
-) -> str:
+def make_page(chapters: Sequence[Chapter], *, command: str) -> str:
     """Returns the page as HTML that needs no other file, no network and no script.
 
     Args:
-      title: the heading.
-      table: the figures.
-      note: how to read them.
-      plots: the pictures, each with its caption.
-      facts: headed lists of names and values, for the end of the page.
+      chapters: in their order.
+      command: what made them.
     """
-    figures = "\n".join(_figure_element(plot) for plot in plots)
-    lists = "\n".join(_facts_element(name, of) for name, of in facts.items())
+    title = f"Losses compared on {listed([chapter.name for chapter in chapters])}"
+    articles = "\n".join(_article(chapter) for chapter in chapters)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -130,86 +123,92 @@ def make_page(
 </head>
 <body>
 <h1>{html.escape(title)}</h1>
-{_table_element(table)}
-<p class="note">{html.escape(note)}</p>
-<main>
-{figures}
-</main>
-{lists}
+{_links(chapters)}{articles}
+<section>
+<h2>Command</h2>
+<pre>{html.escape(command)}</pre>
+</section>
 </body>
 </html>
 """
 
 
-def _figure(value: float | None, digits: int, *, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{value * scale:.{digits}f}"
-
-
-def _title(losses: Sequence[str]) -> str:
+def _losses(comparison: Comparison) -> str:
     """Returns the names of a few losses, or the number of many."""
-    return listed(losses) if len(losses) <= 3 else f"{len(losses)} losses"
+    names = list(dict.fromkeys(run.loss for run in comparison.runs))
+    return listed(names) if len(names) <= 3 else f"{len(names)} losses"
 
 
-def _data_name(config: Config) -> str:
-    """Returns what a reader would call the data."""
-    data = config.data
-    if data.source != "files":
-        return data.source
-    return data.name or Path(data.path).name or "files"
-
-
-def _note(summaries: Sequence[Summary], split: str) -> str:
-    """Returns how to read the table and the plots."""
-    seeds = summaries[0].num_seeds
-    over = f"means over {seeds} seeds" if seeds > 1 else "figures of one seed"
-    return (
-        f"All are {over}. Accuracy is on the {split} split after the last step; std is "
-        "its sample standard deviation over seeds, in points. r(loss, accuracy) is "
-        "Pearson's correlation of validation loss and accuracy over the evaluations of "
-        "a run. Settled examples have a gradient of exactly 0; their share is among "
-        "the training examples since the evaluation before the last. Seconds are "
-        "those of a whole run, compilation included. In the curves, lines are means "
-        "over seeds and bands reach from the lowest seed to the highest; training "
-        "figures are taken while the parameters move and dropout is on."
-    )
-
-
-def _facts(
-    runs: Sequence[Run], config: Config, command: str
-) -> dict[str, dict[str, Any]]:
+def _facts(comparison: Comparison) -> dict[str, dict[str, str]]:
     """Returns how the runs were made, as headed lists."""
-    shared = _flat(as_dict(config))
-    # The grid decides these two.
-    shared |= {
-        "loss.name": ", ".join(group_by_loss(runs)),
-        "seed": ", ".join(dict.fromkeys(str(run.seed) for run in runs)),
-    }
+    results = [run.result for run in comparison.runs]
     return {
-        "Command": {"": command},
-        "Configuration": shared,
-        "Machine": _distinct([run.result["machine"] for run in runs]),
-        "Versions": _distinct([run.result["versions"] for run in runs]),
+        "Configuration": _distinct([flatten(result["config"]) for result in results]),
+        "Machine": _distinct([result["machine"] for result in results]),
+        "Versions": _distinct([result["versions"] for result in results]),
     }
-
-
-def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings under dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def _distinct(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns every value of each name; runs may come from several machines."""
     names = dict.fromkeys(name for fact in facts for name in fact)
     return {
-        name: ", ".join(dict.fromkeys(str(fact.get(name, "-")) for fact in facts))
+        name: ", ".join(
+            dict.fromkeys(_shown(fact[name]) for fact in facts if name in fact)
+        )
         for name in names
     }
+
+
+def _shown(value: Any) -> str:
+    """Returns a setting as text; an empty one is shown as such."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text or "(empty)"
+
+
+def _markdown(chapter: Chapter, command: str) -> str:
+    """Returns a chapter without its plots, for a file that people read as it is."""
+    machine, versions = chapter.facts["Machine"], chapter.facts["Versions"]
+    ran = [machine[name] for name in ("device", "processor") if name in machine]
+    ran += [f"{name} {versions[name]}" for name in ("jax", "flax") if name in versions]
+    return (
+        f"### {chapter.title}\n\n"
+        f"```sh\n{command}\n```\n\n"
+        f"{as_markdown(chapter.table)}\n"
+        f"{chapter.note} {chapter.caveat} Ran on {', '.join(ran)}."
+    )
+
+
+def _links(chapters: Sequence[Chapter]) -> str:
+    """Returns a list of the chapters, where there are several."""
+    if len(chapters) == 1:
+        return ""
+    items = "\n".join(
+        f'<li><a href="#{_anchor(c)}">{html.escape(c.title)}</a></li>' for c in chapters
+    )
+    return f"<nav><ul>\n{items}\n</ul></nav>\n"
+
+
+def _anchor(chapter: Chapter) -> str:
+    return re.sub(r"\W", "-", chapter.name)
+
+
+def _article(chapter: Chapter) -> str:
+    """Returns a chapter as HTML; what made it is folded up."""
+    figures = "\n".join(_figure_element(plot) for plot in chapter.plots)
+    lists = "\n".join(_facts_element(name, of) for name, of in chapter.facts.items())
+    return f"""<article id="{_anchor(chapter)}">
+<h2>{html.escape(chapter.title)}</h2>
+{_table_element(chapter.table)}
+<p class="note">{html.escape(f"{chapter.note} {chapter.caveat} {_CURVES}")}</p>
+<div class="plots">
+{figures}
+</div>
+<details>
+<summary>Configuration, machine and versions</summary>
+{lists}
+</details>
+</article>"""
 
 
 def _table_element(table: Table) -> str:
@@ -219,9 +218,10 @@ def _table_element(table: Table) -> str:
         cells = "".join(f"<td>{html.escape(x)}</td>" for x in figures)
         rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
     body = "\n".join(rows)
+    many = ' class="many"' if len(table.header) > _MANY_COLUMNS else ""
     # The wrapper scrolls on a narrow screen, not the page.
     return (
-        '<div class="wide"><table>\n'
+        f'<div class="wide"><table{many}>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
     )
 
@@ -229,7 +229,7 @@ def _table_element(table: Table) -> str:
 def _figure_element(plot: Plot) -> str:
     """Returns the picture that suits the reader's screen; on paper, the light one."""
     return (
-        f"<figure>\n<h2>{html.escape(plot.title)}</h2>\n<picture>"
+        f"<figure>\n<h3>{html.escape(plot.title)}</h3>\n<picture>"
         '<source media="screen and (prefers-color-scheme: dark)" '
         f'srcset="{_data_uri(plot.dark)}">'
         f'<img src="{_data_uri(plot.light)}" alt="{html.escape(plot.alt)}"></picture>\n'
@@ -241,24 +241,19 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _facts_element(name: str, facts: Mapping[str, Any]) -> str:
-    """Returns a headed list; a fact without a name stands alone."""
+def _facts_element(name: str, facts: Mapping[str, str]) -> str:
     items = "\n".join(
-        f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(_shown(value))}</dd></div>"
-        if key
-        else f"<pre>{html.escape(_shown(value))}</pre>"
+        f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd></div>"
         for key, value in facts.items()
     )
-    body = items if "" in facts else f"<dl>\n{items}\n</dl>"
-    return f"<section>\n<h2>{html.escape(name)}</h2>\n{body}\n</section>"
+    return f"<section>\n<h3>{html.escape(name)}</h3>\n<dl>\n{items}\n</dl>\n</section>"
 
 
-def _shown(value: Any) -> str:
-    """Returns a setting as text; an empty one is shown as such."""
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    return str(value) if value not in ("", {}) else "(empty)"
-
+_CURVES = (
+    "In the curves, lines are means over seeds and bands reach from the lowest seed to "
+    "the highest; training figures are taken while the parameters move and dropout is "
+    "on. Where a seed stopped early, the rest of a curve is of the others."
+)
 
 _STYLE = f"""
 :root {{ color-scheme: light dark; --paper: {LIGHT.paper}; --ink: {LIGHT.ink};
@@ -266,23 +261,33 @@ _STYLE = f"""
 @media screen and (prefers-color-scheme: dark) {{ :root {{ --paper: {DARK.paper};
   --ink: {DARK.ink}; --line: {DARK.grid}; --soft: #a3acb7; --page: #0f1114; }} }}
 * {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 1180px; padding: 24px 20px 48px;
+body {{ margin: 0 auto; max-width: 1280px; padding: 24px 20px 48px;
   background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }}
 h1 {{ margin: 0 0 20px; font-size: 1.6rem; line-height: 1.25;
   overflow-wrap: anywhere; }}
-h2 {{ margin: 0 0 8px; font-size: 1.05rem; }}
+h2 {{ margin: 0 0 12px; font-size: 1.25rem; line-height: 1.3;
+  overflow-wrap: anywhere; }}
+h3, section h2 {{ margin: 0 0 8px; font-size: 1.05rem; }}
+nav ul {{ margin: 0 0 24px; padding-left: 1.2em; }}
+a {{ color: inherit; }}
+article {{ margin-bottom: 40px; }}
+details {{ margin-bottom: 16px; }}
+summary {{ cursor: pointer; margin-bottom: 12px; color: var(--soft); }}
 figure, section, .wide {{ margin: 0; padding: 16px; background: var(--paper);
   border: 1px solid var(--line); border-radius: 8px; }}
 .wide {{ overflow-x: auto; padding: 6px 16px; }}
 table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 8px 10px; text-align: right; white-space: nowrap; }}
+th, td {{ padding: 8px 7px; text-align: right; white-space: nowrap; }}
+.many {{ font-size: 0.875rem; }}
+.many th, .many td {{ padding: 7px 5px; }}
 th:first-child {{ padding-left: 0; text-align: left; }}
-thead th {{ color: var(--soft); font-size: 0.875rem; font-weight: 600; }}
+thead th {{ vertical-align: bottom; white-space: normal; line-height: 1.3;
+  color: var(--soft); font-size: 0.85rem; font-weight: 600; }}
 tbody tr {{ border-top: 1px solid var(--line); }}
 .note {{ margin: 12px 0 24px; columns: 2 420px; column-gap: 32px;
   color: var(--soft); font-size: 0.875rem; }}
-main {{ display: grid; gap: 16px; margin-bottom: 16px;
+.plots {{ display: grid; gap: 16px; margin-bottom: 16px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }}
 img {{ display: block; width: 100%; height: auto; }}
 figcaption {{ margin-top: 8px; color: var(--soft); font-size: 0.9rem; }}
@@ -298,6 +303,6 @@ dd {{ margin: 0; text-align: right; overflow-wrap: anywhere; }}
   figure, section, .wide {{ padding: 10px; }} }}
 @media print {{ body {{ max-width: none; padding: 0; background: none;
   font-size: 11pt; }} figure, section, tr {{ break-inside: avoid; }}
-  main {{ grid-template-columns: 1fr 1fr; }} th, td {{ padding: 4px 6px;
+  .plots {{ grid-template-columns: 1fr 1fr; }} th, td {{ padding: 4px 6px;
   font-size: 9pt; white-space: normal; }} figcaption {{ font-size: 8.5pt; }} }}
 """

@@ -1,23 +1,22 @@
-"""The report: its table in three forms, its plots, and a page that stands alone."""
+"""The report: a page that stands alone, a chapter a task, and sections of Markdown."""
 
 import base64
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
+from finished_runs import make_run, make_runs
 
-from train.config import Config, DataConfig
+from train.errors import WorkdirError
 from train.plots import make_plots
 from train.report import (
-    Table,
-    as_markdown,
-    as_text,
+    as_terminal,
+    make_chapter,
     make_page,
-    make_table,
+    write_markdown,
     write_report,
 )
-from train.results import Run, Summary, group_by_loss
+from train.results import Comparison, group_by_row
 
 VOID = {"meta", "img", "source"}
 NAUGHTY = "<script>alert(\"1\")</script> & 'more'"
@@ -48,153 +47,133 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-def run(loss, seed, *, epochs=5, bad=False):
-    """A run whose figures rise with its epochs; a bad one has no finite loss."""
-    rng = np.random.default_rng(seed)
-    records = [
-        {
-            "epoch": epoch,
-            "train_loss": 1.0 / epoch,
-            "train_accuracy": 1 - 0.6 / epoch,
-            "validation_loss": None if bad else 1.1 / epoch,
-            "validation_accuracy": 1 - 0.5 / epoch - 0.01 * seed,
-            "settled_share": 0.0 if loss == "softmax" else 1 - 1 / epoch,
-        }
-        for epoch in range(1, epochs + 1)
-    ]
-    result = records[-1] | {
-        "test_accuracy": 0.9 + 0.01 * seed,
-        "gradient_steps": 40,
-        "seconds": 2.5,
-        "machine": {"device": "cpu"},
-        "versions": {"jax": "0.10.2"},
-    }
-    before, after = rng.uniform(-0.2, 0.1, 30), rng.uniform(-0.1, 1.0, 30)
-    if bad:
-        before, after = np.full(30, np.nan), np.full(30, np.nan)
-    return Run(loss, seed, result, records, before, after)
+@pytest.fixture(scope="module")
+def plots():
+    return make_plots(group_by_row(make_runs()))
 
 
-def grid(losses=("softmax", "as_softmax"), seeds=(0, 1), **fields):
-    return [run(loss, seed, **fields) for loss in losses for seed in seeds]
-
-
-def test_the_table_rounds_and_marks_what_is_undefined():
-    table = make_table(
-        [
-            Summary("softmax", 3, 0.98216, 0.00192, -0.9334, 0.0, 380.4, 10.71),
-            Summary("focal", 1, 0.5, None, None, 0.123, 7.0, 0.04),
-        ],
-        split="validation",
+@pytest.fixture
+def chapters(monkeypatch, plots):
+    """Two tasks, one of them with several labels; the pictures are those of one."""
+    monkeypatch.setattr("train.report.make_plots", lambda rows: plots)
+    emotions = make_runs(
+        ("multi_label_softmax", "multi_label_as_softmax"), task="multi_label"
     )
-    assert table.header[1] == "validation accuracy (%)"
-    assert table.rows == [
-        ("softmax", "98.22", "0.19", "-0.933", "0.0", "380", "10.7"),
-        ("focal", "50.00", "-", "-", "12.3", "7", "0.0"),
-    ]
+    comparisons = [Comparison("digits", make_runs()), Comparison("emotions", emotions)]
+    return [make_chapter(comparison) for comparison in comparisons]
 
 
-def test_text_columns_are_aligned():
-    table = Table(("loss", "score"), [("a", "1.25"), ("longer", "10.50")])
-    assert as_text(table).splitlines() == [
-        "loss    score",
-        "------  -----",
-        "a        1.25",
-        "longer  10.50",
-    ]
+def test_a_chapter_says_what_was_compared_and_how():
+    chapter = make_chapter(Comparison("digits", make_runs()))
+    assert chapter.title == "softmax and as_softmax on digits"
+    assert chapter.table.rows[1][:4] == (
+        *("as_softmax", "2", f"{100 * (0.90 + 0.91) / 2:.2f} ± 0.71"),
+        "+0.00 [+0.00, +0.00]",
+    )
+    settings = chapter.facts["Configuration"]
+    assert settings["loss.name"] == "softmax, as_softmax"
+    assert settings["seed"] == "0, 1"
+    assert settings["data.path"] == "(empty)"
+    assert chapter.facts["Versions"] == {"jax": "0.10.2"}
+    assert len(chapter.plots) == 6
 
 
-def test_markdown_escapes_its_own_bar():
-    table = Table(("loss", "score"), [("a|b", "1")])
-    assert as_markdown(table) == ("| loss | score |\n| --- | ---: |\n| a\\|b | 1 |\n")
+def test_a_loss_with_a_sweep_is_named_once():
+    runs = [make_run("as_softmax", label=f"as_softmax delta={d}") for d in (0.1, 0.2)]
+    chapter = make_chapter(Comparison("digits", runs))
+    assert chapter.title == "as_softmax on digits"
+    assert len(chapter.table.rows) == 2
 
 
-def test_the_report_needs_nothing_but_itself(tmp_path):
-    text = write_report(tmp_path, grid(), config=Config(), command="python -m x")
-    assert text.splitlines()[2].split() == [
-        *("softmax", f"{100 * (0.90 + 0.91) / 2:.2f}"),
-        *("0.71", "-1.000", "0.0", "40", "2.5"),
-    ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "report.html",
-        "table.md",
-    ]
-    assert (tmp_path / "table.md").read_text().startswith("| loss | test accuracy")
+def test_the_report_needs_nothing_but_itself(tmp_path, chapters):
+    folder = tmp_path / "new" / "grid"
+    write_report(folder, chapters, command="python -m x")
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "table.md"]
+    tables = (folder / "table.md").read_text(encoding="utf-8")
+    assert tables.startswith(
+        "### softmax and as_softmax on digits\n\n| loss | seeds | test accuracy"
+    )
+    assert tables.count("| --- |") == 2
 
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    html = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|file:|url\(|@import|<script|<link", html)
     page = Page(html)
     sources = [attrs["src"] for attrs in page.all("img")]
     sources += [attrs["srcset"] for attrs in page.all("source")]
-    assert len(sources) == 12
+    assert len(sources) == 2 * 12
     for source in sources:
         head, _, content = source.partition(",")
         assert head == "data:image/png;base64"
         assert base64.b64decode(content, validate=True)[:4] == b"\x89PNG"
     words = " ".join(page.words)
-    for word in ("softmax and as_softmax on digits", "python -m x", "0.10.2", "cpu"):
+    for word in ("test micro F1 (%)", "python -m x", "0.10.2", "x86_64"):
         assert word in words
 
 
-@pytest.fixture(scope="module")
-def plots():
-    return make_plots(group_by_loss(grid()))
+def test_every_task_has_its_chapter_and_a_link_to_it(chapters):
+    page = Page(make_page(chapters, command=""))
+    links = [attrs["href"] for attrs in page.all("a")]
+    assert links == [f"#{attrs['id']}" for attrs in page.all("article")]
+    assert len(links) == 2
+    assert "Losses compared on digits and emotions" in page.words
 
 
-def test_each_plot_has_alt_and_caption_with_its_figures(plots):
-    plots = {plot.title: plot for plot in plots}
-    assert list(plots) == [
-        "Accuracy over training",
-        "Loss over training",
-        "Settled share over training",
-        "Final accuracy by seed",
-        "Margins",
-        "Loss against accuracy",
+def test_a_page_of_one_task_is_accessible(chapters):
+    page = Page(make_page(chapters[:1], command=""))
+    assert page.all("nav") == []
+    assert [attrs["alt"] for attrs in page.all("img")] == [
+        plot.alt for plot in chapters[0].plots
     ]
-    for plot in plots.values():
-        assert plot.light != plot.dark
-        for text in (plot.alt, plot.caption):
-            assert "softmax" in text
-            assert text.endswith(".")
-    # The mean over two seeds of 1 - 0.5 / 5 - 0.01 * seed.
-    assert "89.50 % for softmax" in plots["Accuracy over training"].caption
-    assert "5: 5 for softmax" in plots["Loss over training"].caption
-    assert "80.0 % for as_softmax" in plots["Settled share over training"].caption
-    assert "+0.00 points (above in 0 of 2)" in plots["Final accuracy by seed"].caption
-    assert "-1.000 for softmax" in plots["Loss against accuracy"].caption
-
-
-def test_a_page_has_its_plots_with_alt(plots):
-    table = Table(("loss",), [("softmax",)])
-    page = Page(make_page(title="T", table=table, note="N", plots=plots, facts={}))
-    assert [attrs["alt"] for attrs in page.all("img")] == [plot.alt for plot in plots]
     assert all(attrs["alt"] for attrs in page.all("img"))
-    assert [a["scope"] for a in page.all("th")] == ["col", "row"]
+    scopes = [attrs["scope"] for attrs in page.all("th")]
+    assert scopes == ["col"] * 10 + ["row"] * 2
     assert page.all("html") == [{"lang": "en"}]
 
 
-def test_what_comes_from_a_user_is_escaped(tmp_path, monkeypatch, plots):
-    monkeypatch.setattr("train.report.make_plots", lambda groups: plots)
-    config = Config(data=DataConfig(source="files", name=NAUGHTY, path=NAUGHTY))
-    write_report(tmp_path, grid(), config=config, command=NAUGHTY)
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_what_comes_from_a_user_is_escaped(monkeypatch, plots):
+    monkeypatch.setattr("train.report.make_plots", lambda rows: plots)
+    runs = [make_run(label=NAUGHTY)]
+    runs[0].result["config"]["data"]["path"] = NAUGHTY
+    chapter = make_chapter(Comparison(NAUGHTY, runs))
+    html = make_page([chapter], command=NAUGHTY)
     page = Page(html)
     assert "<script" not in html
-    assert page.words.count(NAUGHTY) == 3  # command, data.name, data.path
-    assert f"softmax and as_softmax on {NAUGHTY}" in page.words
+    assert page.words.count(NAUGHTY) == 3  # row, data.path, command
+    assert f"softmax on {NAUGHTY}" in page.words
 
 
-@pytest.mark.parametrize(
-    ("losses", "seeds", "fields"),
-    [
-        (("softmax",), (0,), {"epochs": 1}),
-        (tuple(f"loss_{i}" for i in range(11)), (0, 1, 2), {}),
-        (("softmax", "as_softmax"), (0, 1), {"bad": True}),
-        (("softmax",), (3,), {"epochs": 50}),
-    ],
-    ids=["one point", "many losses", "no finite loss", "many epochs"],
-)
-def test_unusual_grids_draw_without_a_warning(losses, seeds, fields):
-    plots = make_plots(group_by_loss(grid(losses, seeds, **fields)))
-    assert len(plots) == 6
-    assert not any("nan" in plot.alt + plot.caption for plot in plots)
+def test_the_terminal_shows_each_table_under_its_title(chapters):
+    lines = as_terminal(chapters).splitlines()
+    assert lines[0] == "softmax and as_softmax on digits"
+    assert any(line.startswith("multi_label_as_softmax  ") for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_markdown_has_a_section_a_task(tmp_path, chapters):
+    file = tmp_path / "results.md"
+    file.write_text("# Results\n\n<!-- emotions:start --><!-- emotions:end -->\nend\n")
+    write_markdown(file, chapters, section=None, command="python -m x --y")
+    text = file.read_text(encoding="utf-8")
+    emotions, _, digits = text.partition("<!-- emotions:end -->\nend\n")
+    assert emotions.startswith(
+        "# Results\n\n<!-- emotions:start -->\n\n"
+        "### multi_label_softmax and multi_label_as_softmax on emotions\n\n"
+        "```sh\npython -m x --y\n```\n\n| loss | seeds | test micro F1 (%) |"
+    )
+    assert "<!-- digits:start -->\n\n### softmax and as_softmax on digits" in digits
+    assert "Ran on cpu, x86_64, jax 0.10.2." in digits
+
+
+def test_markdown_may_be_one_section(tmp_path, chapters):
+    write_markdown(tmp_path / "r.md", chapters, section="all", command="x")
+    text = (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert text.startswith("<!-- all:start -->\n\n### softmax and as_softmax on digits")
+    assert text.endswith("<!-- all:end -->\n")
+    assert text.count("\n### ") == 2
+    assert text.count("<!--") == 2
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, chapters):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="name a folder that can be written"):
+        write_report(tmp_path / "file" / "grid", chapters, command="")
