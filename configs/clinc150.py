@@ -21,9 +21,7 @@ from train.config import (
 def get_config() -> Config:
     return Config(
         task="text",
-        data=DataConfig(
-            source="files", name="clinc150", test="test.parquet", max_length=24
-        ),
+        data=DataConfig(source="files", name="clinc150", test="test", max_length=24),
         model=ModelConfig(width=128, depth=1, heads=4, dropout=0.3),
         loss=LossConfig(name="as_softmax", delta=0.1),
         optimizer=OptimizerConfig(learning_rate=2e-3),

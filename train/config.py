@@ -33,22 +33,42 @@ def _choice(default: str, *names: str) -> Any:
 class DataConfig:
     """What is read, and how it becomes batches."""
 
-    # digits or files; see train/data.
+    # digits, files, folders or tfds; see train/data.
     source: str = "digits"
-    # A folder of files; empty: the folder `name` under $AS_SOFTMAX_DATA.
+    # A folder; empty: the folder `name` under $AS_SOFTMAX_DATA. For tfds: its data_dir.
     path: str = ""
+    # Also the data set's name in TFDS.
     name: str = ""
-    # File names in the folder: .parquet, .jsonl or .csv. An empty test: no test split.
-    train: str = "train.parquet"
-    validation: str = "validation.parquet"
+    # Where the splits are: files (the ending .parquet, .jsonl or .csv may be left
+    # out), folders, or splits of TFDS such as train[:90%]. An empty test: none.
+    train: str = "train"
+    validation: str = "validation"
     test: str = ""
+    # With an empty validation, this share of the training examples becomes it.
+    validation_share: float = _number(0.1, 0.0, 0.9)
+    # Train on so many of the training examples, drawn at random; 0: on all.
+    train_examples: int = _number(0, 0)
+    # Empty: the task's own name for it: text, tokens, image or audio.
+    input_column: str = ""
     label_column: str = "label"
-    text_column: str = "text"
     # Empty: every column but the label.
     feature_columns: tuple[str, ...] = ()
-    # Text is cut after this many tokens, from a vocabulary of this size.
+    # Parts the entries of a list where a file holds it as text, as CSV does.
+    separator: str = "|"
+    # What the tags of tokens are: entities as B-X, I-X and O, or any names beside O.
+    tags: str = _choice("bio", "bio", "flat")
+    # Text is cut after this many tokens; a vocabulary of ours has this size.
     max_length: int = _number(32, 1)
     vocabulary_size: int = _number(4096, 16)
+    # The side of the square that images are scaled to; 0: that of the first one.
+    image_size: int = _number(0, 0)
+    # Of the training images, at random: flip, crop.
+    augment: tuple[str, ...] = ()
+    # Audio is resampled to so many samples a second, and cut or padded to `seconds`.
+    sample_rate: int = _number(16000, 1000)
+    seconds: float = _number(1.0, 0.01)
+    # What to do with an image or audio file that cannot be decoded.
+    bad_files: str = _choice("refuse", "refuse", "skip")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +81,12 @@ class ModelConfig:
     heads: int = _number(4, 1)
     dropout: float = _number(0.0, 0.0, 0.99)
     compute_dtype: str = _choice("float32", "float32", "bfloat16")
+    # For the model `pretrained`: a folder with config.json, model.safetensors and
+    # tokenizer.json, or the name of one on the Hugging Face hub.
+    pretrained: str = ""
+    pooling: str = _choice("mean", "mean", "cls")
+    # Recompute activations in the backward pass: less memory, more time.
+    remat: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +132,10 @@ class TrainingConfig:
     window_max_growth: int = _number(1, 0)
     window_target: int = _number(64, 1)
     max_mini_steps: int = _number(8, 1)
+    # The validation metric whose best checkpoint is kept; empty: the task's own.
+    metric: str = ""
+    # Stop after so many evaluations without a better one; 0: never.
+    patience: int = _number(0, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +205,31 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     config = _run_file(Path(path))
     for flag in overrides:
-        config = _override(config, flag)
+        config = override(config, flag)
     check(config)
     return config
+
+
+def override(config: Config, flag: str) -> Config:
+    """Returns `config` with one `--config.key=value` applied, not yet checked.
+
+    Raises:
+      ConfigError: the flag is no such flag, its key is unknown, or its value of
+        another type.
+    """
+    match = re.fullmatch(r"--config\.([\w.]+)=(.*)", flag, flags=re.DOTALL)
+    if not match:
+        raise ConfigError(f"unknown flag {flag!r}; write --config.loss.delta=0.2")
+    key, text = match.groups()
+    known = keys()
+    section, _, name = key.rpartition(".")
+    if known.get(section) == Mapping[str, float] and name:
+        options = dict(_get(config, section))
+        options[name] = _parse(text, float, key)
+        return _replace(config, section, options)
+    if key not in known or known[key] == Mapping[str, float]:
+        raise ConfigError(f"unknown key `{key}`; {nearest(key, known)}")
+    return _replace(config, key, _parse(text, known[key], key))
 
 
 def check(config: Any, prefix: str = "") -> None:
@@ -210,6 +262,28 @@ def as_dict(config: Config) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     return plain(dataclasses.asdict(config))
+
+
+def from_dict(plain: Mapping[str, Any], kind: Any = Config) -> Any:
+    """Returns the configuration that `as_dict` gave; a missing key has its default.
+
+    Args:
+      plain: nested dicts as JSON gives them.
+      kind: the dataclass to make of them.
+
+    Raises:
+      ConfigError: a key is unknown, or a value not of its type.
+    """
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in plain.items():
+        if name not in hints:
+            raise ConfigError(f"unknown key `{name}`; {nearest(name, hints)}")
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_dict(value, hints[name])
+        values[name] = tuple(value) if isinstance(value, list) else value
+    config = kind(**values)
+    check(config)
+    return config
 
 
 def _run_file(path: Path) -> Config:
@@ -258,23 +332,6 @@ def _reason(error: Exception) -> str:
         names = {part for key in keys() for part in key.split(".")}
         return f"unknown key `{unknown[1]}`; {nearest(unknown[1], names)}"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _override(config: Config, flag: str) -> Config:
-    """Returns `config` with one `--config.key=value` applied."""
-    match = re.fullmatch(r"--config\.([\w.]+)=(.*)", flag, flags=re.DOTALL)
-    if not match:
-        raise ConfigError(f"unknown flag {flag!r}; write --config.loss.delta=0.2")
-    key, text = match.groups()
-    known = keys()
-    section, _, name = key.rpartition(".")
-    if known.get(section) == Mapping[str, float] and name:
-        options = dict(_get(config, section))
-        options[name] = _parse(text, float, key)
-        return _replace(config, section, options)
-    if key not in known or known[key] == Mapping[str, float]:
-        raise ConfigError(f"unknown key `{key}`; {nearest(key, known)}")
-    return _replace(config, key, _parse(text, known[key], key))
 
 
 def _get(config: Any, key: str) -> Any:

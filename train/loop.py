@@ -12,18 +12,21 @@ import jax
 import numpy as np
 
 import as_softmax_jax
-from train.config import Config, as_dict
+from train.checkpoints import BestCheckpoint
+from train.config import Config, as_dict, nearest
 from train.data.examples import Examples, TaskData
 from train.data.pipeline import evaluation_batches, training_batches
-from train.metrics import Sums, macro_f1
+from train.errors import ConfigError
+from train.metrics import Sums
 from train.optimizer import learning_rate_schedule
-from train.progress import Progress
+from train.progress import Progress, finite
 from train.recipe import Recipe, make_recipe
 from train.sharding import put_batch
 from train.signals import StopRequest, stop_requests
-from train.state import TrainState, create_state
+from train.state import TrainState, create_state, load_pretrained
 from train.steps import eval_step, train_step
-from train.tasks import find_task
+from train.targets import Calibration
+from train.tasks import prepare
 from train.workdir import check_workdir, open_workdir, write_arrays, write_json
 
 # The recipe is static: runs with equal recipes in one process compile once.
@@ -33,12 +36,15 @@ _eval_step = jax.jit(eval_step, static_argnums=0)
 _QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
+# Of the histogram of margins that a result keeps.
+_MARGIN_EDGES = np.linspace(-1.0, 1.0, 41)
+
+
 class Evaluation(NamedTuple):
     """A split under the parameters of a moment."""
 
     means: dict[str, float]  # loss, accuracy, settled_share
-    predictions: np.ndarray  # shape=(n,)
-    margins: np.ndarray  # shape=(n,)
+    logits: np.ndarray  # shape=(n, ..., classes), in the order of the split
 
 
 def train_and_evaluate(
@@ -50,11 +56,12 @@ def train_and_evaluate(
 
     Args:
       config: a checked configuration.
-      workdir: the folder for config, class names, metrics, margins and result.
+      workdir: the folder for config, class names, metrics, the best checkpoint,
+        margins and result.
       quiet: show nothing on the terminal.
 
     Returns:
-      The final figures, the configuration, versions and machine.
+      The figures of the best checkpoint, the configuration, versions and machine.
 
     Raises:
       TrainerError: a bad input; the workdir is then as it was.
@@ -68,27 +75,28 @@ def train_and_evaluate(
         if not quiet:
             print(f"{workdir}: this run is finished already; nothing to train")
         return finished
-    data = find_task(config.task).prepare(config)
+    data = prepare(config)
     recipe = make_recipe(config, data)
 
     # Phase 2: how things stand before the first step, then the run's folder.
     state = initial_state(recipe, seed=config.seed)
     before = evaluate(recipe, state.params, data.splits["validation"])
+    _check_metric(recipe, before, data)
     open_workdir(workdir, config, data)
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
     with stop_requests() as stop:
-        total = recipe.total_examples
-        with Progress(workdir, total_examples=total, quiet=quiet) as log:
-            run = _Run(recipe, data, log, stop, start)
+        metric, total = recipe.metric, recipe.total_examples
+        with (
+            Progress(workdir, metric=metric, total_examples=total, quiet=quiet) as log,
+            BestCheckpoint(workdir, metric=metric) as best,
+        ):
+            run = _Run(recipe, data, log, best, stop, start)
             state, records = _train(run, state, seed=config.seed)
+            params = best.restore(state.params)
 
-        # Phase 4: the final figures.
-        after = evaluate(recipe, state.params, data.splits["validation"])
-        margins = {"before": before.margins, "after": after.margins}
-        write_arrays(workdir / "margins.npz", **margins)
-        result = _final_figures(records, data, after)
-        result |= _test_figures(recipe, state, data)
+        # Phase 4: the figures of the best checkpoint.
+        result = _figures(run, records, params, before, workdir)
         result |= {"seconds": time.perf_counter() - start}
         result |= {"classes": list(data.classes), "config": as_dict(config)}
         result |= {"versions": _versions(), "machine": _machine(recipe)}
@@ -100,11 +108,12 @@ def initial_state(recipe: Recipe, *, seed: int) -> TrainState:
     """Returns the state before the first step, on the mesh."""
     options = _QUICK_COMPILE if jax.default_backend() == "cpu" else {}
     create = jax.jit(create_state, static_argnums=0, compiler_options=options)
-    return create(recipe, np.uint32(seed))
+    state = create(recipe, np.uint32(seed))
+    return load_pretrained(recipe, state)
 
 
 def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
-    """Returns metrics, predictions and margins of every example of a split.
+    """Returns the means and the logits of every example of a split.
 
     Args:
       recipe: of the run.
@@ -116,12 +125,26 @@ def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
         outputs.append(_eval_step(recipe, params, put_batch(recipe.mesh, batch)))
     outputs = jax.device_get(outputs)
     sums = functools.reduce(Sums.__add__, (_wide(output.sums) for output in outputs))
-    n = len(examples.labels)
-    return Evaluation(
-        sums.means(),
-        np.concatenate([output.predictions for output in outputs])[:n],
-        np.concatenate([output.margins for output in outputs])[:n],
-    )
+    return Evaluation(sums.means(), in_order(examples, [o.logits for o in outputs]))
+
+
+def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
+    """Returns the outputs of batches as one array in the order of the split.
+
+    Args:
+      examples: what `evaluation_batches` gave in batches.
+      outputs: [batch, ...] each; per token they are as long as their batch was, and
+        become as long as the inputs.
+    """
+    if outputs[0].ndim == 3:
+        length = examples.inputs.shape[1]
+        outputs = [
+            np.pad(o, ((0, 0), (0, length - o.shape[1]), (0, 0))) for o in outputs
+        ]
+    joined = np.concatenate(outputs)[: len(examples)]
+    restored = np.empty_like(joined)
+    restored[examples.order] = joined
+    return restored
 
 
 class _Run(NamedTuple):
@@ -130,6 +153,7 @@ class _Run(NamedTuple):
     recipe: Recipe
     data: TaskData
     log: Progress
+    best: BestCheckpoint
     stop: StopRequest
     start: float  # of the run, by time.perf_counter
 
@@ -137,8 +161,8 @@ class _Run(NamedTuple):
 def _train(
     run: _Run, state: TrainState, *, seed: int
 ) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Takes every mini-step; evaluates and logs at its time and at the end."""
-    recipe = run.recipe
+    """Takes every mini-step; evaluates, logs and keeps the best at its time."""
+    recipe, patience = run.recipe, run.recipe.training.patience
     records: list[dict[str, Any]] = []
     batches = training_batches(
         run.data.splits["train"],
@@ -154,17 +178,20 @@ def _train(
         if last or mini_step % recipe.mini_steps_per_evaluation == 0:
             records.append(_record(run, state))
             run.log.evaluation(records[-1])
+            run.best.offer(records[-1], state.params)
+            if patience and run.best.evaluations_since >= patience:
+                break
     return state, records
 
 
 def _record(run: _Run, state: TrainState) -> dict[str, Any]:
     """Returns the object of `metrics.jsonl` for this moment."""
     recipe = run.recipe
-    validation = evaluate(recipe, state.params, run.data.splits["validation"]).means
     sums, mini_step, gradient_step, seen = jax.device_get(
         (state.sums, state.mini_step, state.gradient_step, state.examples_seen)
     )
     train = sums.means()
+    validation = evaluate(recipe, state.params, run.data.splits["validation"])
     rate = learning_rate_schedule(
         recipe.optimizer, total_examples=recipe.total_examples
     )
@@ -176,12 +203,34 @@ def _record(run: _Run, state: TrainState) -> dict[str, Any]:
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
         "settled_share": train["settled_share"],
-        "validation_loss": validation["loss"],
-        "validation_accuracy": validation["accuracy"],
+        **split_figures(recipe, run.data, "validation", validation, None),
         "delta": round(float(recipe.objective.delta_at(int(mini_step))), 6),
         "learning_rate": float(rate(int(seen))),
         "seconds": time.perf_counter() - run.start,
     }
+
+
+def split_figures(
+    recipe: Recipe,
+    data: TaskData,
+    split: str,
+    evaluation: Evaluation,
+    calibration: Calibration | None,
+) -> dict[str, float]:
+    """Returns loss and metrics of a split, under names such as test_accuracy.
+
+    Args:
+      recipe: of the run.
+      data: with the split.
+      split: its name.
+      evaluation: what `evaluate` says of it.
+      calibration: of the checkpoint, where there is one.
+    """
+    labels = data.splits[split].labels
+    figures = {"loss": evaluation.means["loss"]} | recipe.task.target.metrics(
+        evaluation.logits, labels, data.classes, calibration
+    )
+    return {f"{split}_{name}": value for name, value in figures.items()}
 
 
 def _wide(sums: Sums) -> Sums:
@@ -189,37 +238,61 @@ def _wide(sums: Sums) -> Sums:
     return Sums(*(np.float64(value) for value in sums))
 
 
-def _final_figures(
-    records: list[dict[str, Any]], data: TaskData, after: Evaluation
+def _check_metric(recipe: Recipe, before: Evaluation, data: TaskData) -> None:
+    """Refuses a metric that no evaluation will have."""
+    there = split_figures(recipe, data, "validation", before, None)
+    names = [name.removeprefix("validation_") for name in there]
+    if recipe.metric not in names:
+        raise ConfigError(
+            f"`training.metric`: no {recipe.metric!r}; {nearest(recipe.metric, names)}"
+        )
+
+
+def _figures(
+    run: _Run,
+    records: list[dict[str, Any]],
+    params: Any,
+    before: Evaluation,
+    workdir: Path,
 ) -> dict[str, Any]:
-    """Returns the best and the last validation figures, and the counters."""
-    best = max(records, key=lambda record: record["validation_accuracy"])
-    last = records[-1]
-    names = ("mini_steps", "gradient_steps", "examples_seen", "settled_share")
-    return {
-        "best_epoch": best["epoch"],
-        "best_validation_accuracy": best["validation_accuracy"],
-        "best_validation_loss": best["validation_loss"],
-        "validation_accuracy": last["validation_accuracy"],
-        "validation_loss": last["validation_loss"],
-        "validation_macro_f1": macro_f1(
-            data.splits["validation"].labels, after.predictions
-        ),
-        "train_loss": last["train_loss"],
-        "train_accuracy": last["train_accuracy"],
-    } | {name: last[name] for name in names}
-
-
-def _test_figures(recipe: Recipe, state: TrainState, data: TaskData) -> dict[str, Any]:
-    """Returns the last parameters' figures on the test split, where there is one."""
-    if "test" not in data.splits:
-        return {}
-    test = evaluate(recipe, state.params, data.splits["test"])
-    return {
-        "test_accuracy": test.means["accuracy"],
-        "test_loss": test.means["loss"],
-        "test_macro_f1": macro_f1(data.splits["test"].labels, test.predictions),
+    """Returns the figures of the best checkpoint; writes calibration and margins."""
+    recipe, data, target = run.recipe, run.data, run.recipe.task.target
+    labels, best = data.splits["validation"].labels, run.best.record
+    assert best is not None, "the last mini-step is always evaluated"
+    after = evaluate(recipe, params, data.splits["validation"])
+    calibration = target.calibrate(after.logits, labels)
+    figures = split_figures(recipe, data, "validation", after, calibration)
+    if "test" in data.splits:
+        test = evaluate(recipe, params, data.splits["test"])
+        figures |= split_figures(recipe, data, "test", test, calibration)
+    margins = {
+        "before": target.margins(before.logits, labels),
+        "after": target.margins(after.logits, labels),
     }
+    write_arrays(workdir / "margins.npz", **margins)
+    write_json(workdir / "calibration.json", calibration._asdict())
+    counters = ("mini_steps", "gradient_steps", "examples_seen", "settled_share")
+    return {
+        "task": recipe.network.task,
+        "metric": recipe.metric,
+        "best_epoch": best["epoch"],
+        "best_mini_steps": best["mini_steps"],
+        **figures,
+        **{name: records[-1][name] for name in ("train_loss", "train_accuracy")},
+        **{name: records[-1][name] for name in counters},
+        "calibration": calibration._asdict(),
+        "records": [{k: finite(v) for k, v in r.items()} for r in records],
+        "margins": _histograms(margins),
+    }
+
+
+def _histograms(margins: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Returns how many margins lie in each of 40 bins, before and after training."""
+    counts = {
+        name: np.histogram(np.clip(values, -1.0, 1.0), _MARGIN_EDGES)[0].tolist()
+        for name, values in margins.items()
+    }
+    return {"edges": _MARGIN_EDGES.round(6).tolist()} | counts
 
 
 def _versions() -> dict[str, str]:

@@ -7,11 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from as_softmax_jax import delta_schedule
 from as_softmax_jax.losses import LOSSES
 from train.config import LossConfig, nearest
 from train.errors import ConfigError
+from train.notices import notice
+
+_TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +57,21 @@ class Objective:
         """Returns which examples have a gradient of exactly zero."""
         settled = LOSSES[self.name].settled
         if settled is None:
-            return jnp.zeros(labels.shape, bool)
+            return jnp.zeros(logits.shape[:-1], bool)
         return settled(logits, labels, **self._keywords(arguments))
 
-    def probabilities(self, logits: jax.Array) -> jax.Array:
-        """Returns the probabilities that the loss reads out of the logits.
+    @property
+    def settles(self) -> bool:
+        """Whether an easy example has a gradient of exactly zero."""
+        return LOSSES[self.name].settled is not None
+
+    @property
+    def scale(self) -> float:
+        """What logits are multiplied by before their softmax is a probability.
 
         Cosines lie in [-1, 1]; the loss sharpens them by its scale, and so do we.
         """
-        scale = dict(self.options).get("scale", 1.0) if self.cosine else 1.0
-        return jax.nn.softmax(logits.astype(jnp.float32) * scale)
+        return dict(self.options).get("scale", 1.0) if self.cosine else 1.0
 
     def _keywords(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if "delta" not in LOSSES[self.name].keywords:
@@ -71,12 +80,13 @@ class Objective:
 
 
 def make_objective(
-    config: LossConfig, *, num_classes: int, total_mini_steps: int
+    config: LossConfig, *, target: str, num_classes: int, total_mini_steps: int
 ) -> Objective:
     """Returns the configured objective.
 
     Args:
       config: the loss by name, its margin and its options.
+      target: what the task's labels are, as the table of losses says it.
       num_classes: of the logits.
       total_mini_steps: of training, of which the margin's warm-up takes a share.
 
@@ -88,16 +98,34 @@ def make_objective(
             f"`loss.name`: no {config.name!r}; {nearest(config.name, LOSSES)}"
         )
     row = LOSSES[config.name]
-    if row.target != "labels":
+    if row.target != target:
+        fit = sorted(name for name, row in LOSSES.items() if row.target == target)
         raise ConfigError(
-            f"`loss.name`: {config.name} wants several labels an example, and the "
-            "data has one; as_softmax is its form for one"
+            f"`loss.name`: {config.name} wants {_TARGETS[row.target]}, and the task "
+            f"has {_TARGETS[target]}; it can be {', '.join(fit)}"
         )
     options = _fill_options(config, row.keywords)
     warmup_steps = round(config.delta_warmup * total_mini_steps)
     objective = Objective(config.name, options, config.delta, warmup_steps)
-    _try_out(objective, num_classes)
+    _try_out(objective, target, num_classes)
     return objective
+
+
+def note_rows_that_never_settle(objective: Objective, targets: np.ndarray) -> None:
+    """Says so where delta lets some rows never settle, because p sums to 1.
+
+    Args:
+      objective: for several labels an example.
+      targets: multi-hot labels of the training examples, [n, classes].
+    """
+    num_labels = targets.sum(axis=1)
+    most, stuck = int(num_labels.max()), num_labels * objective.delta >= 1.0
+    if objective.settles and stuck.any():
+        notice(
+            f"`loss.delta`={objective.delta:g}: {stuck.sum()} of {len(targets)} "
+            f"training examples have 1 / delta labels or more (up to {most}) and can "
+            f"never settle; a delta under {1 / most:.3g} lets them"
+        )
 
 
 def _fill_options(
@@ -118,10 +146,13 @@ def _fill_options(
     )
 
 
-def _try_out(objective: Objective, num_classes: int) -> None:
+def _try_out(objective: Objective, target: str, num_classes: int) -> None:
     """Refuses options that the loss itself refuses, before anything is compiled."""
     logits = jax.ShapeDtypeStruct((1, num_classes), jnp.float32)
-    labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+    if target == "labels":
+        labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+    else:
+        labels = jax.ShapeDtypeStruct(logits.shape, jnp.bool_)
     losses = functools.partial(objective.losses, delta=objective.delta)
     try:
         jax.eval_shape(losses, logits, labels)

@@ -1,11 +1,9 @@
-"""Metrics as sums and counts: one division, at the end."""
+"""What steps add up: sums and counts, divided once, at the end."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from sklearn.metrics import f1_score
 
 
 class Sums(NamedTuple):
@@ -37,10 +35,10 @@ class Sums(NamedTuple):
         """Returns the sums over the valid examples of a batch.
 
         Args:
-          losses: float [n], finite where valid.
-          correct: bool [n], the prediction is the label.
-          settled: bool [n], the gradient is exactly zero.
-          where: bool [n], the valid examples.
+          losses: float of any shape, finite where valid.
+          correct: bool, the prediction is the label.
+          settled: bool, the gradient is exactly zero.
+          where: bool, the valid examples, or tokens.
         """
         return cls(
             jnp.sum(losses, where=where),
@@ -58,23 +56,3 @@ class Sums(NamedTuple):
             "settled_share": float(self.num_settled) / n,
         }
 
-
-def margins(probabilities: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns p_t - max over i != t of p_i: how far the label leads.
-
-    Args:
-      probabilities: [n, classes].
-      labels: int32 [n].
-
-    Returns:
-      [n], positive where the prediction is right; with one class alone, p_t.
-    """
-    is_label = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=bool)
-    of_label = jnp.max(probabilities, axis=-1, initial=0.0, where=is_label)
-    of_others = jnp.max(probabilities, axis=-1, initial=0.0, where=~is_label)
-    return of_label - of_others
-
-
-def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Returns F1 averaged over the classes that the labels or predictions have."""
-    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))

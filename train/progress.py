@@ -22,16 +22,19 @@ class Progress:
     Args:
       workdir: where `metrics.jsonl` and the events go; those of an unfinished run
         are replaced.
+      metric: the validation metric that a line shows beside the loss.
       total_examples: where the bar ends.
       quiet: no bar and no lines on the terminal.
     """
 
-    def __init__(self, workdir: Path, *, total_examples: int, quiet: bool):
+    def __init__(
+        self, workdir: Path, *, metric: str, total_examples: int, quiet: bool
+    ):
         for events in workdir.glob("events.out.tfevents.*"):
             events.unlink()
         self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=True)
-        self._quiet = quiet
+        self._quiet, self._metric = quiet, metric
         self._mini_steps = 0
         # disable=None: no bar where the output is no terminal.
         self._bar = tqdm.tqdm(
@@ -61,11 +64,8 @@ class Progress:
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Logs an evaluation: a line of JSON, events, a line on the terminal."""
-        finite = {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in record.items()
-        }
-        self._lines.write(json.dumps(finite) + "\n")
+        plain = {name: finite(value) for name, value in record.items()}
+        self._lines.write(json.dumps(plain) + "\n")
         self._lines.flush()
         for name, value in record.items():
             self._events.add_scalar(name, value, record["mini_steps"])
@@ -77,7 +77,7 @@ class Progress:
         }
         self._show(means, record["gradient_steps"], record["examples_seen"])
         if not self._quiet:
-            self._bar.write(_as_line(record))
+            self._bar.write(_as_line(record, self._metric))
 
     def _show(self, means: dict[str, float], gradient_steps: int, seen: int) -> None:
         """Moves the bar, whose own figure is examples a second."""
@@ -86,13 +86,18 @@ class Progress:
         self._bar.update(seen - self._bar.n)
 
 
-def _as_line(record: dict[str, Any]) -> str:
+def finite(value: Any) -> Any:
+    """Returns a figure as JSON can hold it: None for what is not a number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_line(record: dict[str, Any], metric: str) -> str:
     return (
         f"epoch {record['epoch']:>3}  "
         f"train loss {record['train_loss']:.4f} "
         f"accuracy {record['train_accuracy']:.4f}  "
         f"validation loss {record['validation_loss']:.4f} "
-        f"accuracy {record['validation_accuracy']:.4f}  "
+        f"{metric} {record[f'validation_{metric}']:.4f}  "
         f"settled {record['settled_share']:.3f}  "
         f"gradient steps {record['gradient_steps']}  {record['seconds']:.1f} s"
     )

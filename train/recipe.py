@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -12,10 +13,47 @@ from train.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
 from train.data.examples import InputSpec, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
-from train.loss import Objective, make_objective
+from train.loss import Objective, make_objective, note_rows_that_never_settle
 from train.optimizer import make_optimizer
 from train.sharding import make_mesh
-from train.tasks import find_model
+from train.tasks import find_task
+from train.tasks.task import Task, model_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network without its parameters.
+
+    Attributes:
+      task: the task's name, which finds the model.
+      spec: what the model must know of its data.
+      model: the model's configuration.
+      cosine: whether its logits are cosines.
+    """
+
+    task: str
+    spec: InputSpec
+    model: ModelConfig
+    cosine: bool
+
+    def build(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Returns the network with fresh parameters."""
+        models = find_task(self.task).models
+        model = models[model_name(models, self.model)]
+        return model(self.model, self.spec, cosine=self.cosine, rngs=rngs)
+
+    @functools.cached_property
+    def graphdef(self) -> Any:
+        """The network's structure, to be merged with parameters."""
+        abstract = nnx.eval_shape(lambda: self.build(nnx.Rngs(0)))
+        # Parameters are all that a model may hold: nnx refuses anything else here.
+        return nnx.split(abstract, nnx.Param)[0]
+
+    def logits(
+        self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None
+    ) -> jax.Array:
+        """Returns the network's output; dropout is on when `rngs` is given."""
+        return nnx.merge(self.graphdef, params)(inputs, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +63,8 @@ class Recipe:
     The seed is not in it, so runs that differ by seed alone compile once.
 
     Attributes:
-      task: the task's name, which finds model and prediction rule.
-      spec: what the model must know of its data.
-      model: the network's configuration.
+      network: what computes logits.
+      augment: the changes made to training inputs.
       objective: the loss with its keywords.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
@@ -36,9 +73,8 @@ class Recipe:
       mesh: the devices.
     """
 
-    task: str
-    spec: InputSpec
-    model: ModelConfig
+    network: Network
+    augment: tuple[str, ...]
     objective: Objective
     optimizer: OptimizerConfig
     training: TrainingConfig
@@ -56,17 +92,15 @@ class Recipe:
         """Returns how many batches lie between evaluations."""
         return self.training.evaluate_every * self.mini_steps_per_epoch
 
-    def build_model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Returns the network with fresh parameters."""
-        model = find_model(self.task, self.model.name)
-        return model(self.model, self.spec, cosine=self.objective.cosine, rngs=rngs)
+    @property
+    def task(self) -> Task:
+        """Returns the kind of input and the kind of answer."""
+        return find_task(self.network.task)
 
-    @functools.cached_property
-    def graphdef(self) -> Any:
-        """The network without its parameters."""
-        abstract = nnx.eval_shape(lambda: self.build_model(nnx.Rngs(0)))
-        # Parameters are all that a model may hold: nnx refuses anything else here.
-        return nnx.split(abstract, nnx.Param)[0]
+    @property
+    def metric(self) -> str:
+        """Returns the validation metric that decides which checkpoint is the best."""
+        return self.training.metric or self.task.target.metric
 
     @functools.cached_property
     def transformation(self) -> Any:
@@ -88,21 +122,27 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     """
     training, train = config.training, data.splits["train"]
     mini_steps = batches_per_epoch(train, training.batch_size)
-    total_examples = training.epochs * len(train.labels)
+    total_examples = training.epochs * len(train)
     if total_examples > np.iinfo(np.int32).max:
         raise ConfigError(
-            f"`training.epochs`: {training.epochs} epochs of {len(train.labels)} "
+            f"`training.epochs`: {training.epochs} epochs of {len(train)} "
             "examples are more than 2^31 - 1; lower it"
         )
+    task = find_task(config.task)
+    objective = make_objective(
+        config.loss,
+        target=task.target.loss_target,
+        num_classes=data.spec.num_classes,
+        total_mini_steps=training.epochs * mini_steps,
+    )
+    if task.target.loss_target == "multi_hot":
+        note_rows_that_never_settle(objective, train.labels)
+    if config.data.augment and task.augment is None:
+        raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
-        task=config.task,
-        spec=data.spec,
-        model=config.model,
-        objective=make_objective(
-            config.loss,
-            num_classes=data.spec.num_classes,
-            total_mini_steps=training.epochs * mini_steps,
-        ),
+        network=Network(config.task, data.spec, config.model, objective.cosine),
+        augment=config.data.augment,
+        objective=objective,
         optimizer=config.optimizer,
         training=training,
         mini_steps_per_epoch=mini_steps,

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from train.metrics import Sums
+from train.models.pretrained import find_folder, load_weights
+from train.notices import notice
 from train.recipe import Recipe
 from train.sharding import constrain_state
 
@@ -31,7 +33,7 @@ def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
       seed: uint32, of the parameters and of dropout.
     """
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
-    model = recipe.build_model(nnx.Rngs(params=params_key))
+    model = recipe.network.build(nnx.Rngs(params=params_key))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     state = TrainState(
         params=params,
@@ -43,3 +45,28 @@ def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
         sums=Sums.zero(),
     )
     return constrain_state(recipe.mesh, state)
+
+
+def load_pretrained(recipe: Recipe, state: TrainState) -> TrainState:
+    """Returns the state with the parameters of the pretrained encoder, if there is one.
+
+    Args:
+      recipe: of the run.
+      state: before the first step; parameters stay where they lie.
+
+    Raises:
+      DataError: the encoder's files are not in order.
+    """
+    network = recipe.network
+    if network.spec.encoder is None:
+        return state
+    folder = find_folder(network.model.pretrained)
+    weights = load_weights(folder, network.spec.encoder)
+    if weights.unused:
+        notice(f"{folder}: not used: {', '.join(weights.unused)}")
+    encoder = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding),
+        weights.params,
+        state.params["encoder"],
+    )
+    return state._replace(params=state.params | {"encoder": encoder})

@@ -8,11 +8,10 @@ import optax
 from flax import nnx
 
 from as_softmax_jax import count_active, has_updated
-from train.metrics import Sums, margins
-from train.recipe import Recipe
+from train.metrics import Sums
+from train.recipe import Network, Recipe
 from train.sharding import constrain_state, replicate
 from train.state import TrainState
-from train.tasks import find_task
 
 Batch = dict[str, jax.Array]
 
@@ -21,8 +20,7 @@ class Evaluated(NamedTuple):
     """What an evaluation step says of its batch."""
 
     sums: Sums
-    predictions: jax.Array  # shape=(n,)
-    margins: jax.Array  # shape=(n,), dtype=float32
+    logits: jax.Array  # shape=(n, ..., classes), dtype=float32
 
 
 def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> TrainState:
@@ -34,40 +32,40 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> TrainState:
     Args:
       recipe: static under jit.
       state: before the batch; the loop donates it.
-      batch: `inputs` [n, ...], `labels` int32 [n] and `where` bool [n].
+      batch: `inputs` [n, ...], `labels` with one row an example, `where` bool [n].
 
     Returns:
       The state with one more mini-step, and with the batch in its sums.
     """
-    where, delta = batch["where"], recipe.objective.delta_at(state.mini_step)
+    target, objective = recipe.task.target, recipe.objective
+    where, labels = target.where(batch), batch["labels"]
+    arguments = {"where": where, "delta": objective.delta_at(state.mini_step)}
+    # The mini-step's number, not a split key: a resumed run draws the same masks.
+    key = jax.random.fold_in(state.key, state.mini_step)
+    inputs = _augmented(recipe, batch["inputs"], key)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        # The mini-step's number, not a split key: a resumed run draws the same masks.
-        key = jax.random.fold_in(state.key, state.mini_step)
-        logits = _logits(recipe, params, batch, rngs=nnx.Rngs(dropout=key))
-        losses = recipe.objective.losses(
-            logits, batch["labels"], where=where, delta=delta
-        )
+        logits = recipe.network.logits(params, inputs, rngs=nnx.Rngs(dropout=key))
+        losses = objective.losses(logits, labels, **arguments)
         return jnp.sum(losses) / jnp.maximum(jnp.sum(where), 1), (logits, losses)
 
     grads, (logits, losses) = jax.grad(mean_loss, has_aux=True)(state.params)
-    settled = recipe.objective.settled(
-        logits, batch["labels"], where=where, delta=delta
-    )
-    correct = find_task(recipe.task).predict(logits) == batch["labels"]
+    settled = objective.settled(logits, labels, **arguments)
+    correct = target.correct(logits, labels)
     sums = Sums.of(losses, correct=correct, settled=settled, where=where)
     num_valid, num_active = count_active(settled, where)
     state = _apply_gradients(recipe, state, grads, num_valid, num_active)
+    num_examples = jnp.sum(batch["where"], dtype=jnp.int32)
     state = state._replace(
         sums=_restarted(recipe, state) + sums,
         mini_step=state.mini_step + 1,
-        examples_seen=state.examples_seen + num_valid,
+        examples_seen=state.examples_seen + num_examples,
     )
     return constrain_state(recipe.mesh, state)
 
 
 def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
-    """Returns sums, predictions and margins of a batch.
+    """Returns the sums and the logits of a batch.
 
     The loss is the training loss under the final delta, so that evaluations before
     and after a margin warm-up compare.
@@ -78,28 +76,39 @@ def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
       batch: as for `train_step`.
 
     Returns:
-      Sums over the valid rows; predictions and margins of all, padding included.
+      Sums over the valid rows; logits of all, padding included.
     """
-    where, labels = batch["where"], batch["labels"]
-    logits = _logits(recipe, params, batch, rngs=None)
-    arguments = {"where": where, "delta": recipe.objective.delta}
-    predictions = find_task(recipe.task).predict(logits)
+    target, objective = recipe.task.target, recipe.objective
+    where, labels = target.where(batch), batch["labels"]
+    logits = recipe.network.logits(params, batch["inputs"], rngs=None)
+    arguments = {"where": where, "delta": objective.delta}
     sums = Sums.of(
-        recipe.objective.losses(logits, labels, **arguments),
-        correct=predictions == labels,
-        settled=recipe.objective.settled(logits, labels, **arguments),
+        objective.losses(logits, labels, **arguments),
+        correct=target.correct(logits, labels),
+        settled=objective.settled(logits, labels, **arguments),
         where=where,
     )
-    margin = margins(recipe.objective.probabilities(logits), labels)
-    return replicate(recipe.mesh, Evaluated(sums, predictions, margin))
+    logits = logits.astype(jnp.float32) * objective.scale
+    return replicate(recipe.mesh, Evaluated(sums, logits))
 
 
-def _logits(
-    recipe: Recipe, params: Any, batch: Batch, *, rngs: nnx.Rngs | None
-) -> jax.Array:
-    """Returns the network's output; dropout is on when `rngs` is given."""
-    model = nnx.merge(recipe.graphdef, params)
-    return model(batch["inputs"], rngs=rngs)
+def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
+    """Returns the network's output for inputs without labels, float32.
+
+    Args:
+      network: static under jit.
+      params: of the network.
+      batch: `inputs` [n, ...].
+    """
+    return network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
+
+
+def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns the inputs, changed at random where the configuration says so."""
+    augment = recipe.task.augment
+    if augment is None or not recipe.augment:
+        return inputs
+    return augment(inputs, jax.random.fold_in(key, 1), recipe.augment)
 
 
 def _apply_gradients(

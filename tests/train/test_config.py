@@ -18,7 +18,7 @@ from train.loop import initial_state
 from train.recipe import make_recipe
 from train.sharding import put_batch
 from train.steps import eval_step, train_step
-from train.tasks import find_task
+from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -151,7 +151,7 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
     config = load(path, _data_flags(path, feature_folder))
     read = _record_reads(monkeypatch)
     jax.clear_caches()  # a cached trace would read nothing
-    data = find_task(config.task).prepare(config)
+    data = prepare(config)
     recipe = make_recipe(config, data)
     before = state = initial_state(recipe, seed=0)
     batches = training_batches(

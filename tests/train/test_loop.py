@@ -19,7 +19,7 @@ from train.loop import evaluate, initial_state, train_and_evaluate
 from train.progress import Progress
 from train.recipe import make_recipe
 from train.signals import Stopped
-from train.tasks import find_task
+from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -56,15 +56,18 @@ def test_a_run_learns_and_leaves_its_figures(feature_config, tmp_path):
     assert result == json.loads((workdir / "result.json").read_text())
     assert result["config"] == as_dict(feature_config)
     assert result["classes"] == ["class-0", "class-1", "class-2"]
-    assert result["validation_accuracy"] == logged[-1]["validation_accuracy"]
-    assert result["best_validation_accuracy"] == max(
-        record["validation_accuracy"] for record in logged
-    )
+    best = max(record["validation_accuracy"] for record in logged)
+    assert result["validation_accuracy"] == best
+    assert result["records"] == logged
     assert 0 <= result["test_accuracy"] <= 1
     assert json.loads((workdir / "classes.json").read_text()) == result["classes"]
     assert list(workdir.glob("events.out.tfevents.*"))
     assert not list(workdir.glob("*.partial"))
 
+    assert result["calibration"] == json.loads(
+        (workdir / "calibration.json").read_text()
+    )
+    assert sum(result["margins"]["before"]) == sum(result["margins"]["after"]) == 23
     margins = np.load(workdir / "margins.npz")
     assert margins["before"].shape == margins["after"].shape == (23,)
     assert margins["after"].mean() > margins["before"].mean()
@@ -113,14 +116,14 @@ def test_a_window_makes_fewer_gradient_steps_of_the_same_examples(
 
 def test_a_padded_tail_changes_no_metric(feature_config, change):
     config = change(feature_config, "mesh", data=1)
-    data = find_task(config.task).prepare(config)
+    data = prepare(config)
     params, means = None, []
     for batch_size in (23, 16, 7):
         recipe = make_recipe(change(config, "training", batch_size=batch_size), data)
         if params is None:
             params = initial_state(recipe, seed=0).params
         evaluation = evaluate(recipe, params, data.splits["validation"])
-        assert evaluation.predictions.shape == (23,)
+        assert evaluation.logits.shape == (23, 3)
         means.append([evaluation.means[name] for name in sorted(evaluation.means)])
     np.testing.assert_allclose(means[1:], means[:1] * 2, rtol=1e-6)
 
@@ -139,6 +142,23 @@ def test_a_finished_run_is_not_trained_again(feature_config, tmp_path, capsys):
     assert train_and_evaluate(feature_config, tmp_path / "run") == first
     assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == before
     assert "finished already" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_is_the_one_that_counts(feature_config, change, tmp_path):
+    config = change(feature_config, "training", metric="loss")
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    losses = [record["validation_loss"] for record in records(tmp_path / "run")]
+    assert result["validation_loss"] == pytest.approx(min(losses), rel=1e-6)
+    assert result["best_epoch"] == losses.index(min(losses)) + 1
+    assert result["metric"] == "loss"
+
+
+def test_patience_ends_a_run_that_gets_no_better(feature_config, change, tmp_path):
+    still = change(feature_config, "optimizer", learning_rate=0.0)
+    config = change(still, "training", epochs=9, patience=2)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    assert [record["epoch"] for record in result["records"]] == [1, 2, 3]
+    assert result["best_epoch"] == 1
 
 
 def test_text_trains_from_scratch(text_folder, tmp_path):

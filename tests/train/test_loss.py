@@ -11,18 +11,21 @@ from train.config import LossConfig
 from train.errors import ConfigError
 from train.loss import make_objective
 
-FOR_LABELS = [name for name, row in LOSSES.items() if row.target == "labels"]
+
+def objective(*, target="labels", **fields):
+    return make_objective(
+        LossConfig(**fields), target=target, num_classes=5, total_mini_steps=100
+    )
 
 
-def objective(**fields):
-    return make_objective(LossConfig(**fields), num_classes=5, total_mini_steps=100)
-
-
-@pytest.mark.parametrize("name", FOR_LABELS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_table_runs_by_its_name(name, quick_jit):
-    loss = objective(name=name)
+    target = LOSSES[name].target
+    loss = objective(target=target, name=name)
     logits = jax.random.normal(jax.random.key(0), (6, 5))
     labels = jnp.arange(6, dtype=jnp.int32) % 5
+    if target == "multi_hot":
+        labels = jax.nn.one_hot(labels, 5, dtype=bool)
     where = jnp.array([True] * 4 + [False] * 2)
     arguments = {"where": where, "delta": jnp.float32(0.1)}
     losses = quick_jit(loss.losses)(logits, labels, **arguments)
@@ -51,13 +54,16 @@ def test_options_fill_the_keywords_and_keep_their_type():
     assert type(k) is int
 
 
-def test_cosines_are_scaled_into_the_probabilities_of_their_loss():
-    cosines = jnp.array([[1.0, 0.0]])
+def test_only_cosines_are_scaled_into_the_logits_of_their_softmax():
     loss = objective(name="am_softmax", options={"scale": 2.0})
     assert loss.cosine
-    # softmax(2, 0)
-    expected = jnp.exp(2.0) / (jnp.exp(2.0) + 1)
-    assert float(loss.probabilities(cosines)[0, 0]) == pytest.approx(float(expected))
+    assert loss.scale == 2.0
+    assert objective(name="softmax").scale == 1.0
+
+
+def test_refuses_a_loss_for_one_label_where_there_are_many():
+    with pytest.raises(ConfigError, match="softmax wants one label an example"):
+        objective(target="multi_hot", name="softmax")
 
 
 def test_delta_falls_from_one_over_its_share_of_training():
@@ -75,7 +81,10 @@ def test_delta_falls_from_one_over_its_share_of_training():
     ("fields", "words"),
     [
         ({"name": "as_sotfmax"}, ["loss.name", "did you mean `as_softmax`?"]),
-        ({"name": "multi_label_as_softmax"}, ["several labels an example"]),
+        (
+            {"name": "multi_label_as_softmax"},
+            ["wants any number of labels", "it can be am_softmax, as_softmax"],
+        ),
         ({"options": {"smoothing": 0.1}}, ["has no 'smoothing'; it has no options"]),
         (
             {"name": "label_smoothing", "options": {"smooth": 0.1}},

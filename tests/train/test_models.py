@@ -11,7 +11,8 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.tasks import find_model
+from train.tasks import find_task
+from train.tasks.task import model_name
 
 pytestmark = pytest.mark.standard_promotion(reason="flax's layers need it")
 
@@ -20,9 +21,13 @@ CASES = {
     "features": (InputSpec((6,), 4), jnp.ones((2, 6))),
     "text": (
         InputSpec((6,), 4, 11),
-        jnp.array([[3, 4, 0, 0, 0, 0], [5, 6, 7, 8, 9, 10]]),
+        jnp.array([[3, 4, -1, -1, -1, -1], [5, 6, 7, 8, 9, 10]]),
     ),
 }
+
+
+def first_model(task):
+    return next(iter(find_task(task).models.values()))
 
 
 @pytest.fixture
@@ -34,7 +39,8 @@ def build(quick_jit):
         config = ModelConfig(width=8, depth=1, heads=2, **fields)
 
         def model():
-            return find_model(task, "")(config, spec, cosine=cosine, rngs=nnx.Rngs(0))
+            network = first_model(task)
+            return network(config, spec, cosine=cosine, rngs=nnx.Rngs(0))
 
         graphdef, _ = nnx.split(nnx.eval_shape(model))
         params = quick_jit(lambda: nnx.to_pure_dict(nnx.state(model())))()
@@ -92,20 +98,53 @@ def test_a_cosine_head_gives_cosines(build, apply, task):
 
 def test_padding_changes_no_text(build, apply):
     model, tokens = build("text")
-    longer = jnp.array([[3, 4, 0, 0, 0, 0]])
+    longer = jnp.array([[3, 4, -1, -1, -1, -1]])
     shorter = jnp.array([[3, 4]])
     np.testing.assert_allclose(apply(model, longer), apply(model, shorter), atol=1e-6)
-    assert jnp.isfinite(apply(model, jnp.zeros_like(tokens))).all()
+    assert jnp.isfinite(apply(model, jnp.full_like(tokens, -1))).all()
 
 
 def test_refuses_heads_that_do_not_divide_the_width():
     spec, _ = CASES["text"]
     with pytest.raises(ConfigError, match=r"`model.width`: 8 .* 3 heads"):
-        find_model("text", "transformer")(
+        first_model("text")(
             ModelConfig(width=8, heads=3), spec, cosine=False, rngs=nnx.Rngs(0)
         )
 
 
-def test_refuses_a_model_of_another_task():
-    with pytest.raises(ConfigError, match=r"no 'cnn' for text; .*`transformer`"):
-        find_model("text", "cnn")
+def test_without_pooling_there_are_logits_at_each_token(build, apply, monkeypatch):
+    spec, tokens = CASES["text"]
+    monkeypatch.setitem(CASES, "text", (spec._replace(per_token=True), tokens))
+    model, tokens = build("text")
+    logits = apply(model, tokens)
+    assert logits.shape == (2, 6, 4)
+    # Padding changes no real token's logits.
+    np.testing.assert_allclose(logits[:1, :2], apply(model, tokens[:1, :2]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "transformer"),
+        ({"name": "transformer"}, "transformer"),
+        ({"pretrained": "folder"}, "pretrained"),
+        ({"name": "pretrained", "pretrained": "folder"}, "pretrained"),
+    ],
+)
+def test_a_model_is_found_by_its_name_or_its_folder(fields, name):
+    assert model_name(find_task("text").models, ModelConfig(**fields)) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "cnn"}, ["no 'cnn'", "`transformer`"]),
+        ({"name": "pretrained"}, ["'pretrained' and `model.pretrained` ''"]),
+        ({"name": "transformer", "pretrained": "x"}, ["`model.pretrained` 'x'"]),
+    ],
+)
+def test_refuses_a_model(fields, words):
+    with pytest.raises(ConfigError) as refusal:
+        model_name(find_task("text").models, ModelConfig(**fields))
+    for word in words:
+        assert word in str(refusal.value)

@@ -20,7 +20,9 @@ RECORD = {
 
 
 def log(workdir, *, quiet):
-    with Progress(workdir, total_examples=100, quiet=quiet) as progress:
+    with Progress(
+        workdir, metric="accuracy", total_examples=100, quiet=quiet
+    ) as progress:
         progress.evaluation(RECORD)
         # The line is there before the run ends, however it ends.
         return (workdir / "metrics.jsonl").read_text()

@@ -12,7 +12,7 @@ from train.errors import ConfigError
 from train.loop import initial_state, train_and_evaluate
 from train.recipe import make_recipe
 from train.sharding import make_mesh, put_batch
-from train.tasks import find_task
+from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's chains and flax's layers break under strict promotion"
@@ -50,7 +50,7 @@ def test_a_batch_lies_split_over_data(feature_config):
 
 def test_matrices_lie_split_over_model_and_moments_with_them(feature_config, change):
     config = change(feature_config, "mesh", data=4, model=2)
-    recipe = make_recipe(config, find_task(config.task).prepare(config))
+    recipe = make_recipe(config, prepare(config))
     state = initial_state(recipe, seed=0)
     kernels = [
         leaf

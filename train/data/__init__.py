@@ -2,22 +2,63 @@
 
 from collections.abc import Callable
 
-from train.config import DataConfig, nearest
-from train.data import digits, files
-from train.data.records import Records
-from train.errors import ConfigError
+import numpy as np
 
-# A source reads the named columns of each split, `train` and `validation` at least.
+from train.config import DataConfig, nearest
+from train.data import digits, files, folders, tfds
+from train.data.records import Records
+from train.errors import ConfigError, DataError
+
+# A source reads each split that the configuration names.
 SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {
     "digits": digits.read,
     "files": files.read,
+    "folders": folders.read,
+    "tfds": tfds.read,
 }
+# Fixed, so that every seed of a run trains and validates on the same examples.
+_SPLIT_SEED = 0
 
 
 def read(config: DataConfig) -> dict[str, Records]:
-    """Returns the records of each split of the configured source."""
+    """Returns the records of `train`, `validation` and, where there is one, `test`.
+
+    Args:
+      config: the source, its splits, the share held out for validation where no split
+        is named for it, and how many training examples to keep.
+
+    Raises:
+      ConfigError: no such source.
+      DataError: a split cannot be read, or is left without an example.
+    """
     if config.source not in SOURCES:
         raise ConfigError(
             f"`data.source`: no {config.source!r}; {nearest(config.source, SOURCES)}"
         )
-    return SOURCES[config.source](config)
+    splits = SOURCES[config.source](config)
+    if "validation" not in splits:
+        splits |= _hold_out(splits["train"], config.validation_share)
+    if 0 < config.train_examples < len(splits["train"]):
+        kept = _shuffled(len(splits["train"]))[: config.train_examples]
+        splits["train"] = splits["train"].rows(np.sort(kept))
+    return splits
+
+
+def _hold_out(train: Records, share: float) -> dict[str, Records]:
+    """Returns training and validation records parted at random."""
+    held = round(share * len(train))
+    if not 0 < held < len(train):
+        raise DataError(
+            f"{train.origin}: {share:g} of {len(train)} training examples is {held}; "
+            "name a validation split with --config.data.validation, or set "
+            "--config.data.validation_share so that both get examples"
+        )
+    order = _shuffled(len(train))
+    return {
+        "train": train.rows(np.sort(order[held:])),
+        "validation": train.rows(np.sort(order[:held]), "validation"),
+    }
+
+
+def _shuffled(n: int) -> np.ndarray:
+    return np.random.default_rng(_SPLIT_SEED).permutation(n)

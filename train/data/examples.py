@@ -1,19 +1,78 @@
 """Examples: one split encoded for the model, and the data set they make up."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import numpy as np
 
+# A position that holds no token, and a token that has no label.
+NO_TOKEN = -1
+NO_LABEL = -1
+# Sequences are cut to one of these lengths, so that few shapes compile.
+_BUCKETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
-class Examples(NamedTuple):
-    """One split in memory, one row an example."""
 
-    inputs: np.ndarray  # shape=(n, ...)
-    labels: np.ndarray  # shape=(n,), dtype=int32
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split in memory, one row an example.
 
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the examples at `indices` as the arrays of a batch."""
-        return {"inputs": self.inputs[indices], "labels": self.labels[indices]}
+    Attributes:
+      inputs: [n, ...].
+      labels: what the task's target makes of them, one row an example; [n, 0] where
+        they are not known, as in prediction.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def order(self) -> np.ndarray:
+        """The order of the rows in which they are evaluated fastest."""
+        return np.arange(len(self))
+
+    def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
+        """Returns this process's part of a global batch.
+
+        Args:
+          rows: of the global batch; every process passes the same.
+          local: which of them this process holds.
+        """
+        own = rows[local]
+        return {"inputs": self.inputs[own], "labels": self.labels[own]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences(Examples):
+    """Sequences padded at their end; a batch is cut to a bucket that holds it.
+
+    Attributes:
+      lengths: of the sequences, without padding, [n].
+      tagged: labels are one a token, [n, length], and are cut alike.
+    """
+
+    lengths: np.ndarray
+    tagged: bool = False
+
+    @property
+    def order(self) -> np.ndarray:
+        """The order of the rows by length: little padding."""
+        return np.argsort(self.lengths, kind="stable")
+
+    def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
+        """Returns this process's part of a global batch, cut to its bucket."""
+        batch = super().batch(rows, local)
+        # The global batch decides: every process must compile the same shape.
+        length = bucket(int(self.lengths[rows].max(initial=1)), self.inputs.shape[1])
+        cut = ("inputs", "labels") if self.tagged else ("inputs",)
+        return {k: v[:, :length] if k in cut else v for k, v in batch.items()}
+
+
+def bucket(length: int, longest: int) -> int:
+    """Returns the smallest bucket that holds `length`, `longest` at most."""
+    return min(next((b for b in _BUCKETS if b >= length), longest), longest)
 
 
 class InputSpec(NamedTuple):
@@ -22,9 +81,14 @@ class InputSpec(NamedTuple):
     Hashable, as a part of the recipe that compiled steps share.
     """
 
-    shape: tuple[int, ...]  # of one example's inputs
+    shape: tuple[int, ...]  # of one example's inputs, the longest where they vary
     num_classes: int
     vocabulary_size: int = 0  # of token inputs
+    per_token: bool = False  # logits are wanted for each token
+    encoder: Any = None  # the shape of a pretrained encoder, an EncoderConfig
+    mean: tuple[float, ...] = ()  # of the channels of images
+    deviation: tuple[float, ...] = ()
+    sample_rate: int = 0  # of audio
 
 
 class TaskData(NamedTuple):

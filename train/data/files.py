@@ -21,19 +21,24 @@ def read(config: DataConfig) -> dict[str, Records]:
     """Returns the records of each file that the configuration names.
 
     Args:
-      config: folder and file names; an empty `test` means no test split.
+      config: folder and file names; an empty `validation` or `test` means none.
 
     Raises:
       DataError: a file is missing, empty, or not what its ending says.
     """
-    folder = _folder(config)
+    folder = data_folder(config)
+    names = split_names(config)
+    return {split: read_file(folder / name, split) for split, name in names.items()}
+
+
+def split_names(config: DataConfig) -> dict[str, str]:
+    """Returns where each split is that the configuration names."""
     names = {"train": config.train, "validation": config.validation}
-    if config.test:
-        names["test"] = config.test
-    return {split: _read_file(split, folder / name) for split, name in names.items()}
+    names["test"] = config.test
+    return {split: name for split, name in names.items() if name}
 
 
-def _folder(config: DataConfig) -> Path:
+def data_folder(config: DataConfig) -> Path:
     """Returns the data folder: the path, or the name under $AS_SOFTMAX_DATA."""
     if config.path:
         return Path(config.path)
@@ -46,26 +51,50 @@ def _folder(config: DataConfig) -> Path:
     return Path(root) / config.name
 
 
-def _read_file(split: str, path: Path) -> Records:
-    """Reads one file by its ending."""
-    reader = READERS.get(path.suffix)
-    if reader is None:
+def read_file(path: Path, split: str) -> Records:
+    """Reads one file by its ending, which is looked for where the name has none.
+
+    Args:
+      path: of a .parquet, .jsonl or .csv file.
+      split: what the records are for; it also names the flag in refusals.
+
+    Raises:
+      DataError: the file is missing, empty, or not what its ending says.
+    """
+    path = _with_ending(path)
+    if path.suffix not in READERS:
         raise DataError(
             f"{path}: unknown kind of file; it must end in {', '.join(READERS)}"
         )
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; give the folder with --config.data.path and the "
-            f"{split} file's name with --config.data.{split}"
-        )
+        raise DataError(f"{path}: no such file; {_cure(split)}")
     try:
         untyped = path.suffix == ".csv"
-        records = Records(split, str(path), reader(path), untyped)
+        records = Records(split, str(path), READERS[path.suffix](path), untyped)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not len(records):
         raise DataError(f"{path}: the {split} split is empty; it needs an example")
     return records
+
+
+def _with_ending(path: Path) -> Path:
+    """Returns the path of the file there is, for a name without an ending."""
+    if path.suffix or path.is_file():
+        return path
+    there = [path.with_name(path.name + ending) for ending in READERS]
+    found = [candidate for candidate in there if candidate.is_file()]
+    return found[0] if found else there[0]
+
+
+def _cure(split: str) -> str:
+    """Returns which flags say where the file of a split is."""
+    if split not in ("train", "validation", "test"):
+        return "name a .parquet, .jsonl or .csv file that is there"
+    return (
+        f"give the folder with --config.data.path and the {split} file's name with "
+        f"--config.data.{split}"
+    )
 
 
 def _read_parquet(path: Path) -> dict[str, np.ndarray]:

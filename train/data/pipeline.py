@@ -30,7 +30,7 @@ def training_batches(
       epochs: how often each example comes.
       seed: decides the order.
     """
-    order = grain.MapDataset.range(len(examples.labels)).seed(seed).shuffle()
+    order = grain.MapDataset.range(len(examples)).seed(seed).shuffle()
     batches = order.batch(batch_size, batch_fn=np.asarray).repeat(epochs)
     return _iterate(batches.map(_reader(examples, batch_size)))
 
@@ -38,15 +38,15 @@ def training_batches(
 def evaluation_batches(
     examples: Examples, *, batch_size: int
 ) -> grain.DatasetIterator[Batch]:
-    """Returns an iterator over every example once, in the order of the split."""
-    order = grain.MapDataset.range(len(examples.labels))
+    """Returns an iterator over every example once, in `examples.order`."""
+    order = grain.MapDataset.source(examples.order)
     batches = order.batch(batch_size, batch_fn=np.asarray)
     return _iterate(batches.map(_reader(examples, batch_size)))
 
 
 def batches_per_epoch(examples: Examples, batch_size: int) -> int:
     """Returns how many batches hold every example once."""
-    return math.ceil(len(examples.labels) / batch_size)
+    return math.ceil(len(examples) / batch_size)
 
 
 def _reader(examples: Examples, batch_size: int) -> Callable[[np.ndarray], Batch]:
@@ -55,12 +55,12 @@ def _reader(examples: Examples, batch_size: int) -> Callable[[np.ndarray], Batch
     start = jax.process_index() * local_size
 
     def read(indices: np.ndarray) -> Batch:
-        # Padding repeats row 0; `where` keeps it out of every sum.
-        padded = np.zeros(batch_size, np.int64)
+        # Padding repeats a row; `where` keeps it out of every sum.
+        padded = np.full(batch_size, indices[0], np.int64)
         padded[: len(indices)] = indices
         local = slice(start, start + local_size)
         where = np.arange(batch_size) < len(indices)
-        return {**examples.rows(padded[local]), "where": where[local]}
+        return {**examples.batch(padded, local), "where": where[local]}
 
     return read
 

@@ -26,6 +26,11 @@ class Records:
     def __len__(self) -> int:
         return min((len(column) for column in self.columns.values()), default=0)
 
+    def rows(self, indices: np.ndarray, split: str = "") -> "Records":
+        """Returns some of the rows, as another split where one is named."""
+        columns = {name: column[indices] for name, column in self.columns.items()}
+        return dataclasses.replace(self, split=split or self.split, columns=columns)
+
     def column(self, name: str) -> np.ndarray:
         """Returns a column, or refuses with the names of those that are there."""
         if name not in self.columns:

@@ -6,15 +6,17 @@ from flax import nnx
 
 from train.config import ModelConfig
 from train.data.examples import InputSpec
+from train.data.images import normalise
+from train.models.convolution import Blocks
 from train.models.head import Head
 
 
 class Cnn(nnx.Module):
-    """Blocks of 3 x 3 convolution and 2 x 2 pooling, each twice as wide as the last.
+    """Blocks of two convolutions, each twice as wide as the last, and a head on all.
 
     Args:
-      config: `depth` blocks, the first of `width` channels.
-      spec: shape (height, width, channels).
+      config: `depth` blocks, the first of `width` channels, and dropout.
+      spec: shape (height, width, channels), mean and deviation of the channels.
       cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
@@ -23,17 +25,14 @@ class Cnn(nnx.Module):
         self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
     ):
         self.dtype = jnp.dtype(config.compute_dtype)
+        self.mean, self.deviation = spec.mean, spec.deviation
         height, width, channels = spec.shape
-        self.convolutions: nnx.List[nnx.Conv] = nnx.List()
-        for block in range(config.depth):
-            features = config.width * 2**block
-            self.convolutions.append(
-                nnx.Conv(channels, features, (3, 3), dtype=self.dtype, rngs=rngs)
-            )
-            height, width, channels = (height + 1) // 2, (width + 1) // 2, features
+        self.blocks = Blocks(config, channels, rngs=rngs)
+        for _ in range(config.depth):
+            height, width = (height + 1) // 2, (width + 1) // 2
         self.dropout = nnx.Dropout(config.dropout)
         self.head = Head(
-            height * width * channels,
+            height * width * self.blocks.channels,
             spec.num_classes,
             cosine=cosine,
             dtype=self.dtype,
@@ -45,9 +44,6 @@ class Cnn(nnx.Module):
 
         Dropout is on when `rngs` is given.
         """
-        x = images.astype(self.dtype)
-        for convolution in self.convolutions:
-            x = nnx.relu(convolution(x))
-            x = nnx.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
+        x = self.blocks(normalise(images, self.mean, self.deviation, self.dtype))
         x = x.reshape(x.shape[0], -1)
         return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from train.config import ModelConfig
-from train.data.examples import InputSpec
-from train.data.tokenizer import PADDING_ID
+from train.data.examples import NO_TOKEN, InputSpec
 from train.errors import ConfigError
 from train.models.head import Head
 
@@ -53,6 +52,8 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """Token and position embeddings, `depth` blocks, the mean over real tokens.
 
+    Where the task wants an answer at each token, there is no mean.
+
     Args:
       config: `depth` blocks of `width` with `heads`, and dropout.
       spec: shape (length,) and the vocabulary's size.
@@ -65,6 +66,7 @@ class Transformer(nnx.Module):
     ):
         (length,), width = spec.shape, config.width
         dtype = jnp.dtype(config.compute_dtype)
+        self.per_token = spec.per_token
         self.tokens = nnx.Embed(spec.vocabulary_size, width, dtype=dtype, rngs=rngs)
         self.positions = nnx.Embed(length, width, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(Block(config, rngs=rngs) for _ in range(config.depth))
@@ -75,19 +77,21 @@ class Transformer(nnx.Module):
     def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Returns logits [n, classes] of token ids [n, length].
 
-        Padding takes no part in attention or in the mean. Dropout is on when `rngs`
-        is given.
+        Per token they are [n, length, classes]. Padding takes no part in attention or
+        in the mean. Dropout is on when `rngs` is given.
         """
-        mask = tokens != PADDING_ID
-        x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))[None]
+        mask = tokens != NO_TOKEN
+        x = self.tokens(jnp.maximum(tokens, 0))
+        x = x + self.positions(jnp.arange(tokens.shape[1]))[None]
         x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
         for block in self.blocks:
             x = block(x, mask, rngs=rngs)
-        pooled = _masked_mean(self.norm(x), mask)
-        return self.head(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
+        x = self.norm(x)
+        x = x if self.per_token else masked_mean(x, mask)
+        return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
 
 
-def _masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns the mean over real tokens; of a text without any, zeros."""
     total = jnp.sum(x * mask[..., None].astype(x.dtype), axis=1)
     count = jnp.sum(mask, axis=1, keepdims=True)

@@ -1,36 +1,20 @@
-"""The kinds of task, each a module found by its name in the configuration."""
+"""The kinds of task, each a file found by its name in the configuration."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
-
-import jax
-from flax import nnx
-
+from train import data
 from train.config import Config, nearest
 from train.data.examples import TaskData
 from train.errors import ConfigError
-from train.tasks import features, image, text
+from train.tasks import audio, features, image, multi_label, text, tokens
+from train.tasks.task import Task, encode_labelled, model_name
 
-
-class Task(Protocol):
-    """What a task's module holds."""
-
-    @property
-    def MODELS(self) -> Mapping[str, Callable[..., nnx.Module]]:  # noqa: N802
-        """Models by name; the first is the one that an empty `model.name` means."""
-
-    def prepare(self, config: Config) -> TaskData:
-        """Reads and encodes the data.
-
-        Raises:
-          DataError: something cannot be trained on; the message says what and where.
-        """
-
-    def predict(self, logits: jax.Array) -> jax.Array:
-        """Returns the prediction that the logits stand for."""
-
-
-TASKS: dict[str, Task] = {"image": image, "text": text, "features": features}
+TASKS: dict[str, Task] = {
+    "text": text.TASK,
+    "multi_label": multi_label.TASK,
+    "tokens": tokens.TASK,
+    "image": image.TASK,
+    "audio": audio.TASK,
+    "features": features.TASK,
+}
 
 
 def find_task(name: str) -> Task:
@@ -40,12 +24,20 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def find_model(task: str, name: str) -> Callable[..., nnx.Module]:
-    """Returns the model of that name, or the task's first for an empty name."""
-    models = find_task(task).MODELS
-    name = name or next(iter(models))
-    if name not in models:
-        raise ConfigError(
-            f"`model.name`: no {name!r} for {task}; {nearest(name, models)}"
-        )
-    return models[name]
+def prepare(config: Config) -> TaskData:
+    """Reads the data and encodes it for the model.
+
+    Raises:
+      ConfigError: there is no such task, model or source.
+      DataError: something cannot be trained on; the message says what and where.
+    """
+    task = find_task(config.task)
+    model_name(task.models, config.model)
+    splits = data.read(config.data)
+    classes = task.target.find_classes(splits["train"], config.data)
+    codec = task.codec.fit(config, splits["train"])
+    examples = {
+        split: encode_labelled(task, codec, classes, records, config.data)
+        for split, records in splits.items()
+    }
+    return TaskData(examples, classes, codec.spec(len(classes)), codec.files())

@@ -1,59 +1,84 @@
 """Classification of numeric features: the columns of a table."""
 
+import dataclasses
 import json
+from pathlib import Path
+from typing import Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from train import data
 from train.config import Config, DataConfig
-from train.data.examples import Examples, InputSpec, TaskData
-from train.data.labels import encode_labels
+from train.data.examples import InputSpec
 from train.data.records import Records
 from train.errors import DataError
 from train.models.mlp import Mlp
+from train.targets import Encoded
+from train.targets.one_class import OneClass
+from train.tasks.task import Task
 
-MODELS = {"mlp": Mlp}
-
-
-def prepare(config: Config) -> TaskData:
-    """Reads the columns; inputs are standardised by the training split's moments."""
-    splits = data.read(config.data)
-    classes, labels = encode_labels(splits, config.data.label_column)
-    columns = _feature_columns(splits["train"], config.data)
-    raw = {split: _matrix(records, columns) for split, records in splits.items()}
-    mean, deviation = raw["train"].mean(axis=0), raw["train"].std(axis=0)
-    # A constant column stays constant instead of dividing by zero.
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    examples = {
-        split: Examples(((values - mean) / deviation).astype(np.float32), labels[split])
-        for split, values in raw.items()
-    }
-    scaling = {
-        "columns": columns,
-        "mean": mean.tolist(),
-        "deviation": deviation.tolist(),
-    }
-    spec = InputSpec((len(columns),), len(classes))
-    return TaskData(examples, classes, spec, {"features.json": json.dumps(scaling)})
+_KEPT = "features.json"
 
 
-def predict(logits: jax.Array) -> jax.Array:
-    """Returns the class with the largest logit."""
-    return jnp.argmax(logits, axis=-1)
+@dataclasses.dataclass(frozen=True)
+class FeatureCodec:
+    """Columns side by side, standardised by the training split's moments.
+
+    Attributes:
+      columns: of the features, in their order.
+      mean: of each column.
+      deviation: of each column; 1 where it is constant.
+    """
+
+    columns: tuple[str, ...]
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def fit(cls, config: Config, train: Records) -> Self:
+        """Takes the configured columns, or all but the label."""
+        columns = _feature_columns(train, config.data)
+        values = _matrix(train, columns)
+        deviation = values.std(axis=0)
+        # A constant column stays constant instead of dividing by zero.
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        return cls(columns, values.mean(axis=0), deviation)
+
+    @classmethod
+    def load(cls, config: Config, folder: Path) -> Self:
+        """Reads what a run's folder keeps."""
+        kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+        moments = (np.asarray(kept[name]) for name in ("mean", "deviation"))
+        return cls(tuple(kept["columns"]), *moments)
+
+    def files(self) -> dict[str, str]:
+        """Returns the columns and their moments."""
+        scaling = {
+            "columns": self.columns,
+            "mean": self.mean.tolist(),
+            "deviation": self.deviation.tolist(),
+        }
+        return {_KEPT: json.dumps(scaling)}
+
+    def spec(self, num_classes: int) -> InputSpec:
+        """Returns what the model must know."""
+        return InputSpec((len(self.columns),), num_classes)
+
+    def encode(self, records: Records) -> Encoded:
+        """Returns the standardised columns, float32 [n, features]."""
+        values = _matrix(records, self.columns)
+        return Encoded(((values - self.mean) / self.deviation).astype(np.float32))
 
 
-def _feature_columns(records: Records, config: DataConfig) -> list[str]:
+def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
     """Returns the configured columns, or all but the label."""
     others = [name for name in records.columns if name != config.label_column]
-    columns = list(config.feature_columns) or others
+    columns = config.feature_columns or tuple(others)
     if not columns:
         raise DataError(f"{records.origin}: no column beside the label; add a feature")
     return columns
 
 
-def _matrix(records: Records, columns: list[str]) -> np.ndarray:
+def _matrix(records: Records, columns: tuple[str, ...]) -> np.ndarray:
     """Returns the columns side by side, float64 [n, features], all finite."""
     features = []
     for name in columns:
@@ -84,3 +109,6 @@ def _numbers(records: Records, name: str) -> np.ndarray:
                 "with --config.data.feature_columns"
             ) from error
     return numbers
+
+
+TASK = Task(models={"mlp": Mlp}, codec=FeatureCodec, target=OneClass())

@@ -1,43 +1,174 @@
-"""Image classification."""
+"""Images, for one class."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any, Self
+
 import numpy as np
 
-from train import data
 from train.config import Config
-from train.data.examples import Examples, InputSpec, TaskData
-from train.data.labels import encode_labels
+from train.data.examples import InputSpec
+from train.data.images import (
+    augment,
+    check_augmentations,
+    decode_image,
+    is_grey,
+    statistics,
+)
+from train.data.media import (
+    CannotDecodeError,
+    Decode,
+    contents,
+    decode_column,
+    decode_good,
+)
 from train.data.records import Records
-from train.errors import DataError
+from train.errors import ConfigError, DataError
 from train.models.cnn import Cnn
+from train.models.resnet import ResNet18
+from train.targets import Encoded
+from train.targets.one_class import OneClass
+from train.tasks.task import Task
 
-MODELS = {"cnn": Cnn}
+MODELS = {"cnn": Cnn, "resnet18": ResNet18}
 
-
-def prepare(config: Config) -> TaskData:
-    """Reads the images, float32 [n, height, width, channels], and their labels."""
-    splits = data.read(config.data)
-    classes, labels = encode_labels(splits, config.data.label_column)
-    examples = {
-        split: Examples(_images(records), labels[split])
-        for split, records in splits.items()
-    }
-    shape = examples["train"].inputs.shape[1:]
-    return TaskData(examples, classes, InputSpec(shape, len(classes)), {})
+_KEPT = "image.json"
+# So many training images give the mean and the deviation of each channel.
+_STATISTICS_IMAGES = 2000
 
 
-def _images(records: Records) -> np.ndarray:
-    """Returns the images, or refuses a column that holds something else."""
-    images = records.column("image")
-    if images.ndim != 4:
-        raise DataError(
-            f"{records.origin}: column `image` must hold arrays [height, width, "
-            "channels]; read images with --config.data.source=digits"
+@dataclasses.dataclass(frozen=True)
+class ImageCodec:
+    """Images as arrays of one shape, with the training images' mean and deviation.
+
+    Attributes:
+      column: of the images.
+      size: the side of the square that they are scaled to; 0: they have one size.
+      bad_files: `refuse` or `skip` what cannot be decoded.
+      shape: (height, width, channels); one channel where all training images are grey.
+      dtype: `uint8`; `float32` where the source holds arrays of floats.
+      mean: of each channel, in the unit of the pixels.
+      deviation: of each channel.
+    """
+
+    column: str
+    size: int
+    bad_files: str
+    shape: tuple[int, ...]
+    dtype: str
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, config: Config, train: Records) -> Self:
+        """Takes shape, mean and deviation from the training images.
+
+        Raises:
+          ConfigError: an augmentation or a size that cannot be had.
+          DataError: no image can be decoded.
+        """
+        check_augmentations(config.data.augment)
+        column, size, bad_files = _options(config)
+        is_float = _is_float(next(contents(train, column), None))
+        grey = not is_float and all(map(is_grey, contents(train, column)))
+        dtype = "float32" if is_float else "uint8"
+        decode = functools.partial(_decode, dtype=dtype, grey=grey, size=size)
+        shape = _first_shape(train, column, decode)
+        if is_float and size and shape[:2] != (size, size):
+            raise ConfigError(
+                "`data.image_size`: arrays of floats are not scaled, and these have "
+                f"{_size(shape)}; set it to 0"
+            )
+        rows = np.linspace(0, len(train) - 1, min(len(train), _STATISTICS_IMAGES))
+        some = decode_good(train, column, decode, rows.astype(int).tolist())
+        mean, deviation = statistics(some)
+        return cls(column, size, bad_files, shape, dtype, mean, deviation)
+
+    @classmethod
+    def load(cls, config: Config, folder: Path) -> Self:
+        """Reads what a run's folder keeps."""
+        kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+        mean, deviation = tuple(kept["mean"]), tuple(kept["deviation"])
+        shape, dtype = tuple(kept["shape"]), kept["dtype"]
+        return cls(*_options(config), shape, dtype, mean, deviation)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that it reads."""
+        return (self.column,)
+
+    def files(self) -> dict[str, str]:
+        """Returns the shape, the dtype, the mean and the deviation."""
+        names = ("shape", "dtype", "mean", "deviation")
+        return {_KEPT: json.dumps({name: getattr(self, name) for name in names})}
+
+    def spec(self, num_classes: int) -> InputSpec:
+        """Returns what the model must know."""
+        return InputSpec(
+            self.shape, num_classes, mean=self.mean, deviation=self.deviation
         )
-    return images.astype(np.float32)
+
+    def encode(self, records: Records) -> Encoded:
+        """Returns the images, [n, height, width, channels] of uint8 or float32.
+
+        Raises:
+          DataError: an image is broken, or of another size than the first.
+        """
+        images, kept = decode_column(
+            records,
+            self.column,
+            self._decode,
+            shape=self.shape,
+            dtype=np.dtype(self.dtype),
+            bad_files=self.bad_files,
+        )
+        return Encoded(images, kept=kept)
+
+    def _decode(self, content: Any) -> np.ndarray:
+        """Returns one image, of the codec's shape and dtype."""
+        grey = self.shape[2] == 1
+        image = _decode(content, dtype=self.dtype, grey=grey, size=self.size)
+        if image.shape != self.shape:
+            raise DataError(
+                f"{_size(image.shape)}, where the first training image has "
+                f"{_size(self.shape)}; scale them all with "
+                f"--config.data.image_size={min(self.shape[:2])}"
+            )
+        return image
 
 
-def predict(logits: jax.Array) -> jax.Array:
-    """Returns the class with the largest logit."""
-    return jnp.argmax(logits, axis=-1)
+def _options(config: Config) -> tuple[str, int, str]:
+    """Returns the column, the size, and what to do with broken files."""
+    data = config.data
+    return data.input_column or "image", data.image_size, data.bad_files
+
+
+def _decode(content: Any, *, dtype: str, grey: bool, size: int) -> np.ndarray:
+    """Returns one image of any size; floats are in [0, 1], as are those of files."""
+    if dtype == "float32" and _is_float(content):
+        if content.ndim != 3 or not np.isfinite(content).all():
+            raise CannotDecodeError(
+                f"an array of {list(content.shape)} is no image; it must be finite "
+                "numbers [height, width, channels]"
+            )
+        return content.astype(np.float32)
+    image = decode_image(content, channels=1 if grey else 3, size=size)
+    return image if dtype == "uint8" else (image / 255).astype(np.float32)
+
+
+def _first_shape(records: Records, column: str, decode: Decode) -> tuple[int, ...]:
+    """Returns the shape of the first image that can be decoded."""
+    return next(decode_good(records, column, decode, range(len(records)))).shape
+
+
+def _is_float(content: Any) -> bool:
+    return isinstance(content, np.ndarray) and content.dtype.kind == "f"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]} pixels"
+
+
+TASK = Task(models=MODELS, codec=ImageCodec, target=OneClass(), augment=augment)

@@ -1,56 +1,127 @@
-"""Text classification from scratch: the tokenizer comes from the training split."""
+"""Text of any number of words, for one class."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
 
-from train import data
+import tokenizers
+
 from train.config import Config
-from train.data.examples import Examples, InputSpec, TaskData
-from train.data.labels import encode_labels
+from train.data.examples import InputSpec
 from train.data.records import Records
-from train.data.tokenizer import encode_texts, train_tokenizer
-from train.errors import DataError
+from train.data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
+from train.errors import ConfigError, DataError
+from train.models.encoder import EncoderClassifier, EncoderConfig
+from train.models.huggingface import parse_config
+from train.models.pretrained import find_folder, read_encoder_config
 from train.models.transformer import Transformer
+from train.targets import Encoded
+from train.targets.one_class import OneClass
+from train.tasks.task import PRETRAINED, Task, model_name
 
-MODELS = {"transformer": Transformer}
+MODELS = {"transformer": Transformer, PRETRAINED: EncoderClassifier}
 
 
-def prepare(config: Config) -> TaskData:
-    """Reads documents and labels; inputs are token ids, int32 [n, max_length]."""
-    splits = data.read(config.data)
-    classes, labels = encode_labels(splits, config.data.label_column)
-    texts = {
-        split: _texts(records, config.data.text_column)
-        for split, records in splits.items()
-    }
-    tokenizer = train_tokenizer(
-        texts["train"], vocabulary_size=config.data.vocabulary_size
-    )
-    length = config.data.max_length
-    examples = {
-        split: Examples(
-            encode_texts(tokenizer, lines, max_length=length), labels[split]
+@dataclasses.dataclass(frozen=True)
+class TextCodec:
+    """Documents as token ids, by the encoder's tokenizer or one of our own.
+
+    Attributes:
+      column: of the documents.
+      max_length: tokens a document at most.
+      tokenizer: of the pretrained encoder, or trained on the training split.
+      encoder: the shape of the pretrained encoder; None from scratch.
+    """
+
+    column: str
+    max_length: int
+    tokenizer: tokenizers.Tokenizer
+    encoder: EncoderConfig | None
+
+    @classmethod
+    def fit(cls, config: Config, train: Records) -> Self:
+        """Reads the pretrained encoder's tokenizer, or trains one."""
+        if model_name(MODELS, config.model) == PRETRAINED:
+            folder = find_folder(config.model.pretrained)
+            tokenizer = read_tokenizer(folder / "tokenizer.json")
+            return cls._make(config, tokenizer, read_encoder_config(folder))
+        texts = cls._rows(train, config.data.input_column or cls._default_column)
+        tokenizer = train_tokenizer(
+            map(cls._as_text, texts), vocabulary_size=config.data.vocabulary_size
         )
-        for split, lines in texts.items()
-    }
-    spec = InputSpec((length,), len(classes), tokenizer.get_vocab_size())
-    files = {"tokenizer.json": tokenizer.to_str(pretty=True)}
-    return TaskData(examples, classes, spec, files)
+        return cls._make(config, tokenizer, None)
 
+    @classmethod
+    def load(cls, config: Config, folder: Path) -> Self:
+        """Reads what a run's folder keeps."""
+        tokenizer = read_tokenizer(folder / "tokenizer.json")
+        kept = folder / "encoder.json"
+        encoder = None
+        if kept.exists():
+            encoder = parse_config(kept.read_text(encoding="utf-8"), str(kept))
+        return cls._make(config, tokenizer, encoder)
 
-def predict(logits: jax.Array) -> jax.Array:
-    """Returns the class with the largest logit."""
-    return jnp.argmax(logits, axis=-1)
-
-
-def _texts(records: Records, column: str) -> list[str]:
-    """Returns the documents, or refuses the first row that is none."""
-    texts = records.column(column).tolist()
-    for row, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise DataError(
-                f"{records.origin}: row {row} of text column `{column}` is {text!r}; "
-                "it must be text: name another column with --config.data.text_column, "
-                "or mend the row"
+    @classmethod
+    def _make(
+        cls,
+        config: Config,
+        tokenizer: tokenizers.Tokenizer,
+        encoder: EncoderConfig | None,
+    ) -> Self:
+        length = config.data.max_length
+        if encoder is not None and length > encoder.max_positions:
+            raise ConfigError(
+                f"`data.max_length`: {length} tokens, and the pretrained encoder reads "
+                f"{encoder.max_positions} at most; lower it"
             )
-    return texts
+        column = config.data.input_column or cls._default_column
+        return cls(column, length, tokenizer, encoder)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that it reads."""
+        return (self.column,)
+
+    def files(self) -> dict[str, str]:
+        """Returns the tokenizer, and the shape of the encoder."""
+        files = {"tokenizer.json": self.tokenizer.to_str(pretty=True)}
+        if self.encoder is not None:
+            files["encoder.json"] = self.encoder.source
+        return files
+
+    def spec(self, num_classes: int) -> InputSpec:
+        """Returns what the model must know."""
+        return InputSpec(
+            (self.max_length,),
+            num_classes,
+            vocabulary_size=self.tokenizer.get_vocab_size(),
+            encoder=self.encoder,
+        )
+
+    def encode(self, records: Records) -> Encoded:
+        """Returns token ids int32 [n, length], and the lengths."""
+        texts = self._rows(records, self.column)
+        return encode_texts(self.tokenizer, texts, max_length=self.max_length)
+
+    _default_column = "text"
+
+    @staticmethod
+    def _rows(records: Records, column: str) -> Sequence[Any]:
+        """Returns the documents, or refuses the first row that is none."""
+        texts = records.column(column).tolist()
+        for row, text in enumerate(texts, start=1):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"{records.origin}: row {row} of text column `{column}` is "
+                    f"{text!r}; it must be text: name another column with "
+                    "--config.data.input_column, or mend the row"
+                )
+        return texts
+
+    @staticmethod
+    def _as_text(row: Any) -> str:
+        return row
+
+
+TASK = Task(models=MODELS, codec=TextCodec, target=OneClass())

@@ -9,8 +9,8 @@ import pytest
 
 from train.config import DataConfig
 from train.data import read
-from train.data.labels import encode_labels
 from train.errors import ConfigError, DataError
+from train.targets.labels import label_values
 
 ROWS = {"size": [1.5, 2.0, 3.0], "count": [1, 2, 3], "label": ["b", "a", "b"]}
 
@@ -45,12 +45,8 @@ def test_a_table_means_the_same_in_each_format(tmp_path, ending):
     train = splits["train"]
     assert len(train) == 3
     np.testing.assert_array_equal(train.column("size").astype(float), [1.5, 2.0, 3.0])
-    classes, labels = encode_labels(splits, "label")
-    assert classes == ("a", "b")
-    assert labels["train"].tolist() == [1, 0, 1]
-    classes, labels = encode_labels(splits, "count")
-    assert classes == (1, 2, 3)
-    assert labels["validation"].tolist() == [0, 1, 2]
+    assert label_values(train, "label") == ["b", "a", "b"]
+    assert label_values(splits["validation"], "count") == [1, 2, 3]
 
 
 def test_csv_text_that_looks_like_a_number_stays_text(tmp_path):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from train.data.examples import Examples
+from train.data.examples import NO_TOKEN, Examples, Sequences, bucket
 from train.data.pipeline import (
     batches_per_epoch,
     evaluation_batches,
@@ -85,3 +85,49 @@ def test_each_process_reads_its_part_of_the_global_batch(monkeypatch):
             numbers(training_batches(examples(10), batch_size=4, epochs=1, seed=0))
         )
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
+
+
+def sequences(lengths):
+    """Sequences whose every token is their own length; tags are their tokens."""
+    tokens = np.full((len(lengths), 40), NO_TOKEN, np.int32)
+    for row, length in zip(tokens, lengths, strict=True):
+        row[:length] = length
+    return Sequences(tokens, tokens.copy(), np.array(lengths), tagged=True)
+
+
+def test_sequences_are_cut_to_the_bucket_of_their_batch():
+    batches = evaluation_batches(sequences([3, 17, 40, 9, 16, 1]), batch_size=2)
+    # By length: 1 and 3, 9 and 16, 17 and 40.
+    shapes = [batch["inputs"].shape for batch in batches]
+    assert shapes == [(2, 16), (2, 16), (2, 40)]
+    for batch in batches:
+        np.testing.assert_array_equal(batch["inputs"], batch["labels"])
+        assert (batch["inputs"] == NO_TOKEN).sum() == 2 * batch["inputs"].shape[
+            1
+        ] - sum(batch["inputs"][:, 0])
+
+
+def test_multi_hot_labels_are_not_cut():
+    longer = sequences([3, 4])
+    held = Sequences(longer.inputs, np.ones((2, 40), bool), longer.lengths)
+    (batch,) = evaluation_batches(held, batch_size=2)
+    assert batch["inputs"].shape == (2, 16)
+    assert batch["labels"].shape == (2, 40)
+
+
+@pytest.mark.parametrize(
+    ("length", "longest", "expected"),
+    [(1, 512, 16), (16, 512, 16), (17, 512, 24), (17, 20, 20), (600, 600, 600)],
+)
+def test_a_bucket_holds_its_longest(length, longest, expected):
+    assert bucket(length, longest) == expected
+
+
+def test_every_process_cuts_to_the_longest_of_the_global_batch(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    held, widths = sequences([1, 2, 30, 40]), []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        (batch,) = evaluation_batches(held, batch_size=4)
+        widths.append(batch["inputs"].shape)
+    assert widths == [(2, 40), (2, 40)]

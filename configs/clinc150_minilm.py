@@ -1,0 +1,32 @@
+"""CLINC150, 150 intents of short requests: MiniLM, a pretrained encoder of 6 layers.
+
+python -m train --config configs/clinc150_minilm.py --config.data.path=FOLDER \
+  --config.model.pretrained=ENCODER --workdir DIR
+
+FOLDER holds train.parquet, validation.parquet and test.parquet with the columns `text`
+and `label`; without the flag it is $AS_SOFTMAX_DATA/clinc150. ENCODER is a folder with
+config.json, model.safetensors and tokenizer.json; without the flag it is MiniLM from
+the Hugging Face hub.
+"""
+
+from train.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+
+def get_config() -> Config:
+    return Config(
+        task="text",
+        data=DataConfig(source="files", name="clinc150", test="test", max_length=32),
+        model=ModelConfig(
+            pretrained="sentence-transformers/all-MiniLM-L6-v2", dropout=0.1
+        ),
+        loss=LossConfig(name="as_softmax", delta=0.1),
+        optimizer=OptimizerConfig(learning_rate=5e-5),
+        training=TrainingConfig(epochs=5, batch_size=32),
+    )

@@ -1,0 +1,38 @@
+"""GoEmotions, 28 emotions of short comments, any number each: a pretrained encoder.
+
+python -m train --config configs/goemotions.py --config.data.path=FOLDER \
+  --config.model.pretrained=ENCODER --workdir DIR
+
+FOLDER holds train.parquet, validation.parquet and test.parquet with the columns `text`
+and `labels`, a list; without the flag it is $AS_SOFTMAX_DATA/goemotions. ENCODER is a
+folder with config.json, model.safetensors and tokenizer.json; without the flag it is
+MiniLM from the Hugging Face hub.
+"""
+
+from train.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+
+def get_config() -> Config:
+    return Config(
+        task="multi_label",
+        data=DataConfig(
+            source="files",
+            name="goemotions",
+            test="test",
+            label_column="labels",
+            max_length=48,
+        ),
+        model=ModelConfig(
+            pretrained="sentence-transformers/all-MiniLM-L6-v2", dropout=0.1
+        ),
+        loss=LossConfig(name="multi_label_as_softmax", delta=0.1),
+        optimizer=OptimizerConfig(learning_rate=5e-5),
+        training=TrainingConfig(epochs=3, batch_size=32),
+    )

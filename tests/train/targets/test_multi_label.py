@@ -1,0 +1,110 @@
+"""Any number of classes an example."""
+
+import numpy as np
+import pytest
+
+from train.config import DataConfig
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Encoded
+from train.targets.multi_label import MultiLabel
+
+TARGET, CONFIG = MultiLabel(), DataConfig(label_column="labels")
+NONE = Encoded(np.zeros(0))
+
+
+def records(rows, *, split="train", untyped=False):
+    column = np.empty(len(rows), object)
+    column[:] = rows
+    return Records(split, f"{split} file", {"labels": column}, untyped)
+
+
+def test_labels_become_one_row_of_flags():
+    train = records([["joy", "anger"], [], np.array(["fear"], object)])
+    classes = TARGET.find_classes(train, CONFIG)
+    assert classes == ("anger", "fear", "joy")
+    labels = TARGET.encode(train, NONE, classes, CONFIG)
+    assert labels.tolist() == [
+        [True, False, True],
+        [False, False, False],
+        [False, True, False],
+    ]
+
+
+def test_text_is_parted_at_the_separator():
+    rows = records(["joy| anger", "", "7"], untyped=True)
+    with pytest.raises(DataError, match="2 str, 1 int"):
+        TARGET.find_classes(rows, CONFIG)
+    rows = records(["joy; anger", ""], untyped=True)
+    config = DataConfig(label_column="labels", separator=";")
+    assert TARGET.find_classes(rows, config) == ("anger", "joy")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([["a"], None], ["row 2", "None", "must be a list"]),
+        ([["a"], 3], ["row 2", "must be a list", "data.separator"]),
+        ([["a", 1]], ["1 str, 1 int"]),
+        ([["a", None]], ["1 missing labels"]),
+        ([[], []], ["no example has a label"]),
+    ],
+)
+def test_refuses(rows, words):
+    with pytest.raises(DataError) as refusal:
+        TARGET.find_classes(records(rows), CONFIG)
+    for word in ["train file", "`labels`", *words]:
+        assert word in str(refusal.value)
+
+
+def test_refuses_a_label_that_training_never_has():
+    with pytest.raises(DataError, match="label 'b' in 1 rows"):
+        TARGET.encode(records([["b"]], split="test"), NONE, ("a",), CONFIG)
+
+
+def test_f1_counts_what_is_above_the_threshold():
+    logits = np.array([[2.0, -1.0], [1.0, 0.5], [-1.0, -0.5]], np.float32)
+    labels = np.array([[True, False], [True, False], [False, True]])
+    figures = TARGET.metrics(logits, labels, ("a", "b"))
+    # Above 0: a, a, b (wrong); the third b is missed. Of 3 right ones, 2 are found.
+    assert figures["micro_f1"] == pytest.approx(2 * (2 / 3) * (2 / 3) / (4 / 3))
+    assert figures["macro_f1"] == pytest.approx((1.0 + 0.0) / 2)
+    assert figures["accuracy"] == pytest.approx(1 / 3)
+    tuned = TARGET.metrics(logits, labels, ("a", "b"), Calibration(1.0, 0.75))
+    # Only a, a are left.
+    assert tuned["micro_f1_tuned"] == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))
+
+
+def test_the_threshold_has_the_best_micro_f1():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 4)).astype(np.float32)
+    labels = logits + rng.normal(size=(50, 4)) > 0.7
+    threshold = TARGET.calibrate(logits, labels).threshold
+
+    def micro_f1(at):
+        figures = TARGET.metrics(logits, labels, (0, 1, 2, 3), Calibration(1.0, at))
+        return figures["micro_f1_tuned"]
+
+    best = max(micro_f1(float(at)) for at in np.unique(logits) - 1e-6)
+    assert micro_f1(threshold) == pytest.approx(best)
+    assert micro_f1(threshold) > micro_f1(0.0)
+
+
+def test_without_a_label_the_threshold_is_zero():
+    calibration = TARGET.calibrate(np.ones((2, 3), np.float32), np.zeros((2, 3), bool))
+    assert calibration.threshold == 0.0
+
+
+def test_the_margin_is_of_the_weakest_label_over_the_strongest_other():
+    logits = np.log([[0.5, 0.3, 0.2]] * 3)
+    labels = np.array([[True, True, False], [False] * 3, [True] * 3])
+    np.testing.assert_allclose(TARGET.margins(logits, labels), [0.1, 0.5, 0.2])
+
+
+def test_an_answer_lists_its_labels_the_likeliest_first():
+    logits = np.log([[3.0, 0.25, 9.0]]).astype(np.float32)
+    calibration = Calibration(1.0, 0.5)
+    (answer,) = TARGET.answers(logits, NONE, ("a", "b", "c"), calibration)
+    assert answer["labels"] == ["c", "a"]
+    assert answer["probabilities"] == pytest.approx([0.9, 0.75])
+    assert answer["margin"] == pytest.approx(0.75 - 0.2)

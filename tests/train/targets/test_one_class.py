@@ -1,0 +1,117 @@
+"""Labels as class indices: what they become, and what is refused."""
+
+import numpy as np
+import pytest
+
+from train.config import DataConfig
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Encoded
+from train.targets.one_class import OneClass, lead
+
+
+def records(values, *, split="train", untyped=False):
+    column = np.empty(len(values), object)
+    column[:] = values
+    return Records(split, f"{split} file", {"label": column}, untyped)
+
+
+def encode(train, validation=None, *, untyped=False):
+    """Returns the classes of training, and the labels of validation by them."""
+    config, target = DataConfig(), OneClass()
+    classes = target.find_classes(records(train, untyped=untyped), config)
+    held = records(
+        train if validation is None else validation, split="validation", untyped=untyped
+    )
+    return classes, target.encode(held, Encoded(np.zeros(0)), classes, config)
+
+
+def test_classes_are_the_sorted_labels_of_training():
+    classes, labels = encode(["b", "a", "c", "a"], ["c", "c", "a"])
+    assert classes == ("a", "b", "c")
+    assert labels.tolist() == [2, 2, 0]
+    assert labels.dtype == np.int32
+
+
+def test_whole_numbers_keep_their_order():
+    classes, labels = encode([10, -3, 2])
+    assert classes == (-3, 2, 10)
+    assert labels.tolist() == [2, 0, 1]
+
+
+def test_untyped_numbers_are_numbers_and_codes_are_text():
+    assert encode(["10", "2"], untyped=True)[0] == (2, 10)
+    assert encode(["007", "x1"], untyped=True)[0] == ("007", "x1")
+    assert encode(["10", "2"])[0] == ("10", "2")
+
+
+@pytest.mark.parametrize(
+    ("values", "untyped", "words"),
+    [
+        ([0, 1, "two"], False, ["all text or all whole numbers", "2 int, 1 str"]),
+        (["0", "1", "two"], True, ["all text or all whole numbers", "2 int, 1 str"]),
+        ([0, None, 1], False, ["1 missing labels", "row 2"]),
+        (["a", "", "b"], True, ["1 missing labels", "row 2"]),
+        ([0.0, float("nan")], False, ["1 missing labels", "row 2"]),
+        ([0.5, 1.5], False, ["2 float"]),
+        ([True, False], False, ["2 bool"]),
+        ([[0], [1]], False, ["2 list"]),
+    ],
+)
+def test_refuses_labels(values, untyped, words):
+    with pytest.raises(DataError) as refusal:
+        encode(values, untyped=untyped)
+    for word in ["train file", "`label`", *words]:
+        assert word in str(refusal.value)
+
+
+def test_refuses_a_label_that_training_never_has():
+    with pytest.raises(DataError) as refusal:
+        encode(["a", "b"], ["a", "c", "c", "d"])
+    for word in ["validation file", "label 'c' in 2 rows", "and 1 more labels"]:
+        assert word in str(refusal.value)
+
+
+def test_refuses_a_column_that_is_not_there():
+    with pytest.raises(DataError, match="no column `class`; it has `label`"):
+        OneClass().find_classes(records(["a"]), DataConfig(label_column="class"))
+
+
+def test_metrics_are_those_of_the_largest_logit():
+    # Labels 0, 0, 1; predictions 0, 1, 1: precision and recall 1 and 1/2, both ways.
+    logits = np.log([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]).astype(np.float32)
+    labels = np.array([0, 0, 1], np.int32)
+    figures = OneClass().metrics(logits, labels, ("a", "b"))
+    assert figures["accuracy"] == pytest.approx(2 / 3)
+    assert figures["macro_f1"] == pytest.approx(2 * 1 * 0.5 / (1 + 0.5))
+    # Every confidence is 3/4, two in three are right.
+    assert figures["ece"] == pytest.approx(3 / 4 - 2 / 3)
+    assert "ece_calibrated" not in figures
+
+
+def test_calibration_makes_confidence_the_share_that_is_right():
+    logits = np.log([[0.95, 0.05]] * 4).astype(np.float32)
+    labels = np.array([0, 0, 0, 1], np.int32)
+    calibration = OneClass().calibrate(logits, labels)
+    # sigmoid(log(19) / T) = 3/4
+    assert calibration.temperature == pytest.approx(np.log(19) / np.log(3), rel=1e-3)
+    figures = OneClass().metrics(logits, labels, ("a", "b"), calibration)
+    assert figures["ece"] == pytest.approx(0.95 - 0.75, abs=1e-6)
+    assert figures["ece_calibrated"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_lead_is_over_the_strongest_other():
+    probs = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]])
+    np.testing.assert_allclose(lead(probs, np.array([0, 2])), [0.7 - 0.2, 0.3 - 0.5])
+    assert lead(np.ones((1, 1)), np.array([0])).tolist() == [1.0]
+
+
+def test_an_answer_has_its_calibrated_probability_and_lead():
+    logits = np.log([[0.64, 0.36]]).astype(np.float32)
+    # Temperature 2 takes square roots: 0.8 and 0.6, over 1.4.
+    (answer,) = OneClass().answers(
+        logits, Encoded(np.zeros(1)), ("a", "b"), Calibration(2.0, 0.0)
+    )
+    assert answer["label"] == "a"
+    assert answer["probability"] == pytest.approx(0.8 / 1.4)
+    assert answer["margin"] == pytest.approx((0.8 - 0.6) / 1.4)

@@ -1,0 +1,104 @@
+"""A tag for each word."""
+
+import numpy as np
+import pytest
+
+from train.config import DataConfig
+from train.data.examples import NO_LABEL
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Encoded
+from train.targets.tags import Tags
+
+TARGET, CONFIG = Tags(), DataConfig(label_column="tags")
+CLASSES = ("B-loc", "B-per", "I-loc", "I-per", "O")
+
+
+def records(rows, *, split="train"):
+    column = np.empty(len(rows), object)
+    column[:] = rows
+    return Records(split, f"{split} file", {"tags": column})
+
+
+def logits_of(*rows):
+    """Logits whose largest is the named tag."""
+    return np.stack(
+        [np.eye(5, dtype=np.float32)[[CLASSES.index(t) for t in row]] for row in rows]
+    )
+
+
+def labels_of(*rows):
+    return np.array([[CLASSES.index(t) if t else NO_LABEL for t in r] for r in rows])
+
+
+def test_a_tag_stands_at_the_first_piece_of_its_word():
+    encoded = Encoded(np.zeros((2, 6)), first_pieces=[np.array([1, 3]), np.array([1])])
+    labels = TARGET.encode(records([["B-loc", "O"], ["O"]]), encoded, CLASSES, CONFIG)
+    assert labels.tolist() == [[-1, 0, -1, 4, -1, -1], [-1, 4, -1, -1, -1, -1]]
+
+
+def test_a_word_beyond_the_text_has_no_label():
+    encoded = Encoded(np.zeros((1, 3)), first_pieces=[np.array([1, 9])])
+    labels = TARGET.encode(records([["B-loc", "O"]]), encoded, CLASSES, CONFIG)
+    assert labels.tolist() == [[-1, 0, -1]]
+
+
+def test_an_inside_tag_brings_its_beginning():
+    classes = TARGET.find_classes(records([["I-per", "I-loc"], ["B-loc"]]), CONFIG)
+    assert classes == CLASSES
+
+
+def test_entities_count_when_type_and_both_ends_are_right():
+    true = labels_of(["B-loc", "I-loc", "O", "B-per"], ["O", "B-per", None, None])
+    guess = logits_of(["B-loc", "O", "O", "B-per"], ["O", "B-per", "B-loc", "O"])
+    figures = TARGET.metrics(guess, true, CLASSES)
+    # Three entities, three predicted (the unlabelled one left out), two right.
+    assert figures["precision"] == pytest.approx(2 / 3)
+    assert figures["recall"] == pytest.approx(2 / 3)
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["accuracy"] == pytest.approx(5 / 6)
+
+
+def test_flat_tags_count_one_by_one_without_outside():
+    classes = ("O", "x", "y")
+    true = np.array([[0, 1, 2, NO_LABEL]])
+    guess = np.eye(3, dtype=np.float32)[[[1, 1, 0, 2]]]
+    figures = TARGET.metrics(guess, true, classes)
+    # Two of three are no O, two predicted, one right.
+    assert figures["precision"] == pytest.approx(1 / 2)
+    assert figures["recall"] == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("tag", ["loc", "E-loc", "B", "b-loc", "I-", ""])
+def test_refuses_a_tag_outside_bio(tag):
+    with pytest.raises(DataError) as refusal:
+        TARGET.find_classes(records([["O"], ["O", tag]]), CONFIG)
+    for word in ["row 2", "`tags`", repr(tag), "B-TYPE", "data.tags=flat"]:
+        assert word in str(refusal.value)
+    flat = DataConfig(label_column="tags", tags="flat")
+    assert tag in TARGET.find_classes(records([["O"], ["O", tag]]), flat)
+
+
+def test_refuses_another_number_of_tags_than_of_tokens():
+    encoded = Encoded(np.zeros((1, 6)), first_pieces=[np.array([1, 3])])
+    with pytest.raises(DataError, match="row 1 has 2 tokens and 1 tags"):
+        TARGET.encode(records([["O"]]), encoded, CLASSES, CONFIG)
+
+
+def test_answers_have_a_tag_for_every_word():
+    encoded = Encoded(np.zeros((1, 3)), first_pieces=[np.array([0, 2, 9])])
+    (answer,) = TARGET.answers(
+        logits_of(["B-loc", "O", "B-per"]), encoded, CLASSES, Calibration(1.0, 0.0)
+    )
+    assert answer["tags"] == ["B-loc", "B-per", "O"]
+    likeliest = np.e / (np.e + 4)
+    assert answer["probabilities"][:2] == pytest.approx([likeliest] * 2, rel=1e-6)
+    assert answer["probabilities"][2] is answer["margins"][2] is None
+
+
+def test_calibration_is_over_the_labelled_words():
+    true = labels_of(["O", "O", "O", "B-loc", None])
+    guess = 10 * logits_of(["O", "O", "O", "O", "B-per"])
+    temperature = TARGET.calibrate(guess, true).temperature
+    p = np.exp(10 / temperature)
+    assert p / (p + 4) == pytest.approx(3 / 4, abs=1e-3)

@@ -1,0 +1,183 @@
+"""What becomes of a run in another process: answers and metrics."""
+
+import json
+import math
+
+import pytest
+
+from train.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.evaluate import evaluate_run
+from train.evaluate import main as evaluate_main
+from train.loop import train_and_evaluate
+from train.predict import Predictor
+from train.predict import main as predict_main
+
+pytestmark = pytest.mark.standard_promotion(
+    reason="optax's adamw and flax's layers break under strict promotion"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Requests with a class, with labels and with tags."""
+    folder, rows = tmp_path_factory.mktemp("requests"), []
+    for thing in ["lamp", "heating", "radio", "door", "window", "oven", "alarm", "fan"]:
+        for way in ("on", "off"):
+            words = ["turn", way, "the", thing]
+            tags = ["O", f"B-{way}", "O", "B-thing"]
+            row = {"text": " ".join(words), "label": way, "labels": [way]}
+            rows.append(row | {"tokens": words, "tags": tags})
+    lines = "\n".join(json.dumps(row) for row in rows)
+    for split in ("train", "validation", "test"):
+        (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """Returns a function: a task's finished run, trained once."""
+    held = {}
+
+    def trained(task, loss, **data):
+        if task not in held:
+            held[task] = tmp_path_factory.mktemp(task)
+            config = Config(
+                task=task,
+                data=DataConfig(
+                    source="files",
+                    path=str(folder),
+                    test="test",
+                    vocabulary_size=64,
+                    **data,
+                ),
+                model=ModelConfig(width=16, depth=1, heads=2),
+                loss=LossConfig(name=loss),
+                optimizer=OptimizerConfig(learning_rate=0.03),
+                training=TrainingConfig(epochs=12, batch_size=8),
+            )
+            train_and_evaluate(config, held[task], quiet=True)
+        return held[task]
+
+    return trained
+
+
+def result(workdir):
+    return json.loads((workdir / "result.json").read_text())
+
+
+def test_answers_have_label_probability_and_margin(trained):
+    workdir = trained("text", "as_softmax")
+    answers = Predictor(workdir)(["turn off the lamp", "turn on the fan", ""])
+    assert [answer["label"] for answer in answers[:2]] == ["off", "on"]
+    for answer in answers:
+        assert 0.5 <= answer["probability"] <= 1
+        # Two classes: p - (1 - p).
+        assert answer["margin"] == pytest.approx(2 * answer["probability"] - 1)
+    assert Predictor(workdir)([]) == []
+    assert Predictor(workdir)([{"text": "turn on the fan"}]) == answers[1:2]
+
+
+def test_several_labels(trained):
+    workdir = trained("multi_label", "multi_label_as_softmax", label_column="labels")
+    answers = Predictor(workdir)(["turn off the lamp", "turn on the fan"])
+    assert [answer["labels"] for answer in answers] == [["off"], ["on"]]
+    assert all(answer["margin"] > 0 for answer in answers)
+    assert result(workdir)["test_micro_f1_tuned"] == 1.0
+
+
+def test_tags_are_one_a_word(trained):
+    workdir = trained("tokens", "as_softmax", label_column="tags")
+    words = ["turn", "off", "the", "lamp"]
+    (answer,) = Predictor(workdir)([words])
+    assert answer["tags"] == ["O", "B-off", "O", "B-thing"]
+    assert len(answer["probabilities"]) == len(answer["margins"]) == 4
+    assert result(workdir)["test_f1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "data"),
+    [
+        ("text", "as_softmax", {}),
+        ("multi_label", "multi_label_as_softmax", {"label_column": "labels"}),
+        ("tokens", "as_softmax", {"label_column": "tags"}),
+    ],
+)
+def test_evaluation_gives_the_figures_of_the_run(trained, task, loss, data):
+    workdir = trained(task, loss, **data)
+    for split in ("validation", "test"):
+        figures = evaluate_run(workdir, split)
+        assert figures["examples"] == 16
+        assert figures["checkpoint"] == result(workdir)["best_mini_steps"]
+        same = {k: v for k, v in figures.items() if k.startswith(split)}
+        assert same
+        for name, value in same.items():
+            assert value == pytest.approx(result(workdir)[name], rel=1e-5), name
+
+
+def test_commands_write_and_name_the_checkpoint(trained, tmp_path, capsys):
+    workdir, output = trained("text", "as_softmax"), tmp_path / "out" / "answers.jsonl"
+    (tmp_path / "in.csv").write_text("text\nturn off the radio\n", encoding="utf-8")
+    flags = ["--compilation-cache=", f"--workdir={workdir}"]
+    assert (
+        predict_main([*flags, f"--input={tmp_path}/in.csv", f"--output={output}"]) == 0
+    )
+    step = result(workdir)["best_mini_steps"]
+    assert f"checkpoint after mini-step {step}" in capsys.readouterr().out
+    (line,) = output.read_text().splitlines()
+    assert json.loads(line)["label"] == "off"
+
+    assert evaluate_main([*flags, "--split=test"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["checkpoint"] == step
+    assert math.isfinite(figures["test_ece_calibrated"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--split=dev"], ["--split", "no 'dev'", "train, validation, test"]),
+        (["--config.loss.delta=0.2"], ["only --config.data.* can differ"]),
+        (["--config.data.path=/no/such"], ["no such file"]),
+        (["--workdir=/no/such"], ["holds no finished run"]),
+    ],
+)
+def test_evaluate_refuses(trained, capsys, flags, words):
+    workdir = trained("text", "as_softmax")
+    code = evaluate_main(["--compilation-cache=", f"--workdir={workdir}", *flags])
+    stderr = capsys.readouterr().err
+    assert code == 2
+    assert stderr.count("\n") == 1
+    for word in words:
+        assert word in stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("wrong\nx\n", ["no column `text`; it has `wrong`"]),
+        ("text\n", ["the input split is empty"]),
+    ],
+)
+def test_predict_refuses_a_file(trained, tmp_path, capsys, content, words):
+    (tmp_path / "in.csv").write_text(content, encoding="utf-8")
+    code = predict_main(
+        [
+            "--compilation-cache=",
+            f"--workdir={trained('text', 'as_softmax')}",
+            f"--input={tmp_path}/in.csv",
+            f"--output={tmp_path}/out.jsonl",
+        ]
+    )
+    stderr = capsys.readouterr().err
+    assert code == 2
+    assert stderr.count("\n") == 1
+    for word in words:
+        assert word in stderr
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,0 +1,81 @@
+"""What the commands share: refusals in one line, exit codes, the compilation cache."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from train.errors import TrainerError
+
+
+def make_parser(
+    prog: str, description: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """Returns a parser with the flags that every command has."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {prog}",
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--compilation-cache",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_default_cache())),
+        metavar="DIR",
+        help="where compiled programs are kept for the next run; empty: nowhere "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def run(work: Callable[[], int], *, interrupted: str) -> int:
+    """Returns the exit code of a command; a refusal is one line and code 2.
+
+    Args:
+      work: the command.
+      interrupted: what to say after Ctrl-C.
+    """
+    try:
+        return work()
+    except TrainerError as refusal:
+        print(f"error: {' '.join(str(refusal).split())}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("train", "as_softmax_jax"):
+            raise
+        print(
+            f"error: the trainer needs {package}: pip install 'as_softmax_jax[train]'",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        print(
+            f"stopped by {signal.Signals(number).name}; {interrupted}", file=sys.stderr
+        )
+        return 128 + number
+
+
+def use_compilation_cache(folder: str) -> None:
+    """Lets JAX keep compiled programs in a folder and find them there again."""
+    import jax
+
+    if not folder:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainerError(
+            f"--compilation-cache: cannot write to {folder}: {error.strerror}; name "
+            "another folder, or none with --compilation-cache="
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
+
+
+def _default_cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "as_softmax_jax" / "xla"

@@ -1,0 +1,99 @@
+"""Images or recordings in folders named by their class: SPLIT/CLASS/FILE."""
+
+from pathlib import Path
+
+import numpy as np
+
+from train.config import DataConfig
+from train.data.files import data_folder, split_names
+from train.data.records import Records
+from train.errors import DataError
+
+IMAGE_ENDINGS = frozenset(
+    [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"]
+)
+AUDIO_ENDINGS = frozenset([".wav", ".flac", ".ogg"])
+
+
+def read(config: DataConfig) -> dict[str, Records]:
+    """Returns the records of each split's folder that the configuration names.
+
+    A record is a file's path, relative to its split's folder, and the name of the
+    class folder that it lies in. Which task reads the paths is not known here, so they
+    are both the column `image` and the column `audio`, unless
+    `data.input_column` names one.
+
+    Args:
+      config: the data folder and the splits' folders in it; an empty `validation` or
+        `test` means none.
+
+    Raises:
+      DataError: a folder is missing, or holds no class, or a class no example.
+    """
+    folder = data_folder(config)
+    names = split_names(config)
+    return {
+        split: _read_split(folder / name, split, config)
+        for split, name in names.items()
+    }
+
+
+def _read_split(folder: Path, split: str, config: DataConfig) -> Records:
+    """Returns the records of one split, sorted by class and file name."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder; give the folder that holds it with "
+            f"--config.data.path and its name with --config.data.{split}"
+        )
+    try:
+        found = {name: _files(folder / name) for name in _class_names(folder)}
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: cannot be read: {error.strerror}"
+        ) from error
+    _refuse_empty(found, folder, split)
+    files = [f"{name}/{file}" for name, inside in found.items() for file in inside]
+    labels = [name for name, inside in found.items() for _ in inside]
+    paths = np.array(files, object)
+    columns = [config.input_column] if config.input_column else ["image", "audio"]
+    return Records(
+        split,
+        str(folder),
+        dict.fromkeys(columns, paths) | {config.label_column: np.array(labels, object)},
+    )
+
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    """Returns the names of the images and recordings; other files are none."""
+    endings = IMAGE_ENDINGS | AUDIO_ENDINGS
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in endings
+        and not entry.name.startswith(".")
+        and entry.is_file()
+    )
+
+
+def _refuse_empty(found: dict[str, list[str]], folder: Path, split: str) -> None:
+    """Refuses a split without an example, and a class that training never sees."""
+    endings = ", ".join(sorted(IMAGE_ENDINGS | AUDIO_ENDINGS))
+    if not any(found.values()):
+        raise DataError(
+            f"{folder}: no class folder with an example in it; put files in "
+            f"{folder}/CLASS/, ending in {endings}"
+        )
+    empty = [name for name, inside in found.items() if not inside]
+    if empty and split == "train":
+        raise DataError(
+            f"{folder / empty[0]}: no training example of class {empty[0]!r}; add "
+            f"one, ending in {endings}, or remove the folder"
+        )

@@ -1,0 +1,95 @@
+"""The metrics of a finished run on a split.
+
+python -m train.evaluate --workdir DIR --split test [--config.data.path=FOLDER]
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from train import data
+from train.cli import make_parser, run, use_compilation_cache
+from train.config import Config, MeshConfig, check, override
+from train.data.examples import TaskData
+from train.errors import ConfigError
+from train.loop import evaluate, split_figures
+from train.recipe import make_recipe
+from train.runs import read_run
+from train.tasks.task import encode_labelled
+
+
+def evaluate_run(
+    workdir: str | Path, split: str, overrides: list[str] | None = None
+) -> dict[str, Any]:
+    """Returns the metrics of a run's best checkpoint on one split.
+
+    Args:
+      workdir: the folder that `python -m train` wrote.
+      split: train, validation or test.
+      overrides: flags such as `--config.data.path=FOLDER`, where the data has moved.
+
+    Returns:
+      Loss and metrics, the number of examples, and which checkpoint it was.
+
+    Raises:
+      TrainerError: the run or the data cannot be read, or has no such split.
+    """
+    finished = read_run(workdir)
+    config = _with_overrides(finished.config, overrides or [])
+    splits = data.read(config.data)
+    if split not in splits:
+        raise ConfigError(
+            f"--split: no {split!r}; the run's data has {', '.join(splits)}"
+        )
+    classes = finished.classes
+    examples = encode_labelled(
+        finished.task, finished.codec, classes, splits[split], config.data
+    )
+    # The recipe's schedules are of no matter here, so any split can stand for train.
+    held = TaskData(
+        {"train": examples, split: examples}, classes, finished.network.spec, {}
+    )
+    recipe = make_recipe(config, held)
+    evaluation = evaluate(recipe, finished.params, examples)
+    return {
+        **split_figures(recipe, held, split, evaluation, finished.calibration),
+        "examples": len(examples),
+        "checkpoint": finished.checkpoint,
+        "workdir": str(workdir),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluates, and returns the process's exit code."""
+    parser = make_parser(
+        "train.evaluate",
+        "The metrics of a finished run on a split.",
+        "Where the data has moved: --config.data.path=FOLDER",
+    )
+    parser.add_argument("--workdir", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--split", default="test", help="train, validation or test")
+    flags, overrides = parser.parse_known_args(arguments)
+    return run(lambda: _evaluate(flags, overrides), interrupted="nothing is written")
+
+
+def _evaluate(flags: argparse.Namespace, overrides: list[str]) -> int:
+    use_compilation_cache(flags.compilation_cache)
+    print(json.dumps(evaluate_run(flags.workdir, flags.split, overrides), indent=2))
+    return 0
+
+
+def _with_overrides(config: Config, overrides: list[str]) -> Config:
+    """Returns the run's configuration with other data, on one device."""
+    for flag in overrides:
+        if not flag.startswith("--config.data."):
+            raise ConfigError(f"{flag}: only --config.data.* can differ from the run")
+        config = override(config, flag)
+    check(config)
+    return dataclasses.replace(config, mesh=MeshConfig(data=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Folders of pretrained encoders: found, read, and written again after training."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from train.config import ModelConfig
+from train.errors import ConfigError, DataError
+from train.models.encoder import Encoder, EncoderConfig
+from train.models.huggingface import (
+    FAMILIES,
+    exported_config,
+    parse_config,
+    plain_name,
+    weight_names,
+)
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Never a pickle: loading one runs whatever code it holds.
+_DOWNLOADED = [CONFIG, TOKENIZER, WEIGHTS, INDEX, "model-*.safetensors"]
+
+
+class Weights(NamedTuple):
+    """What a folder's files hold."""
+
+    params: dict[str | int, Any]  # nested as the encoder's, float32
+    unused: tuple[str, ...]  # names of tensors that the encoder has no place for
+
+
+def find_folder(name: str) -> Path:
+    """Returns the folder of an encoder, downloaded where it is not here.
+
+    Args:
+      name: a folder, or the name of a model on the Hugging Face hub.
+
+    Raises:
+      ConfigError: there is no such folder, and the hub does not give it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")):
+        raise ConfigError(
+            f"`model.pretrained`: no folder {name}; name one with {CONFIG}, {WEIGHTS} "
+            f"and {TOKENIZER}"
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ConfigError(
+            f"`model.pretrained`: no folder {name}, and to ask the hub for it takes "
+            "huggingface_hub; pip install 'as_softmax_jax[hub]', or name a folder"
+        ) from error
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_DOWNLOADED))
+    # The hub's errors come from several libraries and share no base.
+    except Exception as error:
+        raise ConfigError(
+            f"`model.pretrained`: no folder {name}, and the hub does not give it "
+            f"({type(error).__name__}); check name and network, or download it "
+            "elsewhere and name its folder"
+        ) from error
+
+
+def read_encoder_config(folder: Path) -> EncoderConfig:
+    """Returns the shape of a folder's encoder.
+
+    Raises:
+      DataError: config.json is missing, or not of an encoder that is known here.
+    """
+    return parse_config(_read_text(folder, CONFIG), str(folder / CONFIG))
+
+
+def read_tokenizer(folder: Path) -> str:
+    """Returns the content of a folder's tokenizer.json.
+
+    Raises:
+      DataError: the file is missing.
+    """
+    return _read_text(folder, TOKENIZER)
+
+
+def load_weights(folder: Path, config: EncoderConfig) -> Weights:
+    """Returns the encoder's parameters from a folder's safetensors files.
+
+    Args:
+      folder: with model.safetensors, or with shards and their index.
+      config: of the encoder, as `read_encoder_config` gives it.
+
+    Returns:
+      The parameters, nested as `nnx.to_pure_dict(nnx.state(Encoder(...)))`, and the
+      names of tensors in the files that were not used.
+
+    Raises:
+      DataError: a file is missing or damaged, or tensors are missing or misshapen.
+    """
+    stored = _locate_tensors(folder, config)
+    wanted = {path: weight_names(config, path)[0] for path, _ in _parameters(config)}
+    missing = [n for names in wanted.values() for n in names if n not in stored]
+    if missing:
+        raise DataError(
+            f"{folder}: the weights lack {_listed(missing)}; take the files that "
+            f"belong to its {CONFIG}"
+        )
+    used = {name for names in wanted.values() for name in names}
+    tensors = _read_tensors({name: stored[name] for name in sorted(used)})
+    params: dict[str | int, Any] = {}
+    for path, shape in _parameters(config):
+        value = _assemble(folder, config, path, shape, tensors)
+        _place(params, path, value)
+    unused = sorted(stored[name][1] for name in stored.keys() - used)
+    return Weights(params, tuple(unused))
+
+
+def export_encoder(
+    folder: Path,
+    config: EncoderConfig,
+    params: Mapping[str, Any],
+    *,
+    classes: Sequence[str | int],
+    pooling: str | None,
+    tokenizer: str,
+) -> None:
+    """Writes a trained classifier as a folder that transformers loads.
+
+    With one row of logits a token, `AutoModelForTokenClassification` gives the same
+    logits. Otherwise `AutoModel` gives the hidden states; their mean over real tokens,
+    or the first one, times `classifier.weight` plus `classifier.bias` of the same file
+    are the logits. A pooler is not written, as it was not trained: where transformers
+    makes one (`BertModel`, `RobertaModel`) it says that it is new, and
+    `add_pooling_layer=False` leaves it out; hidden states do not depend on it.
+
+    Args:
+      folder: made where it is not there.
+      config: of the encoder.
+      params: of an `EncoderClassifier`.
+      classes: their names, in the order of the logits.
+      pooling: mean or cls; None: logits are of each token.
+      tokenizer: the content of tokenizer.json.
+
+    Raises:
+      ConfigError: the logits are cosines, which no linear layer gives.
+    """
+    head = params["head"]["linear"]
+    if "bias" not in head:
+        raise ConfigError(
+            "`loss.name`: this loss trains cosines, which transformers has no layer "
+            "for; export a run with another loss"
+        )
+    tensors = dict(_named_tensors(config, params["encoder"]))
+    tensors["classifier.weight"] = np.asarray(head["kernel"], np.float32).T
+    tensors["classifier.bias"] = np.asarray(head["bias"], np.float32)
+    # safetensors writes a buffer as it lies, whatever its strides say.
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    names = [str(name) for name in classes]
+    text = exported_config(config, classes=names, pooling=pooling)
+    folder.mkdir(parents=True, exist_ok=True)
+    # transformers refuses a file that does not say which library's layout it has.
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+
+
+def _parameters(
+    config: EncoderConfig,
+) -> list[tuple[tuple[str | int, ...], tuple[int, ...]]]:
+    """Returns path and shape of each of the encoder's parameters."""
+    abstract = nnx.eval_shape(lambda: Encoder(config, ModelConfig(), rngs=nnx.Rngs(0)))
+    tree = nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(tuple(k.key for k in path), leaf.shape) for path, leaf in leaves]
+
+
+def _locate_tensors(folder: Path, config: EncoderConfig) -> dict[str, tuple[Path, str]]:
+    """Returns plain name -> file and name there, of all tensors of a folder."""
+    located: dict[str, tuple[Path, str]] = {}
+    for file in _weight_files(folder):
+        with _opened(file) as tensors:
+            names = list(tensors.keys())
+        located |= {plain_name(config, name): (file, name) for name in names}
+    return located
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Returns the file with the weights, or the shards that an index names."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        pickled = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
+        found = f"{pickled[0]}, a pickle, which is never loaded" if pickled else "none"
+        raise DataError(
+            f"{folder}: no {WEIGHTS} (found: {found}); write it where PyTorch is: "
+            "AutoModel.from_pretrained(...).save_pretrained(..., "
+            "safe_serialization=True)"
+        )
+    try:
+        shards = set(json.loads(_read_text(folder, INDEX))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{folder / INDEX}: no index of weights; fetch the file again"
+        ) from error
+    return [folder / str(shard) for shard in sorted(shards)]
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Opens a safetensors file; a missing or damaged one is refused."""
+    try:
+        with safe_open(file, "numpy") as tensors:
+            yield tensors
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{file}: no such file, though {INDEX} names it; fetch it"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{file}: damaged or cut short ({reason}); fetch the file again"
+        ) from error
+
+
+def _read_tensors(located: Mapping[str, tuple[Path, str]]) -> dict[str, np.ndarray]:
+    """Returns the tensors by plain name; half precision becomes float32."""
+    tensors = {}
+    for file in sorted({file for file, _ in located.values()}):
+        with _opened(file) as stored:
+            for plain, (holder, name) in located.items():
+                if holder == file:
+                    tensors[plain] = stored.get_tensor(name).astype(np.float32)
+    return tensors
+
+
+def _assemble(
+    folder: Path,
+    config: EncoderConfig,
+    path: tuple[str | int, ...],
+    shape: tuple[int, ...],
+    tensors: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Returns one parameter from its tensors, each of the shape it must have."""
+    names, transposed = weight_names(config, path)
+    own = (*shape[:-1], shape[-1] // len(names))
+    expected = own[::-1] if transposed else own
+    for name in names:
+        if tensors[name].shape != expected:
+            raise DataError(
+                f"{folder}: `{name}` has shape {tensors[name].shape}; by {CONFIG} it "
+                f"is {expected}; take the files that belong together"
+            )
+    parts = [tensors[name].T if transposed else tensors[name] for name in names]
+    return np.ascontiguousarray(np.concatenate(parts, axis=-1))
+
+
+def _named_tensors(
+    config: EncoderConfig, params: Mapping[str | int, Any]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields prefixed names and tensors of the encoder: `_assemble` turned round."""
+    prefix = FAMILIES[config.model_type].prefix
+    for path, _ in _parameters(config):
+        value: Any = params
+        for key in path:
+            value = value[key]
+        names, transposed = weight_names(config, path)
+        parts = np.split(np.asarray(value, np.float32), len(names), axis=-1)
+        for name, part in zip(names, parts, strict=True):
+            yield prefix + name, part.T if transposed else part
+
+
+def _place(tree: dict[str | int, Any], path: tuple[str | int, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _read_text(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot read {name}: {error.strerror}; an encoder's folder has "
+            f"{CONFIG}, {WEIGHTS} and {TOKENIZER}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{folder / name}: not UTF-8 text; fetch the file again"
+        ) from error
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Returns the first few names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"`{name}`" for name in names[:most]) + rest

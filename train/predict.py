@@ -1,0 +1,164 @@
+"""Answers for new inputs, from a finished run.
+
+python -m train.predict --workdir DIR --input FILE --output FILE
+
+FILE in is Parquet, JSON Lines or CSV with the column that the run was trained on;
+FILE out is JSON Lines, one answer a row: label, labels or tags, their probability
+and their margin. In Python:
+
+    from train.predict import Predictor
+    predictor = Predictor("runs/clinc150")
+    answers = predictor(["what is on my calendar", "turn the lamp off"])
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.cli import make_parser, run, use_compilation_cache
+from train.data.examples import Examples, Sequences
+from train.data.files import read_file
+from train.data.pipeline import evaluation_batches
+from train.data.records import Records
+from train.errors import DataError
+from train.loop import in_order
+from train.runs import read_run
+from train.steps import predict_step
+from train.targets import Encoded
+from train.workdir import write_text
+
+_predict_step = jax.jit(predict_step, static_argnums=0)
+
+
+class Predictor:
+    """The best checkpoint of a run, ready to answer.
+
+    Args:
+      workdir: the folder that `python -m train` wrote.
+
+    Attributes:
+      run: what the folder holds.
+
+    Raises:
+      WorkdirError: the folder holds no finished run.
+    """
+
+    def __init__(self, workdir: str | Path):
+        self.run = read_run(workdir)
+
+    def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns an answer for each input.
+
+        Args:
+          inputs: what the run's input column holds: texts, lists of words, or images
+            and audio as paths, as bytes or as arrays; or dicts by column, as features
+            must be.
+
+        Returns:
+          Dicts with `label`, `probability` and `margin`, or their plurals. The
+          probability is calibrated by the temperature that fitted validation best;
+          the margin is the lead over the runner-up, in probability.
+
+        Raises:
+          DataError: an input cannot be read.
+        """
+        if not len(inputs):
+            return []
+        return self.answers(_as_records(inputs, self.run.codec.columns))
+
+    def answers(self, records: Records) -> list[dict[str, Any]]:
+        """Returns an answer for each row; `error` alone for one left out.
+
+        Raises:
+          DataError: a row cannot be read and the run's configuration refuses such.
+        """
+        run, encoded = self.run, self.run.codec.encode(records)
+        logits = self._logits(encoded) * run.scale
+        answers = run.task.target.answers(logits, encoded, run.classes, run.calibration)
+        if encoded.kept is None:
+            return answers
+        rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * len(records)
+        for row, answer in zip(encoded.kept, answers, strict=True):
+            rows[row] = answer
+        return rows
+
+    def _logits(self, encoded: Encoded) -> np.ndarray:
+        """Returns the logits of all rows, in their order."""
+        unknown = np.empty((len(encoded.inputs), 0))
+        examples = Examples(encoded.inputs, unknown)
+        if encoded.lengths is not None:
+            examples = Sequences(encoded.inputs, unknown, encoded.lengths)
+        size = self.run.config.training.batch_size
+        outputs = [
+            _predict_step(self.run.network, self.run.params, batch)
+            for batch in evaluation_batches(examples, batch_size=size)
+        ]
+        return in_order(examples, jax.device_get(outputs))
+
+
+def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
+    """Returns the inputs as named columns.
+
+    An input is a dict by column, or the value of the only column.
+    """
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    for row, value in enumerate(inputs, start=1):
+        if isinstance(value, Mapping) and values.keys() <= value.keys():
+            named = value
+        elif len(columns) == 1:
+            named = {columns[0]: value}
+        else:
+            raise DataError(
+                f"input {row} must be a dict with {', '.join(columns)}; got {value!r}"
+            )
+        for name, held in values.items():
+            held.append(named[name])
+    arrays = {}
+    for name, held in values.items():
+        # Filled, not converted: equally long lists would become a matrix.
+        arrays[name] = np.empty(len(held), object)
+        for row, value in enumerate(held):
+            arrays[name][row] = value
+    return Records("input", "the inputs", arrays)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Predicts, and returns the process's exit code."""
+    parser = make_parser("train.predict", "Answers for new inputs from a finished run.")
+    parser.add_argument("--workdir", required=True, type=Path, help="the run's folder")
+    parser.add_argument(
+        "--input", required=True, type=Path, help="a .parquet, .jsonl or .csv file"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, help="the .jsonl file to write"
+    )
+    flags = parser.parse_args(arguments)
+    return run(lambda: _predict(flags), interrupted="nothing is written")
+
+
+def _predict(flags: argparse.Namespace) -> int:
+    """Reads, answers, writes."""
+    use_compilation_cache(flags.compilation_cache)
+    predictor = Predictor(flags.workdir)
+    answers = predictor.answers(read_file(flags.input, "input"))
+    lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    try:
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(flags.output, lines)
+    except OSError as error:
+        raise DataError(
+            f"--output: cannot write {flags.output}: {error.strerror}; name a file "
+            "that can be written"
+        ) from error
+    print(f"{len(answers)} answers in {flags.output}, from {predictor.run.origin}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""A finished run, read back from its folder in another process."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax.sharding import SingleDeviceSharding
+
+from train.checkpoints import read_checkpoint
+from train.config import Config, from_dict
+from train.errors import ConfigError, WorkdirError
+from train.loss import make_objective
+from train.recipe import Network
+from train.targets import Calibration, Classes
+from train.tasks import find_task
+from train.tasks.task import Codec, Task
+
+
+class FinishedRun(NamedTuple):
+    """What a run's folder keeps for those who use its model."""
+
+    workdir: Path
+    config: Config
+    task: Task
+    classes: Classes
+    codec: Codec
+    network: Network
+    scale: float  # of the logits, before their softmax is a probability
+    calibration: Calibration
+    checkpoint: int  # the mini-step after which the parameters were saved
+    params: Any
+
+    @property
+    def origin(self) -> str:
+        """Which checkpoint this is, in words."""
+        return f"{self.workdir}, checkpoint after mini-step {self.checkpoint}"
+
+
+def read_run(workdir: str | Path) -> FinishedRun:
+    """Reads the best checkpoint of a finished run and all that goes with it.
+
+    Args:
+      workdir: the folder that `python -m train` wrote.
+
+    Raises:
+      WorkdirError: it is no such folder, or something in it cannot be read.
+    """
+    workdir = Path(workdir)
+    config = _read_config(workdir)
+    classes = tuple(_read_json(workdir, "classes.json"))
+    calibration = Calibration(**_read_json(workdir, "calibration.json"))
+    task = find_task(config.task)
+    codec = task.codec.load(config, workdir)
+    spec = codec.spec(len(classes))
+    objective = make_objective(
+        config.loss,
+        target=task.target.loss_target,
+        num_classes=len(classes),
+        total_mini_steps=1,
+    )
+    network = Network(config.task, spec, config.model, objective.cosine)
+    checkpoint, params = read_checkpoint(workdir, _shapes(network))
+    return FinishedRun(
+        workdir,
+        config,
+        task,
+        classes,
+        codec,
+        network,
+        objective.scale,
+        calibration,
+        checkpoint,
+        params,
+    )
+
+
+def _read_config(workdir: Path) -> Config:
+    try:
+        return from_dict(_read_json(workdir, "config.json"))
+    except ConfigError as error:
+        raise WorkdirError(
+            f"--workdir: {workdir / 'config.json'} is of another version: {error}"
+        ) from error
+
+
+def _read_json(workdir: Path, name: str) -> Any:
+    path = workdir / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkdirError(
+            f"--workdir: {workdir} holds no finished run ({name} is not there); name "
+            "the folder that `python -m train` has written"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"--workdir: {path} cannot be read: {error}") from error
+
+
+def _shapes(network: Network) -> Any:
+    """Returns the parameters' shapes, all on one device."""
+    here = SingleDeviceSharding(jax.devices()[0])
+    model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params
+    )

@@ -1,0 +1,97 @@
+"""What there is to predict: one class, several, or a tag for each token.
+
+A target numbers its classes, encodes labels as arrays, says which losses fit, counts
+and measures, and turns logits into answers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from train.config import DataConfig
+from train.data.records import Records
+
+Classes = tuple[str | int, ...]
+LossTarget = Literal["labels", "multi_hot"]
+
+
+class Encoded(NamedTuple):
+    """The inputs of one split, before anything is known of its labels."""
+
+    inputs: np.ndarray  # shape=(n, ...)
+    lengths: np.ndarray | None = None  # shape=(n,), of sequences
+    # For each example, the position of each word's first piece.
+    first_pieces: Sequence[np.ndarray] = ()
+    # The rows that could be decoded; None: all.
+    kept: np.ndarray | None = None
+
+
+class Calibration(NamedTuple):
+    """What validation says about turning logits into probabilities and answers."""
+
+    temperature: float  # divides the logits
+    threshold: float  # of a logit, for several labels
+
+
+class Target(Protocol):
+    """The kind of answer that a task gives."""
+
+    # What the fitting rows of the table of losses have as their target.
+    loss_target: LossTarget
+    # The validation metric that decides which checkpoint is the best.
+    metric: str
+
+    def find_classes(self, train: Records, config: DataConfig) -> Classes:
+        """Returns the classes of the training split, sorted.
+
+        Raises:
+          DataError: a label is unfit.
+        """
+
+    def encode(
+        self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
+    ) -> np.ndarray:
+        """Returns the labels of one split as an array with one row an example.
+
+        Raises:
+          DataError: a label is unfit, or one that training never has.
+        """
+
+    def where(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """Returns what counts in a batch, of the shape of its loss."""
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns what is predicted right, of the shape of the loss."""
+
+    def metrics(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration | None = None,
+    ) -> dict[str, float]:
+        """Returns the metrics of a split; some need a calibration.
+
+        Args:
+          logits: float32, one row an example.
+          labels: as `encode` returns them.
+          classes: as `find_classes` returns them.
+          calibration: of the checkpoint, once there is one.
+        """
+
+    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns how far, in probability, each label leads: p_t - max p_i."""
+
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        """Returns what fits the validation split best."""
+
+    def answers(
+        self,
+        logits: np.ndarray,
+        encoded: Encoded,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> list[dict[str, Any]]:
+        """Returns a JSON object an example: the answer, its probability, its margin."""

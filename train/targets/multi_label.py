@@ -1,0 +1,148 @@
+"""Any number of classes an example."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
+
+from train.calibration import (
+    binary_probabilities,
+    expected_calibration_error,
+    fit_binary_temperature,
+    probabilities,
+)
+from train.config import DataConfig
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets.labels import index_of, label_lists, refuse_unknown
+
+
+class MultiLabel:
+    """Labels bool [n, classes]; the prediction is every class above 0.
+
+    The logit that a class must exceed is also tuned on validation data, for a settled
+    example need not be predicted right at 0.
+    """
+
+    loss_target: LossTarget = "multi_hot"
+    metric = "micro_f1"
+
+    def find_classes(self, train: Records, config: DataConfig) -> Classes:
+        """Returns every label that a training example has."""
+        rows = label_lists(train, config)
+        classes = tuple(sorted({value for row in rows for value in row}))
+        if not classes:
+            raise DataError(
+                f"{train.origin}: no example has a label in column "
+                f"`{config.label_column}`; there is nothing to learn"
+            )
+        return classes
+
+    def encode(
+        self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
+    ) -> np.ndarray:
+        """Returns the multi-hot labels, bool [n, classes]."""
+        index, rows = index_of(classes), label_lists(records, config)
+        refuse_unknown(records, [v for row in rows for v in row], classes)
+        labels = np.zeros((len(rows), len(classes)), bool)
+        for row, values in zip(labels, rows, strict=True):
+            row[[index[value] for value in values]] = True
+        return labels
+
+    def where(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """Returns the rows that are no padding, [n]."""
+        return batch["where"]
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns whether exactly the labels are above 0, [n]."""
+        return jnp.all((logits > 0) == labels, axis=-1)
+
+    def metrics(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration | None = None,
+    ) -> dict[str, float]:
+        """Returns F1, exact matches and calibration error of [n, classes]."""
+        figures = _f1(logits > 0, labels)
+        figures["accuracy"] = float(accuracy_score(labels, logits > 0))
+        figures["ece"] = _ece(logits, labels, 1.0)
+        if calibration:
+            tuned = _f1(logits > calibration.threshold, labels)
+            figures |= {f"{name}_tuned": value for name, value in tuned.items()}
+            figures["ece_calibrated"] = _ece(logits, labels, calibration.temperature)
+        return figures
+
+    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns the least p_t less the largest p_i, of one softmax, [n].
+
+        Without a label p_t is 1, and with every label p_i is 0.
+        """
+        p = probabilities(logits)
+        of_labels = np.min(p, axis=-1, initial=1.0, where=labels)
+        return of_labels - np.max(p, axis=-1, initial=0.0, where=~labels)
+
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        """Returns the temperature, and the threshold of the largest micro F1."""
+        return Calibration(
+            fit_binary_temperature(logits, labels), _best_threshold(logits, labels)
+        )
+
+    def answers(
+        self,
+        logits: np.ndarray,
+        encoded: Encoded,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> list[dict[str, Any]]:
+        """Returns the labels above the threshold, the likeliest first.
+
+        The margin is that of the weakest label over the strongest class left out.
+        """
+        p = binary_probabilities(logits, calibration.temperature)
+        answers = []
+        for row, chosen in zip(p, logits > calibration.threshold, strict=True):
+            order = [k for k in np.argsort(-row, kind="stable") if chosen[k]]
+            margin = np.min(row, initial=1.0, where=chosen)
+            margin -= np.max(row, initial=0.0, where=~chosen)
+            answers.append(
+                {
+                    "labels": [classes[k] for k in order],
+                    "probabilities": [float(row[k]) for k in order],
+                    "margin": float(margin),
+                }
+            )
+        return answers
+
+
+def _f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {
+        f"{average}_f1": float(
+            f1_score(labels, predictions, average=average, zero_division=0.0)
+        )
+        for average in ("micro", "macro")
+    }
+
+
+def _best_threshold(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the logit above which predicting gives the largest micro F1."""
+    if not labels.any():
+        return 0.0
+    precision, recall, thresholds = precision_recall_curve(
+        labels.ravel(), logits.ravel()
+    )
+    total = np.maximum(precision + recall, np.finfo(np.float64).tiny)
+    best = int(np.argmax((2 * precision * recall / total)[:-1]))
+    # The curve predicts at the threshold too; we predict above it, half-way down to
+    # the next logit, where small differences between machines change nothing.
+    below = thresholds[best - 1] if best else thresholds[0] - 1.0
+    return float((thresholds[best] + below) / 2)
+
+
+def _ece(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    p = binary_probabilities(logits, temperature)
+    return expected_calibration_error(p.ravel(), labels.ravel())

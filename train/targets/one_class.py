@@ -1,0 +1,119 @@
+"""One class an example."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score
+
+from train.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    probabilities,
+)
+from train.config import DataConfig
+from train.data.records import Records
+from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets.labels import index_of, label_values, refuse_unknown
+
+
+class OneClass:
+    """Labels int32 [n]; the prediction is the largest logit."""
+
+    loss_target: LossTarget = "labels"
+    metric = "accuracy"
+
+    def find_classes(self, train: Records, config: DataConfig) -> Classes:
+        """Returns the distinct labels of the training split."""
+        return tuple(sorted(set(label_values(train, config.label_column))))
+
+    def encode(
+        self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
+    ) -> np.ndarray:
+        """Returns class indices, int32 [n]."""
+        index = index_of(classes)
+        values = label_values(records, config.label_column)
+        refuse_unknown(records, values, classes)
+        return np.array([index[value] for value in values], np.int32)
+
+    def where(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """Returns the rows that are no padding, [n]."""
+        return batch["where"]
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns whether the largest logit is the label's, [n]."""
+        return jnp.argmax(logits, axis=-1) == labels
+
+    def metrics(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration | None = None,
+    ) -> dict[str, float]:
+        """Returns accuracy, macro F1 and calibration error of [n, classes]."""
+        predictions = logits.argmax(axis=-1)
+        figures = {
+            "accuracy": float(accuracy_score(labels, predictions)),
+            "macro_f1": float(
+                f1_score(labels, predictions, average="macro", zero_division=0.0)
+            ),
+            "ece": calibration_error(logits, labels, 1.0),
+        }
+        if calibration:
+            figures["ece_calibrated"] = calibration_error(
+                logits, labels, calibration.temperature
+            )
+        return figures
+
+    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns p_t - max over i != t of p_i, [n]; with one class alone, p_t."""
+        return lead(probabilities(logits), labels)
+
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        """Returns the temperature; there is no threshold."""
+        return Calibration(fit_temperature(logits, labels), threshold=0.0)
+
+    def answers(
+        self,
+        logits: np.ndarray,
+        encoded: Encoded,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> list[dict[str, Any]]:
+        """Returns label, calibrated probability and lead over the runner-up."""
+        p = probabilities(logits, calibration.temperature)
+        best = p.argmax(axis=-1)
+        margins = lead(p, best)
+        return [
+            {
+                "label": classes[k],
+                "probability": float(p[row, k]),
+                "margin": float(margins[row]),
+            }
+            for row, k in enumerate(best)
+        ]
+
+
+def lead(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns p_t - max over i != t of p_i.
+
+    Args:
+      probs: [n, classes].
+      labels: int [n].
+
+    Returns:
+      [n], positive where the prediction is right; with one class alone, p_t.
+    """
+    is_label = np.arange(probs.shape[-1]) == labels[:, None]
+    of_label = np.max(probs, axis=-1, initial=0.0, where=is_label)
+    return of_label - np.max(probs, axis=-1, initial=0.0, where=~is_label)
+
+
+def calibration_error(
+    logits: np.ndarray, labels: np.ndarray, temperature: float
+) -> float:
+    """Returns how far the probability of a prediction is from how often it is right."""
+    p = probabilities(logits, temperature)
+    return expected_calibration_error(p.max(axis=-1), p.argmax(axis=-1) == labels)

@@ -1,0 +1,175 @@
+"""A tag for each word of a text, by the word's first piece."""
+
+import itertools
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from seqeval import metrics as entities
+from sklearn.metrics import precision_recall_fscore_support
+
+from train.calibration import fit_temperature, probabilities
+from train.config import DataConfig
+from train.data.examples import NO_LABEL
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets.labels import index_of, label_lists, refuse_unknown
+from train.targets.one_class import calibration_error, lead
+
+OUTSIDE = "O"
+_BIO = re.compile(r"O|[BI]-.+")
+
+
+class Tags:
+    """Labels int32 [n, length]: NO_LABEL but at each word's first piece."""
+
+    loss_target: LossTarget = "labels"
+    metric = "f1"
+
+    def find_classes(self, train: Records, config: DataConfig) -> Classes:
+        """Returns the tags of the training split, and O.
+
+        An I- tag stands with its B- tag, so that every entity can be written.
+        """
+        classes = {tag for row in _tags(train, config) for tag in row} | {OUTSIDE}
+        if config.tags == "bio":
+            classes |= {f"B-{tag[2:]}" for tag in classes if tag != OUTSIDE}
+        return tuple(sorted(classes))
+
+    def encode(
+        self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
+    ) -> np.ndarray:
+        """Returns the tags at the words' first pieces, int32 [n, length]."""
+        index, tags_of = index_of(classes), _tags(records, config)
+        refuse_unknown(records, list(itertools.chain(*tags_of)), classes)
+        labels = np.full(encoded.inputs.shape, NO_LABEL, np.int32)
+        rows = zip(labels, tags_of, encoded.first_pieces, strict=True)
+        for number, (row, tags, pieces) in enumerate(rows, start=1):
+            if len(tags) != len(pieces):
+                raise DataError(
+                    f"{records.origin}: row {number} has {len(pieces)} tokens and "
+                    f"{len(tags)} tags; give each token one tag"
+                )
+            seen = pieces < len(row)
+            row[pieces[seen]] = [
+                index[tag] for tag, inside in zip(tags, seen, strict=True) if inside
+            ]
+        return labels
+
+    def where(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """Returns the first pieces of the words of real rows, [n, length]."""
+        return batch["where"][:, None] & (batch["labels"] != NO_LABEL)
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns whether the largest logit is the tag's, [n, length]."""
+        return jnp.argmax(logits, axis=-1) == labels
+
+    def metrics(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration | None = None,
+    ) -> dict[str, float]:
+        """Returns precision, recall and F1 of entities, and accuracy of tags.
+
+        Entities count when type and both ends are right, as CoNLL counts them; tags
+        that are no B- and I- count one by one, O left out.
+        """
+        precision, recall, f1 = _scores(logits.argmax(axis=-1), labels, classes)
+        logits, flat = _labelled(logits, labels)
+        figures = {
+            "f1": f1,
+            "precision": precision,
+            "recall": recall,
+            "accuracy": float(np.mean(logits.argmax(axis=-1) == flat)),
+            "ece": calibration_error(logits, flat, 1.0),
+        }
+        if calibration:
+            figures["ece_calibrated"] = calibration_error(
+                logits, flat, calibration.temperature
+            )
+        return figures
+
+    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns p_t - max over i != t of p_i of every word, flat."""
+        logits, flat = _labelled(logits, labels)
+        return lead(probabilities(logits), flat)
+
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        """Returns the temperature; there is no threshold."""
+        return Calibration(fit_temperature(*_labelled(logits, labels)), threshold=0.0)
+
+    def answers(
+        self,
+        logits: np.ndarray,
+        encoded: Encoded,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> list[dict[str, Any]]:
+        """Returns tags, probabilities and margins, one a word.
+
+        A word beyond the longest text that the model reads is tagged O, with a
+        probability of None.
+        """
+        answers = []
+        for row, pieces in zip(logits, encoded.first_pieces, strict=True):
+            seen = pieces[pieces < len(row)]
+            p = probabilities(row[seen], calibration.temperature)
+            best = p.argmax(axis=-1)
+            unseen = len(pieces) - len(seen)
+            answers.append(
+                {
+                    "tags": [str(classes[k]) for k in best] + [OUTSIDE] * unseen,
+                    "probabilities": p.max(axis=-1).tolist() + [None] * unseen,
+                    "margins": lead(p, best).tolist() + [None] * unseen,
+                }
+            )
+        return answers
+
+
+def _tags(records: Records, config: DataConfig) -> list[list[str]]:
+    """Returns each row's tags as text; refuses what the scheme does not know."""
+    rows = [[str(tag) for tag in row] for row in label_lists(records, config)]
+    if config.tags == "bio":
+        for number, row in enumerate(rows, start=1):
+            for tag in row:
+                if not _BIO.fullmatch(tag):
+                    raise DataError(
+                        f"{records.origin}: row {number} of label column "
+                        f"`{config.label_column}` has tag {tag!r}; a tag must be O, "
+                        "B-TYPE or I-TYPE, or say --config.data.tags=flat for tags "
+                        "that mark no entities"
+                    )
+    return rows
+
+
+def _labelled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns logits [words, classes] and labels [words] of the labelled positions."""
+    where = labels != NO_LABEL
+    return logits[where], labels[where]
+
+
+def _scores(
+    predictions: np.ndarray, labels: np.ndarray, classes: Classes
+) -> tuple[float, float, float]:
+    """Returns precision, recall and F1: of entities, or of flat tags."""
+    names = np.array(classes, object)
+    pairs = [
+        (names[row[row != NO_LABEL]].tolist(), names[guess[row != NO_LABEL]].tolist())
+        for row, guess in zip(labels, predictions, strict=True)
+    ]
+    true, predicted = ([pair[k] for pair in pairs] for k in range(2))
+    if all(_BIO.fullmatch(str(name)) for name in classes):
+        scores = (entities.precision_score, entities.recall_score, entities.f1_score)
+        precision, recall, f1 = (s(true, predicted, zero_division=0) for s in scores)
+    else:
+        inside = [name for name in classes if name != OUTSIDE]
+        flat = (list(itertools.chain(*rows)) for rows in (true, predicted))
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            *flat, labels=inside, average="micro", zero_division=0
+        )
+    return float(precision), float(recall), float(f1)

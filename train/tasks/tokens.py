@@ -1,0 +1,50 @@
+"""Text that comes as words, for a tag each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from train.data.examples import InputSpec
+from train.data.records import Records
+from train.data.tokenizer import encode_words
+from train.errors import DataError
+from train.targets import Encoded
+from train.targets.labels import list_values
+from train.targets.tags import Tags
+from train.tasks.task import Task
+from train.tasks.text import MODELS, TextCodec
+
+
+class TokenCodec(TextCodec):
+    """Words as token ids; a word is read off at its first piece."""
+
+    _default_column = "tokens"
+
+    def spec(self, num_classes: int) -> InputSpec:
+        """Returns what the model must know: that it answers at each token."""
+        return super().spec(num_classes)._replace(per_token=True)
+
+    def encode(self, records: Records) -> Encoded:
+        """Returns token ids int32 [n, length], lengths and first pieces."""
+        rows = self._rows(records, self.column)
+        return encode_words(self.tokenizer, rows, max_length=self.max_length)
+
+    @staticmethod
+    def _rows(records: Records, column: str) -> Sequence[Any]:
+        """Returns the words of each row, or refuses the first that has none as such."""
+        # Words hold no spaces, so a file that has text for a list parts it there.
+        rows = list_values(records, column, " ")
+        for number, row in enumerate(rows, start=1):
+            if not all(isinstance(word, str) for word in row):
+                raise DataError(
+                    f"{records.origin}: row {number} of token column `{column}` is "
+                    f"{row!r}; it must be a list of words: name another column with "
+                    "--config.data.input_column, or mend the row"
+                )
+        return rows
+
+    @staticmethod
+    def _as_text(row: Any) -> str:
+        return " ".join(row)
+
+
+TASK = Task(models=MODELS, codec=TokenCodec, target=Tags())
