@@ -30,6 +30,6 @@ def get_config() -> Config:
         ),
         model=ModelConfig(width=32, depth=3, dropout=0.1),
         loss=LossConfig(name="as_softmax", delta=0.1),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
         training=TrainingConfig(epochs=10, batch_size=64),
     )

@@ -19,8 +19,8 @@ from train.config import (
 def get_config() -> Config:
     return Config(
         task="image",
-        model=ModelConfig(dropout=0.4),
+        model=ModelConfig(dropout=0.5),
         loss=LossConfig(name="as_softmax", delta=0.1),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        training=TrainingConfig(epochs=20, batch_size=64),
+        optimizer=OptimizerConfig(learning_rate=6e-3),
+        training=TrainingConfig(epochs=20, batch_size=32),
     )

@@ -26,10 +26,10 @@ def get_config() -> Config:
             validation="",
             test="test",
             sample_rate=8000,
-            seconds=0.8,
+            seconds=1.0,
         ),
-        model=ModelConfig(width=16, depth=3, dropout=0.2),
+        model=ModelConfig(width=16, depth=3, dropout=0.1),
         loss=LossConfig(name="as_softmax", delta=0.1),
         optimizer=OptimizerConfig(learning_rate=3e-3),
-        training=TrainingConfig(epochs=15, batch_size=64),
+        training=TrainingConfig(epochs=8, batch_size=32),
     )

@@ -52,7 +52,13 @@ def read_run(workdir: str | Path) -> FinishedRun:
     classes = tuple(_read_json(workdir, "classes.json"))
     calibration = Calibration(**_read_json(workdir, "calibration.json"))
     task = find_task(config.task)
-    codec = task.codec.load(config, workdir)
+    try:
+        codec = task.codec.load(config, workdir)
+    except (OSError, ValueError, KeyError) as error:
+        raise WorkdirError(
+            f"--workdir: {workdir} does not hold what its task needs "
+            f"({type(error).__name__}: {error}); train again"
+        ) from error
     spec = codec.spec(len(classes))
     objective = make_objective(
         config.loss,

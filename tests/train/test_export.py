@@ -1,0 +1,145 @@
+"""A run that fine-tunes a pretrained encoder, used and exported afterwards."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+from flax import nnx
+from safetensors.numpy import load_file
+from tokenizers import models, pre_tokenizers, processors
+
+from train.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.data.examples import InputSpec
+from train.export import main as export_main
+from train.loop import train_and_evaluate
+from train.models.encoder import EncoderClassifier
+from train.models.pretrained import export_encoder, read_encoder_config
+from train.predict import Predictor
+from train.runs import read_run
+
+pytestmark = pytest.mark.standard_promotion(
+    reason="optax's adamw and flax's layers break under strict promotion"
+)
+
+GOLDEN = Path(__file__).parent / "models" / "golden" / "bert"
+
+
+def word_pieces():
+    """A tokenizer of a few words, with the special tokens of BERT."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "turn", "on", "off", "lamp", "fan"]
+    vocabulary = {word: k for k, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A folder with a small encoder of random parameters."""
+    folder = tmp_path_factory.mktemp("encoder")
+    config, spec = read_encoder_config(GOLDEN), InputSpec((8,), 2)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        model = EncoderClassifier(
+            ModelConfig(),
+            spec._replace(encoder=config),
+            cosine=False,
+            rngs=nnx.Rngs(0),
+        )
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    export_encoder(
+        folder,
+        config,
+        params,
+        classes=(0, 1),
+        pooling="mean",
+        tokenizer=word_pieces().to_str(),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(encoder, tmp_path_factory):
+    """A finished run on requests of two kinds."""
+    folder, workdir = (tmp_path_factory.mktemp(name) for name in ("data", "run"))
+    lines = [
+        json.dumps({"text": f"turn {way} {thing}", "label": way})
+        for way in ("on", "off")
+        for thing in ("lamp", "fan", "")
+    ]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    config = Config(
+        task="text",
+        data=DataConfig(source="files", path=str(folder), max_length=8),
+        model=ModelConfig(pretrained=str(encoder), dropout=0.05),
+        optimizer=OptimizerConfig(learning_rate=0.01),
+        training=TrainingConfig(epochs=30, batch_size=8),
+    )
+    # This fixture comes before the one that lifts strict promotion for each test.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        train_and_evaluate(config, workdir, quiet=True)
+    return workdir
+
+
+def test_training_starts_from_the_pretrained_parameters(encoder, workdir):
+    finished = read_run(workdir)
+    stored = load_file(encoder / "model.safetensors")
+    name = next(name for name in stored if "word_embeddings" in name)
+    moved = finished.params["encoder"]["words"]["embedding"] - stored[name]
+    # AdamW moves a parameter by its learning rate a step at most; 30 steps were made.
+    assert 0 < np.abs(moved).max() <= 30 * 0.01 * 1.1
+
+
+def test_it_answers_in_another_process(workdir):
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["validation_accuracy"] == 1.0
+    answers = Predictor(workdir)(["turn on lamp", "turn off fan"])
+    assert [answer["label"] for answer in answers] == ["on", "off"]
+
+
+def test_the_export_holds_what_was_trained(workdir, encoder, tmp_path, capsys):
+    flags = ["--compilation-cache=", f"--workdir={workdir}"]
+    assert export_main([*flags, f"--output={tmp_path / 'out'}"]) == 0
+    assert "checkpoint after mini-step" in capsys.readouterr().out
+    finished, out = read_run(workdir), load_file(tmp_path / "out" / "model.safetensors")
+    np.testing.assert_array_equal(
+        out["classifier.weight"], finished.params["head"]["linear"]["kernel"].T
+    )
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": "off", "1": "on"}
+    tokens = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokens.get_vocab() == word_pieces().get_vocab()
+
+    again = Config(
+        task="text",
+        data=DataConfig(source="files", path=finished.config.data.path, max_length=8),
+        model=ModelConfig(pretrained=str(tmp_path / "out")),
+        training=TrainingConfig(epochs=1, batch_size=8),
+        optimizer=OptimizerConfig(learning_rate=0.0, weight_decay=0.0),
+    )
+    train_and_evaluate(again, tmp_path / "again", quiet=True)
+    exported = read_run(tmp_path / "again").params["encoder"]
+    np.testing.assert_array_equal(
+        exported["words"]["embedding"],
+        finished.params["encoder"]["words"]["embedding"],
+    )
+
+
+def test_refuses_a_run_without_an_encoder(feature_config, tmp_path, capsys):
+    train_and_evaluate(feature_config, tmp_path / "run", quiet=True)
+    flags = ["--compilation-cache=", f"--workdir={tmp_path / 'run'}"]
+    assert export_main([*flags, f"--output={tmp_path / 'out'}"]) == 2
+    stderr = capsys.readouterr().err
+    assert "is no pretrained encoder" in stderr
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
