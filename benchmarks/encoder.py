@@ -4,7 +4,7 @@
     python benchmarks/encoder.py --folder FOLDER            # writes docs/benchmarks.md
     python benchmarks/encoder.py --folder FOLDER --dry-run  # prints its tables
 
-FOLDER has config.json, model.safetensors and tokenizer.json of a BERT-family encoder.
+FOLDER has config.json, model.safetensors and tokenizer.json of a BERT or RoBERTa.
 Contenders alternate call by call, on as many threads as there are cores; a figure is a
 median, and a ratio is the median of the rounds' ratios.
 """
@@ -218,6 +218,8 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="print, do not write")
     flags = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     folder = find_folder(flags.folder)
     lines = [
         f"{machine()}, torch {torch.__version__}, transformers "

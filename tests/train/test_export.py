@@ -1,15 +1,13 @@
 """A run that fine-tunes a pretrained encoder, used and exported afterwards."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tokenizers
-from flax import nnx
 from safetensors.numpy import load_file
-from tokenizers import models, pre_tokenizers, processors
+from small_inputs import word_pieces
 
 from train.config import (
     Config,
@@ -18,53 +16,14 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from train.data.examples import InputSpec
 from train.export import main as export_main
 from train.loop import train_and_evaluate
-from train.models.encoder import EncoderClassifier
-from train.models.pretrained import export_encoder, read_encoder_config
 from train.predict import Predictor
 from train.runs import read_run
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
 )
-
-GOLDEN = Path(__file__).parent / "models" / "golden" / "bert"
-
-
-def word_pieces():
-    """A tokenizer of a few words, with the special tokens of BERT."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "turn", "on", "off", "lamp", "fan"]
-    vocabulary = {word: k for k, word in enumerate(words)}
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return tokenizer
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """A folder with a small encoder of random parameters."""
-    folder = tmp_path_factory.mktemp("encoder")
-    config, spec = read_encoder_config(GOLDEN), InputSpec((8,), 2)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        model = EncoderClassifier(
-            ModelConfig(),
-            spec._replace(encoder=config),
-            cosine=False,
-            rngs=nnx.Rngs(0),
-        )
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    export_encoder(
-        folder,
-        config,
-        params,
-        classes=(0, 1),
-        pooling="mean",
-        tokenizer=word_pieces().to_str(),
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")

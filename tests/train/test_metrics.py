@@ -39,4 +39,3 @@ def test_zero_adds_nothing_and_has_no_mean():
     one = sums_of([2.0], [True], [False], [True])
     assert (Sums.zero() + one).means() == one.means()
     assert all(math.isnan(mean) for mean in Sums.zero().means().values())
-

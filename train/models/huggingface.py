@@ -255,6 +255,11 @@ def _check(config: EncoderConfig, place: str) -> None:
             f"{place}: a width of {config.width} does not divide into {config.heads} "
             "heads; fetch the file again"
         )
+    epsilon = config.layer_norm_epsilon
+    if type(epsilon) not in (int, float) or epsilon < 0:
+        raise DataError(
+            f"{place}: `layer_norm_eps` is {epsilon!r}; it must be a number, 0 or more"
+        )
     whole = {"pad_token_id": config.pad_token_id}
     whole["type_vocab_size"] = config.type_vocabulary_size
     for key, value in whole.items():

@@ -155,12 +155,28 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate, size):
     # Five standard deviations of a mean of n draws.
     slack = 5 * np.sqrt(rate * (1 - rate) / y.size)
     assert abs((y == 0).mean() - rate) < slack
-    # Both halves of a word are used, and do not go together.
-    even, odd = y[..., 0:62:2] == 0, y[..., 1:62:2] == 0
-    for half in (even, odd):
-        assert abs(half.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / half.size)
-    both = np.sqrt(rate**2 * (1 - rate**2) / even.size)
-    assert abs((even & odd).mean() - rate**2) < 5 * both
+    # Neighbours along each axis, and other keys, are dropped independently.
+    again = np.asarray(dropout(x, rate, jax.random.key(1)))
+    for first, second in (
+        (y[1:], y[:-1]),
+        (y[:, 1:], y[:, :-1]),
+        (y[..., 1:], y[..., :-1]),
+        (y, again),
+        (y.ravel()[1:], again.ravel()[:-1]),
+    ):
+        both = ((first == 0) & (second == 0)).mean()
+        assert abs(both - rate**2) < 5 * np.sqrt(rate**2 / first.size)
+
+
+def test_an_entry_is_dropped_as_often_as_any_other():
+    keys = jax.random.split(jax.random.key(0), 2000)
+    dropped = jax.vmap(lambda key: dropout(jnp.ones((8, 16)), 0.1, key) == 0)(keys)
+    # 128 means of 2000 draws each lie within five standard deviations.
+    assert (jnp.abs(dropped.mean(0) - 0.1) < 5 * np.sqrt(0.09 / 2000)).all()
+    # Nor does any two of them go together.
+    flat = np.asarray(dropped).reshape(2000, -1).astype(np.float64)
+    correlation = np.corrcoef(flat, rowvar=False) - np.eye(128)
+    assert np.abs(correlation).max() < 6 / np.sqrt(2000)
 
 
 def test_a_rate_of_zero_is_no_dropout():

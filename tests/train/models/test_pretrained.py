@@ -174,7 +174,8 @@ def test_refuses_a_missing_shard_and_a_bad_index(folder):
     [
         ({"model_type": "gpt2"}, "`model_type` is 'gpt2'.*`bert`.*`distilbert`"),
         ({"model_type": "robertta"}, "'robertta'; did you mean `roberta`"),
-        ({"hidden_act": "mish"}, "no activation 'mish'; .*`gelu_new`"),
+        ({"hidden_act": "quick"}, "no activation 'quick'; .*`gelu_new`.*`relu`"),
+        ({"hidden_act": "mish"}, "no activation 'mish'; did you mean `swish`"),
         (
             {"position_embedding_type": "relative_key"},
             "`position_embedding_type` is 'relative_key', and 'absolute'",
@@ -227,7 +228,7 @@ def test_refuses_missing_tensors_with_their_names(folder):
         load(there)
     rewrite(there, lambda tensors: {"x": tensors["pooler.dense.bias"]})
     # 5 tensors of embeddings, 16 of each of two blocks; four are named.
-    with pytest.raises(DataError, match="lack `.*` and 33 more"):
+    with pytest.raises(DataError, match=r"lack `.*` and 33 more"):
         load(there)
 
 
