@@ -8,6 +8,8 @@ from pathlib import Path
 import jax
 import optax
 
+from train import sections
+
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -27,12 +29,4 @@ def machine() -> str:
 
 def write_section(name: str, section: str) -> None:
     """Puts a section between its own markers, and touches nothing else."""
-    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    text = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
-    block = f"{start}\n{section}\n{end}"
-    if start in text and end in text:
-        before, rest = text.split(start, 1)
-        text = before + block + rest.split(end, 1)[1]
-    else:
-        text = f"{text.rstrip()}\n\n{block}\n"
-    PAGE.write_text(text)
+    sections.write_section(PAGE, name, section)
