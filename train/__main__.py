@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from train.cli import make_parser, run, use_compilation_cache
+from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import load
 
 
@@ -53,6 +53,7 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     # A signal before the loop takes over ends the run as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from train.errors import TrainerError
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def make_parser(
@@ -28,6 +31,19 @@ def make_parser(
         "(default: %(default)s)",
     )
     return parser
+
+
+def with_huge_pages() -> None:
+    """Starts this command again with huge pages for large arrays, where glibc has them.
+
+    XLA allocates its temporaries anew at each step, and on a CPU the page faults cost
+    a sixth of the time of a fine-tuning step. glibc reads the setting before Python
+    starts, so the process replaces itself, once; one's own setting is left alone.
+    """
+    if "GLIBC_TUNABLES" in os.environ or platform.libc_ver()[0] != "glibc":
+        return
+    os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(work: Callable[[], int], *, interrupted: str) -> int:

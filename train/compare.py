@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from train.cells import keep_cell, read_cell
-from train.cli import make_parser, run, use_compilation_cache
+from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import (
     Config,
     LossConfig,
@@ -291,4 +291,5 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     sys.exit(main())

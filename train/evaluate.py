@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train import data
-from train.cli import make_parser, run, use_compilation_cache
+from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import Config, MeshConfig, check, override
 from train.data.examples import TaskData
 from train.errors import ConfigError
@@ -92,4 +92,5 @@ def _with_overrides(config: Config, overrides: list[str]) -> Config:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     sys.exit(main())

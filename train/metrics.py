@@ -55,4 +55,3 @@ class Sums(NamedTuple):
             "accuracy": float(self.num_correct) / n,
             "settled_share": float(self.num_settled) / n,
         }
-

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.cli import make_parser, run, use_compilation_cache
+from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.data.examples import Examples, Sequences
 from train.data.files import read_file
 from train.data.pipeline import evaluation_batches
@@ -161,4 +161,5 @@ def _predict(flags: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     sys.exit(main())

@@ -27,9 +27,7 @@ class Progress:
       quiet: no bar and no lines on the terminal.
     """
 
-    def __init__(
-        self, workdir: Path, *, metric: str, total_examples: int, quiet: bool
-    ):
+    def __init__(self, workdir: Path, *, metric: str, total_examples: int, quiet: bool):
         for events in workdir.glob("events.out.tfevents.*"):
             events.unlink()
         self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")

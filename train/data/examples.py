@@ -9,7 +9,7 @@ import numpy as np
 NO_TOKEN = -1
 NO_LABEL = -1
 # Sequences are cut to one of these lengths, so that few shapes compile.
-_BUCKETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_BUCKETS = (16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
 
 
 @dataclasses.dataclass(frozen=True)

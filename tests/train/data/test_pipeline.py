@@ -117,7 +117,7 @@ def test_multi_hot_labels_are_not_cut():
 
 @pytest.mark.parametrize(
     ("length", "longest", "expected"),
-    [(1, 512, 16), (16, 512, 16), (17, 512, 24), (17, 20, 20), (600, 600, 600)],
+    [(1, 512, 16), (16, 512, 16), (17, 512, 20), (17, 18, 18), (600, 600, 600)],
 )
 def test_a_bucket_holds_its_longest(length, longest, expected):
     assert bucket(length, longest) == expected
