@@ -182,7 +182,8 @@ def main():
             "",
             f"{machine()}. Batch 32, at most 32 tokens, AdamW, dropout 0.1, float32; "
             f"{flags.examples} examples a round, without the first {flags.skipped} "
-            "batches. `python benchmarks/fine_tuning.py`",
+            f"batches. `python benchmarks/fine_tuning.py --rounds {flags.rounds} "
+            f"--examples {flags.examples}`",
             "",
             "| | examples a second | ratio | each round |",
             "|---|---:|---:|---|",

@@ -103,6 +103,7 @@ def test_padding_changes_no_hidden_state(family):
     )
 
 
+@pytest.mark.long
 def test_remat_changes_no_gradient():
     config, params, outputs = golden("bert")
 
