@@ -21,9 +21,13 @@ from train.loop import train_and_evaluate
 from train.predict import Predictor
 from train.runs import read_run
 
-pytestmark = pytest.mark.standard_promotion(
-    reason="optax's adamw and flax's layers break under strict promotion"
-)
+pytestmark = [
+    pytest.mark.standard_promotion(
+        reason="optax's adamw and flax's layers break under strict promotion"
+    ),
+    # One worker trains for all of them.
+    pytest.mark.xdist_group("export"),
+]
 
 
 @pytest.fixture(scope="module")

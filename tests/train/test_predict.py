@@ -19,9 +19,13 @@ from train.loop import train_and_evaluate
 from train.predict import Predictor
 from train.predict import main as predict_main
 
-pytestmark = pytest.mark.standard_promotion(
-    reason="optax's adamw and flax's layers break under strict promotion"
-)
+pytestmark = [
+    pytest.mark.standard_promotion(
+        reason="optax's adamw and flax's layers break under strict promotion"
+    ),
+    # One worker trains for all of them.
+    pytest.mark.xdist_group("predict"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,7 @@ def test_logits_of_tokens_are_the_head_of_each_state():
     np.testing.assert_allclose(logits[real], expected[real], atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_text_without_tokens_has_finite_logits_and_gradients(pooling):
     config, _, _ = golden("bert")
@@ -232,6 +233,7 @@ def test_logits_have_the_compute_dtype_and_parameters_are_float32(compute_dtype)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.long
 def test_logits_do_not_depend_on_how_a_batch_lies_on_devices():
     config, _, outputs = golden("bert")
     apply, params = classifier(config, dropout=0.3)
