@@ -26,6 +26,7 @@ pytestmark = pytest.mark.standard_promotion(
 
 FOLDER = Path(train.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.py"))
+QUICK = ("clinc150", "clinc150_minilm", "csv_features", "digits", "wnut17")
 DIGITS = next(path for path in CONFIGS if path.name == "digits.py")
 
 
@@ -148,8 +149,8 @@ def test_something_reads_every_key():
 @pytest.mark.parametrize(
     "path",
     [
-        # The paper's own are many and alike.
-        pytest.param(path, marks=[pytest.mark.long] * ("paper" in path.parts))
+        # One of each kind of network is quick enough; the others are alike.
+        pytest.param(path, marks=[pytest.mark.long] * (path.stem not in QUICK))
         for path in CONFIGS
     ],
     ids=lambda path: path.stem,
