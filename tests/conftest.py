@@ -31,3 +31,8 @@ def _standard_promotion(request):
     assert marker.kwargs.get("reason"), "standard_promotion needs a reason"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+
+
+def pytest_make_parametrize_id(val):
+    """Names no test by a file's bytes, which may hold the time they were written at."""
+    return "bytes" if isinstance(val, bytes) else None
