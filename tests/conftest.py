@@ -35,4 +35,4 @@ def _standard_promotion(request):
 
 def pytest_make_parametrize_id(val):
     """Names no test by a file's bytes, which may hold the time they were written at."""
-    return "bytes" if isinstance(val, bytes) else None
+    return "binary" if isinstance(val, bytes) and b"\0" in val else None
