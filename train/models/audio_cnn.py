@@ -20,7 +20,10 @@ _FLOOR = 1e-6
 
 
 class AudioCnn(nnx.Module):
-    """The spectrogram as an image of one channel, blocks of convolutions, their mean.
+    """The spectrogram as an image of one channel, blocks of convolutions, a linear map.
+
+    The blocks' output is averaged over time alone: what a sound is depends on its
+    frequencies, so the output layer sees each band.
 
     Args:
       config: `depth` blocks, the first of `width` channels, and dropout.
@@ -38,8 +41,9 @@ class AudioCnn(nnx.Module):
         )
         self.blocks = Blocks(config, 1, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout)
+        bands = -(-MELS // 2**config.depth)
         self.head = Head(
-            self.blocks.channels,
+            bands * self.blocks.channels,
             spec.num_classes,
             cosine=cosine,
             dtype=self.dtype,
@@ -55,7 +59,7 @@ class AudioCnn(nnx.Module):
         """
         spectrograms = standardise(log_mel(waveforms, self.sample_rate))
         x = self.blocks(spectrograms[..., None].astype(self.dtype))
-        x = jnp.mean(x, axis=(1, 2))
+        x = jnp.mean(x, axis=1).reshape(len(x), -1)
         return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
 
 
