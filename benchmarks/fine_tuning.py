@@ -53,6 +53,7 @@ def time_jax(examples, skipped):
             f"--config.model.pretrained={minilm()}",
             f"--config.data.train_examples={examples}",
             "--config.loss.name=softmax",
+            "--config.optimizer.learning_rate=5e-5",
             "--config.training.epochs=1",
         ],
     )

@@ -27,6 +27,6 @@ def get_config() -> Config:
             pretrained="sentence-transformers/all-MiniLM-L6-v2", dropout=0.1
         ),
         loss=LossConfig(name="as_softmax", delta=0.1),
-        optimizer=OptimizerConfig(learning_rate=5e-5),
-        training=TrainingConfig(epochs=5, batch_size=32),
+        optimizer=OptimizerConfig(learning_rate=1e-4),
+        training=TrainingConfig(epochs=3, batch_size=32),
     )
