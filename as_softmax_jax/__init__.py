@@ -39,6 +39,7 @@ from as_softmax_jax.losses._sparse import (
 from as_softmax_jax.transforms import (
     active_count_window,
     adaptive_multi_steps,
+    compact_value_and_grad,
     delta_schedule,
     has_updated,
     settled_ratio_window,
@@ -55,6 +56,7 @@ __all__ = (
     "as_softmax_probs",
     "as_softmax_settled",
     "check_labels",
+    "compact_value_and_grad",
     "count_active",
     "delta_schedule",
     "entmax_loss",

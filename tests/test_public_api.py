@@ -17,6 +17,7 @@ PUBLIC = {
     "as_softmax_probs",
     "as_softmax_settled",
     "check_labels",
+    "compact_value_and_grad",
     "count_active",
     "delta_schedule",
     "entmax_loss",

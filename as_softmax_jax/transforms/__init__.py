@@ -1,5 +1,6 @@
 """Gradient transformations and schedules that go with AS-Softmax."""
 
+from as_softmax_jax.transforms._compact import LossSums, compact_value_and_grad
 from as_softmax_jax.transforms._multi_steps import (
     AdaptiveMultiStepsState,
     adaptive_multi_steps,
@@ -15,10 +16,12 @@ from as_softmax_jax.transforms._windows import (
 
 __all__ = [
     "AdaptiveMultiStepsState",
+    "LossSums",
     "WindowCounts",
     "WindowRule",
     "active_count_window",
     "adaptive_multi_steps",
+    "compact_value_and_grad",
     "delta_schedule",
     "has_updated",
     "settled_ratio_window",

@@ -1,0 +1,331 @@
+"""Gradients from the active examples alone: a settled one has none to give."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from as_softmax_jax import _checks
+from as_softmax_jax.transforms import _arguments
+
+PerExampleLoss = Callable[[Any, Any], Any]
+"""`f(params, batch)` -> losses [N, ...], or a pair of those and auxiliary output."""
+
+
+class LossSums(NamedTuple):
+    """What the valid entries of the losses add up to, over all devices."""
+
+    loss: jax.Array  # the sum of the losses, shape=(), float32 or wider
+    num_valid: jax.Array  # shape=(), dtype=int32
+    num_active: jax.Array  # valid and not exactly 0, shape=(), dtype=int32
+
+
+class _Rows(NamedTuple):
+    """One batch after its forward pass; masks are of the losses' shape."""
+
+    batch: Any
+    valid: jax.Array
+    active: jax.Array  # bool [N], rows with an entry that is active
+
+
+def compact_value_and_grad(
+    per_example_loss: PerExampleLoss,
+    *,
+    capacities: Sequence[int],
+    has_aux: bool = False,
+    axis_name: str | Sequence[str] | None = None,
+) -> Callable[..., tuple[Any, Any]]:
+    r"""Returns a function for the losses, and their gradient by the active rows alone.
+
+    `f(params, batch, where=None)` makes one forward pass without gradient over the N
+    rows of `batch`. A row is active when one of its valid losses is not exactly 0. The
+    active rows are gathered into the smallest of `capacities` that holds them, N being
+    the last resort, and only those pass forward and backward again:
+
+    .. math::
+      g = \frac{1}{n} \sum_{i \text{ active}} \nabla_\theta \ell_i
+        = \frac{1}{n} \sum_{i \text{ valid}} \nabla_\theta \ell_i ,
+
+    n the number of valid losses. A loss that cannot be negative has no gradient where
+    it is 0, so for losses of rows that do not depend on each other this is the gradient
+    of the mean, to rounding. It costs a forward pass and that share of a step which the
+    capacity is of N, and pays when more is saved: with a forward pass of a quarter of
+    a step, when more than a quarter of the rows are settled.
+
+    What ties rows together breaks the equation. Dropout must draw each row's mask by
+    a key of the row's own, an entry of `batch`; a draw by one key for all rows is
+    refused. Statistics of a batch (BatchNorm) cannot be seen in general, and must not
+    be used.
+
+    Under `jax.jit`, a batch that is spread over devices is gathered across them. So
+    call `f` inside `jax.shard_map`: there each device compacts its own rows, at one
+    capacity for all, `capacities` are of one device's rows, and sums and gradient are
+    those over all devices. A parameter that is itself spread over these axes keeps its
+    own part.
+
+    Args:
+      per_example_loss: `(params, batch)` -> losses [N, ...], floating point, such as a
+        row of losses of tokens. With `has_aux` a pair: losses, and anything else.
+      capacities: numbers of rows to compile the backward pass for, increasing, N at
+        most. Each one is a program of its own.
+      has_aux: whether `per_example_loss` returns a pair.
+      axis_name: mesh axes that the batch is spread over; None: those that
+        `jax.shard_map` knows it to vary over. Under `check_vma=False` it knows none.
+
+    Returns:
+      `f(params, batch, *, where=None) -> (sums, grads)`, with `has_aux`
+      `((sums, aux), grads)`. `batch` is a pytree of arrays with N rows each; `where`
+      is boolean and broadcasts to the losses: the valid ones. What is left out may
+      hold NaN. `sums` are `LossSums`, `grads` is of the mean loss over valid entries,
+      in the parameters' structure and dtypes, and `aux` is that of the forward pass
+      over all N rows.
+
+    Raises:
+      TypeError, ValueError: an argument is not as above; rows are seen to depend on
+        each other.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax import as_softmax_loss, compact_value_and_grad
+      >>> def losses(params, batch):
+      ...     return as_softmax_loss(batch["x"] @ params, batch["y"], delta=0.1)
+      >>> f = jax.jit(compact_value_and_grad(losses, capacities=(2,)))
+      >>> batch = {"x": jnp.eye(4, 2), "y": jnp.array([0, 1, 1, 0])}
+      >>> params = jnp.array([[3.0, 0.0], [1.0, 0.0]])
+      >>> sums, grads = f(params, batch)
+      >>> print(sums.num_valid, sums.num_active)  # the first row is settled
+      4 3
+      >>> full = jax.grad(lambda params: losses(params, batch).mean())(params)
+      >>> print(jnp.abs(grads - full).max() < 1e-6)
+      True
+
+    References:
+      Lv et al., `Adaptive Sparse Softmax <https://arxiv.org/abs/2508.03175>`_, 2025,
+      for the exact zeros. Jiang et al., `Accelerating Deep Learning by Focusing on
+      the Biggest Losers <https://arxiv.org/abs/1910.00762>`_, 2019, for the backward
+      pass on some rows, which is an approximation there.
+    """
+    if not callable(per_example_loss):
+        raise TypeError(
+            f"`per_example_loss` must be a function; got {per_example_loss!r}."
+        )
+    sizes = _checked_capacities(capacities)
+    pair = per_example_loss if has_aux else _with_empty_aux(per_example_loss)
+
+    def value_and_grad_fn(
+        params: Any, batch: Any, *, where: ArrayLike | None = None
+    ) -> tuple[Any, Any]:
+        num_rows = _count_rows(batch)
+        if sizes[-1] > num_rows:
+            raise ValueError(
+                f"`capacities` must be at most the batch's {num_rows} rows; got "
+                f"{sizes[-1]}. Leave it out: the whole batch is the last resort anyway."
+            )
+        axes = _varying_axes(batch, axis_name)
+        _refuse_shared_state(params)
+        _refuse_shared_draws(pair, params, batch)
+        # Nothing of this pass is kept for a backward one.
+        losses, aux = pair(jax.lax.stop_gradient(params), batch)
+        losses, valid = _checked_losses(losses, where, num_rows)
+        active = valid & (losses != 0)
+        sums = LossSums(
+            jnp.sum(losses, where=valid, dtype=_at_least_float32(losses.dtype)),
+            jnp.sum(valid, dtype=jnp.int32),
+            jnp.sum(active, dtype=jnp.int32),
+        )
+        sums = jax.lax.psum(sums, axes) if axes else sums
+        rows = _Rows(batch, valid, _any_entry(active))
+        grads = _compact_gradient(pair, sizes, axes, params, rows, sums.num_valid)
+        return ((sums, aux) if has_aux else sums), grads
+
+    return value_and_grad_fn
+
+
+def _compact_gradient(
+    pair: PerExampleLoss,
+    sizes: tuple[int, ...],
+    axes: tuple[str, ...],
+    params: Any,
+    rows: _Rows,
+    num_valid: jax.Array,
+) -> Any:
+    """Returns the gradient of the mean loss, over all devices."""
+    num_rows = len(rows.active)
+    sizes = (0, *(s for s in sizes if s < num_rows), num_rows)
+    most = jnp.sum(rows.active, dtype=jnp.int32)
+    # One capacity for all devices: the branches may hold collectives of their own.
+    most = jax.lax.pmax(most, axes) if axes else most
+    branch = jnp.searchsorted(jnp.array(sizes, jnp.int32), most)
+    # The gradient is taken device by device, and added up once, after the branch.
+    local = jax.tree.map(functools.partial(_as_varying, axes=axes), params)
+    gradients = [functools.partial(_gradient_of, pair, size) for size in sizes]
+    grads = jax.lax.switch(branch, gradients, local, rows, num_valid)
+    return jax.tree.map(functools.partial(_add_up, axes=axes), grads, params)
+
+
+def _gradient_of(
+    pair: PerExampleLoss, capacity: int, params: Any, rows: _Rows, num_valid: jax.Array
+) -> Any:
+    """Returns the gradient by at most `capacity` active rows."""
+    if capacity == 0:
+        return jax.tree.map(jnp.zeros_like, params)
+    # What is left of the capacity repeats an active row: another might hold NaN.
+    first = jnp.argmax(rows.active)
+    (chosen,) = jnp.nonzero(rows.active, size=capacity, fill_value=first)
+    real = jnp.arange(capacity) < jnp.sum(rows.active, dtype=jnp.int32)
+    batch, valid = jax.tree.map(lambda x: x[chosen], (rows.batch, rows.valid))
+    valid &= real.reshape(-1, *[1] * (valid.ndim - 1))
+
+    def mean_loss(params: Any) -> jax.Array:
+        losses, _ = pair(params, batch)
+        total = jnp.sum(losses, where=valid, dtype=_at_least_float32(losses.dtype))
+        return total / jnp.maximum(num_valid, 1).astype(total.dtype)
+
+    return jax.grad(mean_loss)(params)
+
+
+def _any_entry(active: jax.Array) -> jax.Array:
+    """Returns bool [N] of bool [N, ...]: one active position makes its row so."""
+    return jnp.any(active, axis=tuple(range(1, active.ndim)))
+
+
+def _at_least_float32(dtype: Any) -> Any:
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def _varying_axes(batch: Any, axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the mesh axes that the rows are spread over, in a fixed order."""
+    if axis_name is not None:
+        return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    return tuple(sorted({a for leaf in jax.tree.leaves(batch) for a in _vma(leaf)}))
+
+
+def _vma(leaf: Any) -> frozenset[str]:
+    """Returns the mesh axes over which a leaf varies, by its type."""
+    return jax.typeof(leaf).manual_axis_type.varying
+
+
+def _as_varying(leaf: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Marks a leaf as one that may differ between devices."""
+    missing = tuple(axis for axis in axes if axis not in _vma(leaf))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
+def _add_up(grad: jax.Array, param: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Adds a gradient up over the axes on which its parameter is the same."""
+    shared = tuple(axis for axis in axes if axis not in _vma(param))
+    return jax.lax.psum(grad, shared) if shared else grad
+
+
+def _with_empty_aux(per_example_loss: PerExampleLoss) -> PerExampleLoss:
+    return lambda params, batch: (per_example_loss(params, batch), None)
+
+
+def _checked_capacities(capacities: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(capacities, str) or not isinstance(capacities, Sequence):
+        raise TypeError(
+            f"`capacities` must be a sequence of integers; got {capacities!r}."
+        )
+    sizes = tuple(_arguments.integer("capacities", c, at_least=1) for c in capacities)
+    if not sizes:
+        raise ValueError(
+            "`capacities` must hold a number of rows; got none. A half and a quarter "
+            "of the batch are a good start."
+        )
+    if any(a >= b for a, b in itertools.pairwise(sizes)):
+        raise ValueError(
+            f"`capacities` must increase; got {sizes}. Sort them, each once."
+        )
+    return sizes
+
+
+def _count_rows(batch: Any) -> int:
+    """Returns N; refuses leaves that do not share it."""
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    if not leaves:
+        raise ValueError("`batch` must hold an array; got none.")
+    counts = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    num_rows = next(iter(counts.values()))[:1]
+    for path, shape in counts.items():
+        if not shape or shape[:1] != num_rows:
+            raise ValueError(
+                "`batch` must have one leading axis of examples in all its arrays; "
+                f"`batch{path}` has shape {shape}, another {num_rows}. Pass what all "
+                "examples share by `params` or from outside."
+            )
+    return int(num_rows[0])
+
+
+def _checked_losses(
+    losses: Any, where: ArrayLike | None, num_rows: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns losses and the valid ones among them, of one shape."""
+    losses = _checks.floating_array(losses, "per_example_loss(params, batch)")
+    if losses.shape[:1] != (num_rows,):
+        raise ValueError(
+            "`per_example_loss` must return a loss an example, of shape "
+            f"({num_rows}, ...); got {losses.shape}. Leave out the mean or the sum "
+            "over examples."
+        )
+    valid = _checks.boolean_mask(where, losses.shape, "where", "losses")
+    return losses, jnp.ones(losses.shape, bool) if valid is None else valid
+
+
+def _refuse_shared_state(params: Any) -> None:
+    """Refuses parameters that tie the rows of a batch together, by name or type."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        params, is_leaf=lambda v: bool(_kinds(v))
+    )
+    for path, leaf in leaves:
+        name, kinds = jax.tree_util.keystr(path), _kinds(leaf)
+        if "batch_stats" in name or "BatchStat" in kinds:
+            raise ValueError(
+                f"`params{name}` is a statistic of batches, which changes with the "
+                "rows that are left; take a norm within an example, such as GroupNorm."
+            )
+        if kinds or jnp.issubdtype(jax.typeof(leaf).dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"`params{name}` is a random key for all examples, whose draws would "
+                "change with the rows that are left; make keys a part of `batch`, one "
+                "an example."
+            )
+
+
+def _kinds(leaf: Any) -> set[str]:
+    """Returns which of flax.nnx's kinds of state a variable is, by name."""
+    return {c.__name__ for c in type(leaf).__mro__} & {"BatchStat", "RngState"}
+
+
+def _refuse_shared_draws(pair: PerExampleLoss, params: Any, batch: Any) -> None:
+    """Refuses a loss that draws random numbers by one key for all examples."""
+    jaxpr = jax.make_jaxpr(pair)(params, batch)
+    if any(_is_shared_draw(equation) for equation in _equations(jaxpr.jaxpr)):
+        raise ValueError(
+            "`per_example_loss` must draw no random numbers by one key for all "
+            "examples: they would change with the rows that are left. Turn dropout "
+            "off, or make keys a part of `batch`, one an example, and draw under "
+            "`jax.vmap`."
+        )
+
+
+def _is_shared_draw(equation: Any) -> bool:
+    return (
+        equation.primitive.name == "random_bits" and not equation.invars[0].aval.shape
+    )
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Yields the equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
