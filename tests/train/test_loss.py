@@ -14,7 +14,7 @@ from train.loss import make_objective
 
 def objective(*, target="labels", **fields):
     return make_objective(
-        LossConfig(**fields), target=target, num_classes=5, total_mini_steps=100
+        LossConfig(**fields), target=target, num_classes=5, total_examples=100
     )
 
 
