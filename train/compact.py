@@ -195,7 +195,7 @@ class CompactFeed(PlainFeed):
         self.audit.num_skipped += int((~due & ~audited).sum())
         looked_at = rows[due | audited]
         audited = audited[due | audited]
-        looked = self._look(params, looked_at)
+        looked = self.look(params, looked_at)
         self.audit.num_skipped_checked += int(audited.sum())
         self.audit.num_skipped_active += int((audited & looked.active).sum())
         self._remember(looked_at, looked)
@@ -228,12 +228,18 @@ class CompactFeed(PlainFeed):
         """Looks again, now and then, at rows that were looked at before an update."""
         self.audit.num_stale += len(old)
         if len(old) and self._is_audited(old[:1])[0]:
-            looked = self._look(params(), old, counted=False)
+            looked = self.look(params(), old, counted=False)
             self.audit.num_stale_checked += len(old)
             self.audit.num_stale_settled += int((~looked.active).sum())
 
-    def _look(self, params: Any, rows: np.ndarray, *, counted: bool = True) -> Looked:
-        """Passes rows forward, in the order that has least padding."""
+    def look(self, params: Any, rows: np.ndarray, *, counted: bool = True) -> Looked:
+        """Passes rows forward, in the order that has least padding.
+
+        Args:
+          params: of the network.
+          rows: of the training split.
+          counted: whether the epoch's sums and counts take note of it.
+        """
         recipe = self.recipe
         size = recipe.compact.batch_size or recipe.training.batch_size
         order = self.examples.order_of(rows)

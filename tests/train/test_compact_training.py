@@ -110,7 +110,7 @@ def test_looks_are_at_as_much_as_a_batch_takes(make, monkeypatch):
         looks.append(len(rows))
         return Looked(rows % 8 == 0, np.ones(len(rows), np.float32))
 
-    monkeypatch.setattr(CompactFeed, "_look", look)
+    monkeypatch.setattr(CompactFeed, "look", look)
     list(feed.items(lambda: params))
     # One mini-batch at first; an eighth is active, so the next look is at many.
     assert looks[0] == 16
@@ -208,7 +208,7 @@ def seen_in(feed, params, epoch, monkeypatch, look):
         seen.extend(rows.tolist() if counted else [])
         return look(self, params, rows)
 
-    monkeypatch.setattr(CompactFeed, "_look", watched)
+    monkeypatch.setattr(CompactFeed, "look", watched)
     feed.epoch, feed.position = epoch, 6 * epoch
     list(feed.items(lambda: params))
     return sorted(seen)
