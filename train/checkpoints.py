@@ -76,9 +76,13 @@ class BestCheckpoint:
         arguments = ocp.args.Composite(params=ocp.args.StandardSave(params))
         _save(self._manager, record["mini_steps"], arguments)
 
+    def wait(self) -> None:
+        """Returns once what was saved is on disk."""
+        self._manager.wait_until_finished()
+
     def restore(self, like: Any) -> Any:
         """Returns the saved parameters, laid out as `like` is."""
-        self._manager.wait_until_finished()
+        self.wait()
         assert self.record is not None
         return _restore(self._manager, self.record["mini_steps"], like)
 

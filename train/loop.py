@@ -209,6 +209,7 @@ def _resume(
 def _save(run: _Run, state: TrainState, history: _History) -> None:
     """Saves everything that the run needs to go on from here."""
     best = run.best
+    best.wait()  # A state that speaks of a checkpoint must not outlive it.
     if best.record is not None:
         record = {k: finite(v) for k, v in best.record.items()}
         history.best = {"record": record, "evaluations_since": best.evaluations_since}
