@@ -38,13 +38,14 @@ def minilm():
 def time_jax(examples, skipped):
     """Seconds for the batches after the first, and how many examples they held."""
     import jax
+    import numpy as np
 
+    from train.compact import make_feed
     from train.config import load
-    from train.data.pipeline import training_batches
     from train.loop import initial_state
     from train.recipe import make_recipe
     from train.sharding import put_batch
-    from train.steps import train_step
+    from train.steps import Moment, train_step
     from train.tasks import prepare
 
     config = load(
@@ -61,21 +62,21 @@ def time_jax(examples, skipped):
     recipe = make_recipe(config, data)
     state = initial_state(recipe, seed=0)
     step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-    batches = list(
-        training_batches(data.splits["train"], batch_size=BATCH_SIZE, epochs=1, seed=0)
-    )
-    for batch in {b["inputs"].shape: b for b in batches}.values():
-        state = step(recipe, state, put_batch(recipe.mesh, batch))
+    moment = Moment(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
+
+    def batches():
+        feed = make_feed(recipe, data.splits["train"], seed=0)
+        return (item.batch for item in feed.items(lambda: None))
+
+    for batch in {b["inputs"].shape: b for b in batches()}.values():
+        state = step(recipe, state, put_batch(recipe.mesh, batch), moment)
     jax.block_until_ready(state)
-    counted = training_batches(
-        data.splits["train"], batch_size=BATCH_SIZE, epochs=1, seed=0
-    )
     num_examples, start = 0, 0.0
-    for number, batch in enumerate(counted):
+    for number, batch in enumerate(batches()):
         if number == skipped:
             jax.block_until_ready(state)
             start = time.perf_counter()
-        state = step(recipe, state, put_batch(recipe.mesh, batch))
+        state = step(recipe, state, put_batch(recipe.mesh, batch), moment)
         num_examples += int(batch["where"].sum()) if number >= skipped else 0
     jax.block_until_ready(state)
     return time.perf_counter() - start, num_examples

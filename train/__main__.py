@@ -42,7 +42,10 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     try:
         result = train_and_evaluate(config, workdir)
     except Stopped as stopped:
-        print(f"{stopped} in {workdir / 'metrics.jsonl'}", file=sys.stderr)
+        print(
+            f"{stopped} in {workdir}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return 128 + stopped.signal_number
     metric = result["metric"]
     names = [f"validation_{metric}", f"test_{metric}", "gradient_steps", "seconds"]

@@ -1,4 +1,8 @@
-"""The best parameters of a run, on disk by orbax: whole, or not there."""
+"""Checkpoints by orbax, whole or not there: the best parameters, and the latest state.
+
+The best parameters are for use, see `train.runs`. The latest state is all that a run
+needs to go on as if it had never stopped; it goes when the run is finished.
+"""
 
 import logging
 import math
@@ -6,13 +10,17 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from train.errors import WorkdirError
+from train.notices import notice
+from train.state import TrainState
 
 # Where a smaller value is the better one.
 _LOWER_IS_BETTER = ("loss", "ece")
-_FOLDER = "checkpoints"
+_BEST, _LATEST = "checkpoints/best", "checkpoints/latest"
 
 # Orbax tells of every step that it takes, and warns of what it was asked to do.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -24,20 +32,29 @@ class BestCheckpoint:
     The first of equals stays; an evaluation whose metric is not a number beats none.
 
     Args:
-      workdir: of the run; checkpoints of an unfinished run in it are removed.
+      workdir: of the run.
       metric: the name of the validation metric, such as accuracy or loss.
+      record: of the best evaluation so far, where a run goes on; without it what the
+        folder holds is of no use, and is removed.
+      evaluations_since: how many came after it.
     """
 
-    def __init__(self, workdir: Path, *, metric: str):
-        folder = (workdir / _FOLDER).absolute()
-        shutil.rmtree(folder, ignore_errors=True)
-        self._manager = ocp.CheckpointManager(
-            folder, options=ocp.CheckpointManagerOptions(max_to_keep=1)
-        )
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        metric: str,
+        record: dict[str, Any] | None = None,
+        evaluations_since: int = 0,
+    ):
+        # Two, for a run that is killed before its state is saved needs the one before.
+        self._manager = _open(workdir / _BEST, keep=2, fresh=record is None)
+        for step in self._manager.all_steps():
+            if record is not None and step > record["mini_steps"]:
+                self._manager.delete(step)
         self._metric = metric
         self._sign = -1.0 if metric in _LOWER_IS_BETTER else 1.0
-        self.record: dict[str, Any] | None = None
-        self.evaluations_since = 0
+        self.record, self.evaluations_since = record, evaluations_since
 
     def __enter__(self) -> Self:
         return self
@@ -57,17 +74,115 @@ class BestCheckpoint:
             return
         self.record, self.evaluations_since = record, 0
         arguments = ocp.args.Composite(params=ocp.args.StandardSave(params))
-        self._manager.save(record["mini_steps"], args=arguments)
+        _save(self._manager, record["mini_steps"], arguments)
+
+    def wait(self) -> None:
+        """Returns once what was saved is on disk."""
+        self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> Any:
         """Returns the saved parameters, laid out as `like` is."""
-        self._manager.wait_until_finished()
+        self.wait()
         assert self.record is not None
         return _restore(self._manager, self.record["mini_steps"], like)
 
     def _value(self, record: dict[str, Any]) -> float:
-        value = self._sign * record[f"validation_{self._metric}"]
-        return -math.inf if math.isnan(value) else value
+        value = record[f"validation_{self._metric}"]
+        # A record that was read again has None where there was no number.
+        return -math.inf if value is None or math.isnan(value) else self._sign * value
+
+
+class LatestCheckpoint:
+    """Keeps the whole state of a run that is not finished; a context manager.
+
+    Args:
+      workdir: of the run.
+    """
+
+    def __init__(self, workdir: Path):
+        self._folder = workdir / _LATEST
+        self._manager = _open(self._folder, keep=2, fresh=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+        """Saves in the background what a run needs to go on.
+
+        Args:
+          state: of training; it is copied before this returns.
+          progress: what the host knows: numbers, text, lists, dicts, NumPy arrays.
+        """
+        arrays = {k: v for k, v in progress.items() if isinstance(v, np.ndarray)}
+        plain = {k: v for k, v in progress.items() if k not in arrays}
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(_as_saved(state)),
+            progress=ocp.args.JsonSave(plain | {"arrays": sorted(arrays)}),
+            **{name: ocp.args.ArraySave(value) for name, value in arrays.items()},
+        )
+        _save(self._manager, int(state.mini_step), arguments)
+
+    def wait(self) -> None:
+        """Returns once what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """Returns the newest state that is whole, laid out as `like` is; None: none.
+
+        A damaged one is named and the one before it taken.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(step, like)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                notice(f"{self._folder / str(step)}: not whole, left out: {reason}")
+                self._manager.delete(step)
+        return None
+
+    def remove(self) -> None:
+        """Removes the state of a run that is finished."""
+        self._manager.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
+        first = ocp.args.Composite(
+            state=ocp.args.StandardRestore(_as_saved(like)),
+            progress=ocp.args.JsonRestore(),
+        )
+        restored = self._manager.restore(step, args=first)
+        progress = dict(restored.progress)
+        names = progress.pop("arrays")
+        second = {name: ocp.args.ArrayRestore() for name in names}
+        if second:
+            arrays = self._manager.restore(step, args=ocp.args.Composite(**second))
+            progress |= {name: np.asarray(arrays[name]) for name in names}
+        key = jax.random.wrap_key_data(restored.state["key"])
+        return TrainState(**restored.state | {"key": key}), progress
+
+
+def _as_saved(state: TrainState) -> dict[str, Any]:
+    """Returns the state's fields; a key as the numbers that it is made of."""
+    return state._asdict() | {"key": jax.random.key_data(state.key)}
+
+
+def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:
+    """Returns a manager of a folder, which is made where it is not there."""
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _save(manager: ocp.CheckpointManager, step: int, arguments: Any) -> None:
+    """Saves a step, in place of one of that number that a killed run has left."""
+    manager.wait_until_finished()
+    if step in manager.all_steps():
+        manager.delete(step)
+    manager.save(step, args=arguments)
 
 
 def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
@@ -83,7 +198,7 @@ def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
     Raises:
       WorkdirError: there is none, or it does not fit.
     """
-    folder = (workdir / _FOLDER).absolute()
+    folder = (workdir / _BEST).absolute()
     if not folder.is_dir():
         raise WorkdirError(
             f"--workdir: {workdir} has no checkpoint; name the folder of a run that "

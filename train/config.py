@@ -122,6 +122,9 @@ class OptimizerConfig:
 class TrainingConfig:
     """How long, in which batches, and how gradients accumulate."""
 
+    # What is trained on: plain: every example; compact: those that a pass without
+    # gradient finds active, see CompactConfig.
+    mode: str = _choice("plain", "plain", "compact")
     epochs: int = _number(10, 1)
     batch_size: int = _number(64, 1)
     # Epochs between evaluations.
@@ -136,6 +139,29 @@ class TrainingConfig:
     metric: str = ""
     # Stop after so many evaluations without a better one; 0: never.
     patience: int = _number(0, 0)
+    # Mini-steps between checkpoints to resume from; 0: at evaluations alone.
+    checkpoint_every: int = _number(0, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompactConfig:
+    """How `training.mode=compact` finds active examples, and when it does not try."""
+
+    # With a smaller share of settled examples in the last epoch, train plainly. About
+    # what a pass without gradient costs of a whole step.
+    break_even: float = _number(0.25, 0.0, 1.0)
+    # Examples that such a pass takes at once; 0: training.batch_size.
+    batch_size: int = _number(0, 0)
+    # Of such a pass. Empty: bfloat16 on a GPU or TPU, on a CPU model.compute_dtype.
+    compute_dtype: str = _choice("", "", "float32", "bfloat16")
+    # Batches of active examples may shrink to this, as fewer are active, so that there
+    # are as many gradient steps as in plain training; 0: they keep their size.
+    min_batch_size: int = _number(0, 0)
+    # An approximation: an example that is settled clearly, and again and again, is not
+    # looked at for up to so many epochs; 0: every example is, in each epoch.
+    max_skipped_epochs: int = _number(0, 0)
+    # This share of the skipped examples is looked at anyway, to see what is missed.
+    audit_share: float = _number(0.02, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +183,7 @@ class Config:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    compact: CompactConfig = dataclasses.field(default_factory=CompactConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
 

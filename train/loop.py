@@ -1,5 +1,6 @@
 """The loop: `train_and_evaluate`, in phases."""
 
+import dataclasses
 import functools
 import platform
 import sys
@@ -12,19 +13,22 @@ import jax
 import numpy as np
 
 import as_softmax_jax
-from train.checkpoints import BestCheckpoint
+from train.checkpoints import BestCheckpoint, LatestCheckpoint
+from train.compact import make_feed
 from train.config import Config, as_dict, nearest
 from train.data.examples import Examples, TaskData
-from train.data.pipeline import evaluation_batches, training_batches
+from train.data.pipeline import evaluation_batches
 from train.errors import ConfigError
+from train.feed import PlainFeed
 from train.metrics import Sums
+from train.notices import notice
 from train.optimizer import learning_rate_schedule
 from train.progress import Progress, finite
 from train.recipe import Recipe, make_recipe
 from train.sharding import put_batch
 from train.signals import StopRequest, stop_requests
 from train.state import TrainState, create_state, load_pretrained
-from train.steps import eval_step, train_step
+from train.steps import Moment, eval_step, train_step
 from train.targets import Calibration
 from train.tasks import prepare
 from train.workdir import check_workdir, open_workdir, write_arrays, write_json
@@ -52,7 +56,8 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Trains as `config` says and returns what `workdir/result.json` holds.
 
-    A finished run of the same configuration is not trained again.
+    A finished run of the same configuration is not trained again, and one that was
+    stopped or killed goes on from its latest checkpoint.
 
     Args:
       config: a checked configuration.
@@ -65,7 +70,7 @@ def train_and_evaluate(
 
     Raises:
       TrainerError: a bad input; the workdir is then as it was.
-      Stopped: a signal ended the run; what was logged is kept.
+      Stopped: a signal ended the run; the next one goes on from there.
     """
     start, workdir = time.perf_counter(), Path(workdir)
 
@@ -85,22 +90,30 @@ def train_and_evaluate(
     open_workdir(workdir, config, data)
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
-    with stop_requests() as stop:
-        metric, total = recipe.metric, recipe.total_examples
+    with stop_requests() as stop, LatestCheckpoint(workdir) as latest:
+        feed = make_feed(recipe, data.splits["train"], seed=config.seed)
+        state, history = _resume(latest, state, feed, start)
         with (
-            Progress(workdir, metric=metric, total_examples=total, quiet=quiet) as log,
-            BestCheckpoint(workdir, metric=metric) as best,
+            Progress(
+                workdir,
+                metric=recipe.metric,
+                total_examples=recipe.total_examples,
+                records=history.records,
+                quiet=quiet,
+            ) as log,
+            BestCheckpoint(workdir, metric=recipe.metric, **history.best) as best,
         ):
-            run = _Run(recipe, data, log, best, stop, start)
-            state, records = _train(run, state, seed=config.seed)
+            run = _Run(recipe, data, feed, log, best, latest, stop)
+            state = _train(run, state, history)
             params = best.restore(state.params)
 
         # Phase 4: the figures of the best checkpoint.
-        result = _figures(run, records, params, before, workdir)
-        result |= {"seconds": time.perf_counter() - start}
+        result = _figures(run, history.records, params, before, workdir)
+        result |= {"seconds": history.seconds()}
         result |= {"classes": list(data.classes), "config": as_dict(config)}
         result |= {"versions": _versions(), "machine": _machine(recipe)}
         write_json(workdir / "result.json", result)
+        latest.remove()
     return result
 
 
@@ -124,7 +137,7 @@ def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
     for batch in evaluation_batches(examples, batch_size=recipe.training.batch_size):
         outputs.append(_eval_step(recipe, params, put_batch(recipe.mesh, batch)))
     outputs = jax.device_get(outputs)
-    sums = functools.reduce(Sums.__add__, (_wide(output.sums) for output in outputs))
+    sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in outputs))
     return Evaluation(sums.means(), in_order(examples, [o.logits for o in outputs]))
 
 
@@ -148,49 +161,127 @@ def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
 
 
 class _Run(NamedTuple):
-    """What training works with and does not change."""
+    """What training works with."""
 
     recipe: Recipe
     data: TaskData
+    feed: PlainFeed
     log: Progress
     best: BestCheckpoint
+    latest: LatestCheckpoint
     stop: StopRequest
-    start: float  # of the run, by time.perf_counter
 
 
-def _train(
-    run: _Run, state: TrainState, *, seed: int
-) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Takes every mini-step; evaluates, logs and keeps the best at its time."""
-    recipe, patience = run.recipe, run.recipe.training.patience
-    records: list[dict[str, Any]] = []
-    batches = training_batches(
-        run.data.splits["train"],
-        batch_size=recipe.training.batch_size,
-        epochs=recipe.training.epochs,
-        seed=seed,
+@dataclasses.dataclass
+class _History:
+    """What a run remembers of itself, beside its state; a checkpoint holds it."""
+
+    start: float  # by time.perf_counter, as if it had never been stopped
+    records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Of the epochs since the last evaluation.
+    sums: Sums = dataclasses.field(default_factory=Sums)
+
+    def seconds(self) -> float:
+        """Returns how long the run has taken, pauses left out."""
+        return time.perf_counter() - self.start
+
+
+def _resume(
+    latest: LatestCheckpoint, state: TrainState, feed: PlainFeed, start: float
+) -> tuple[TrainState, _History]:
+    """Returns the state to go on from; what is restored also goes into the feed."""
+    restored = latest.restore(state)
+    if restored is None:
+        return state, _History(start)
+    state, progress = restored
+    history = _History(
+        start=start - progress.pop("seconds"),
+        records=progress.pop("records"),
+        best=progress.pop("best"),
+        sums=Sums(*progress.pop("sums")),
     )
-    for mini_step, batch in enumerate(batches, start=1):
-        state = _train_step(recipe, state, put_batch(recipe.mesh, batch))
+    feed.set_state(progress)
+    notice(f"going on after {int(state.mini_step)} mini-steps")
+    return state, history
+
+
+def _save(run: _Run, state: TrainState, history: _History) -> None:
+    """Saves everything that the run needs to go on from here."""
+    best = run.best
+    best.wait()  # A state that speaks of a checkpoint must not outlive it.
+    if best.record is not None:
+        record = {k: finite(v) for k, v in best.record.items()}
+        history.best = {"record": record, "evaluations_since": best.evaluations_since}
+    progress = {
+        "seconds": history.seconds(),
+        "records": [{k: finite(v) for k, v in r.items()} for r in history.records],
+        "best": history.best,
+        "sums": [float(value) for value in history.sums],
+    }
+    run.latest.save(state, run.feed.get_state() | progress)
+
+
+def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
+    """Takes every mini-step; evaluates, logs and saves at its time."""
+    training = run.recipe.training
+    while run.feed.epoch < training.epochs and not _is_out_of_patience(run):
+        state = _train_epoch(run, state, history)
+        trained = jax.device_get(state.sums).wide()
+        history.sums += run.feed.finish_epoch(trained)
+        if (
+            run.feed.epoch % training.evaluate_every
+            and run.feed.epoch < training.epochs
+        ):
+            continue
+        history.records.append(_record(run, state, history))
+        history.sums = Sums()
+        run.log.evaluation(history.records[-1])
+        run.best.offer(history.records[-1], state.params)
+        _save(run, state, history)
+        _check_stop(run, state, history)
+    return state
+
+
+def _is_out_of_patience(run: _Run) -> bool:
+    patience = run.recipe.training.patience
+    return bool(patience) and run.best.evaluations_since >= patience
+
+
+def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
+    """Takes the mini-steps that are left of an epoch."""
+    every, mesh = run.recipe.training.checkpoint_every, run.recipe.mesh
+    first = not run.feed.has_begun
+
+    def params() -> Any:
+        return state.params
+
+    for item in run.feed.items(params):
+        moment = Moment(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
+        state = _train_step(run.recipe, state, put_batch(mesh, item.batch), moment)
+        first = False
         run.log.mini_step(state)
-        run.stop.check(f"{mini_step} mini-steps done, {len(records)} evaluations kept")
-        last = mini_step == recipe.total_mini_steps
-        if last or mini_step % recipe.mini_steps_per_evaluation == 0:
-            records.append(_record(run, state))
-            run.log.evaluation(records[-1])
-            run.best.offer(records[-1], state.params)
-            if patience and run.best.evaluations_since >= patience:
-                break
-    return state, records
+        if run.stop.signal_number is not None:
+            _save(run, state, history)
+            _check_stop(run, state, history)
+        elif every and run.log.mini_steps % every == 0:
+            _save(run, state, history)
+    return state
 
 
-def _record(run: _Run, state: TrainState) -> dict[str, Any]:
+def _check_stop(run: _Run, state: TrainState, history: _History) -> None:
+    """Ends the run where a signal asked for it; what there is has been saved."""
+    if run.stop.signal_number is not None:
+        run.latest.wait()
+    kept = len(history.records)
+    run.stop.check(f"{int(state.mini_step)} mini-steps done, {kept} evaluations kept")
+
+
+def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
     """Returns the object of `metrics.jsonl` for this moment."""
-    recipe = run.recipe
-    sums, mini_step, gradient_step, seen = jax.device_get(
-        (state.sums, state.mini_step, state.gradient_step, state.examples_seen)
-    )
-    train = sums.means()
+    recipe, feed = run.recipe, run.feed
+    mini_step, gradient_step = jax.device_get((state.mini_step, state.gradient_step))
+    train, seen = history.sums.means(), feed.examples_seen
     validation = evaluate(recipe, state.params, run.data.splits["validation"])
     rate = learning_rate_schedule(
         recipe.optimizer, total_examples=recipe.total_examples
@@ -198,15 +289,16 @@ def _record(run: _Run, state: TrainState) -> dict[str, Any]:
     return {
         "mini_steps": int(mini_step),
         "gradient_steps": int(gradient_step),
-        "examples_seen": int(seen),
-        "epoch": int(mini_step) // recipe.mini_steps_per_epoch,
+        "examples_seen": seen,
+        "epoch": feed.epoch,
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
         "settled_share": train["settled_share"],
         **split_figures(recipe, run.data, "validation", validation, None),
-        "delta": round(float(recipe.objective.delta_at(int(mini_step))), 6),
-        "learning_rate": float(rate(int(seen))),
-        "seconds": time.perf_counter() - run.start,
+        **feed.figures(),
+        "delta": round(float(recipe.objective.delta_at(seen)), 6),
+        "learning_rate": float(rate(seen)),
+        "seconds": history.seconds(),
     }
 
 
@@ -231,11 +323,6 @@ def split_figures(
         evaluation.logits, labels, data.classes, calibration
     )
     return {f"{split}_{name}": value for name, value in figures.items()}
-
-
-def _wide(sums: Sums) -> Sums:
-    """Returns sums that do not lose digits over many batches."""
-    return Sums(*(np.float64(value) for value in sums))
 
 
 def _check_metric(recipe: Recipe, before: Evaluation, data: TaskData) -> None:

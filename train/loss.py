@@ -26,23 +26,23 @@ class Objective:
       name: the row of `as_softmax_jax.losses.LOSSES`.
       options: the loss's keywords beside delta, as pairs.
       delta: the margin in the end, for the losses that have one.
-      warmup_steps: mini-steps over which the margin falls from 1 to `delta`.
+      warmup_examples: examples seen while the margin falls from 1 to `delta`.
     """
 
     name: str
     options: tuple[tuple[str, float], ...]
     delta: float
-    warmup_steps: int
+    warmup_examples: int
 
     @property
     def cosine(self) -> bool:
         """Whether the loss wants cosine logits."""
         return LOSSES[self.name].cosine
 
-    def delta_at(self, mini_step: jax.Array | int) -> jax.Array:
-        """Returns the margin of a mini-step."""
-        schedule = delta_schedule(self.delta, warmup_steps=self.warmup_steps)
-        return jnp.asarray(schedule(mini_step), jnp.float32)
+    def delta_at(self, examples_seen: jax.Array | int) -> jax.Array:
+        """Returns the margin after so many examples."""
+        schedule = delta_schedule(self.delta, warmup_steps=self.warmup_examples)
+        return jnp.asarray(schedule(examples_seen), jnp.float32)
 
     def losses(
         self, logits: jax.Array, labels: jax.Array, **arguments: Any
@@ -80,7 +80,7 @@ class Objective:
 
 
 def make_objective(
-    config: LossConfig, *, target: str, num_classes: int, total_mini_steps: int
+    config: LossConfig, *, target: str, num_classes: int, total_examples: int
 ) -> Objective:
     """Returns the configured objective.
 
@@ -88,7 +88,7 @@ def make_objective(
       config: the loss by name, its margin and its options.
       target: what the task's labels are, as the table of losses says it.
       num_classes: of the logits.
-      total_mini_steps: of training, of which the margin's warm-up takes a share.
+      total_examples: seen in training; the margin's warm-up takes a share of them.
 
     Raises:
       ConfigError: the table has no such loss, or the loss no such option.
@@ -105,8 +105,8 @@ def make_objective(
             f"has {_TARGETS[target]}; it can be {', '.join(fit)}"
         )
     options = _fill_options(config, row.keywords)
-    warmup_steps = round(config.delta_warmup * total_mini_steps)
-    objective = Objective(config.name, options, config.delta, warmup_steps)
+    warmup_examples = round(config.delta_warmup * total_examples)
+    objective = Objective(config.name, options, config.delta, warmup_examples)
     _try_out(objective, target, num_classes)
     return objective
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,24 +21,36 @@ class Progress:
     Both counters, mini-steps and gradient steps, are logged under those names.
 
     Args:
-      workdir: where `metrics.jsonl` and the events go; those of an unfinished run
-        are replaced.
+      workdir: where `metrics.jsonl` and the events go.
       metric: the validation metric that a line shows beside the loss.
       total_examples: where the bar ends.
+      records: of evaluations before, where a run goes on; they are written anew.
       quiet: no bar and no lines on the terminal.
     """
 
-    def __init__(self, workdir: Path, *, metric: str, total_examples: int, quiet: bool):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        metric: str,
+        total_examples: int,
+        records: Sequence[dict[str, Any]] = (),
+        quiet: bool,
+    ):
         for events in workdir.glob("events.out.tfevents.*"):
             events.unlink()
         self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=True)
         self._quiet, self._metric = quiet, metric
-        self._mini_steps = 0
+        self.mini_steps = 0  # since this process began
         # disable=None: no bar where the output is no terminal.
         self._bar = tqdm.tqdm(
-            total=total_examples, unit=" examples", disable=True if quiet else None
+            total=total_examples,
+            unit=" examples",
+            disable=True if quiet else None,
         )
+        for record in records:
+            self._write(record)
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +65,8 @@ class Progress:
 
         Every so many mini-steps only, for reading the state waits for the device.
         """
-        self._mini_steps += 1
-        if self._mini_steps % _MINI_STEPS_PER_READING:
+        self.mini_steps += 1
+        if self.mini_steps % _MINI_STEPS_PER_READING:
             return
         sums, gradient_step, seen = jax.device_get(
             (state.sums, state.gradient_step, state.examples_seen)
@@ -62,12 +75,7 @@ class Progress:
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Logs an evaluation: a line of JSON, events, a line on the terminal."""
-        plain = {name: finite(value) for name, value in record.items()}
-        self._lines.write(json.dumps(plain) + "\n")
-        self._lines.flush()
-        for name, value in record.items():
-            self._events.add_scalar(name, value, record["mini_steps"])
-        self._events.flush()
+        self._write(record)
         means = {
             "loss": record["train_loss"],
             "accuracy": record["train_accuracy"],
@@ -76,6 +84,15 @@ class Progress:
         self._show(means, record["gradient_steps"], record["examples_seen"])
         if not self._quiet:
             self._bar.write(_as_line(record, self._metric))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        plain = {name: finite(value) for name, value in record.items()}
+        self._lines.write(json.dumps(plain) + "\n")
+        self._lines.flush()
+        for name, value in plain.items():
+            if value is not None:
+                self._events.add_scalar(name, value, record["mini_steps"])
+        self._events.flush()
 
     def _show(self, means: dict[str, float], gradient_steps: int, seen: int) -> None:
         """Moves the bar, whose own figure is examples a second."""

@@ -9,7 +9,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from train.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
+from as_softmax_jax.losses import LOSSES
+from train.config import (
+    CompactConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 from train.data.examples import InputSpec, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
@@ -68,6 +75,7 @@ class Recipe:
       objective: the loss with its keywords.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
+      compact: how active examples are found, where `training.mode` is compact.
       mini_steps_per_epoch: batches that hold every training example once.
       total_examples: examples seen at the end of training.
       mesh: the devices.
@@ -78,19 +86,10 @@ class Recipe:
     objective: Objective
     optimizer: OptimizerConfig
     training: TrainingConfig
+    compact: CompactConfig
     mini_steps_per_epoch: int
     total_examples: int
     mesh: Mesh
-
-    @property
-    def total_mini_steps(self) -> int:
-        """Returns how many batches training takes."""
-        return self.training.epochs * self.mini_steps_per_epoch
-
-    @property
-    def mini_steps_per_evaluation(self) -> int:
-        """Returns how many batches lie between evaluations."""
-        return self.training.evaluate_every * self.mini_steps_per_epoch
 
     @property
     def task(self) -> Task:
@@ -101,6 +100,17 @@ class Recipe:
     def metric(self) -> str:
         """Returns the validation metric that decides which checkpoint is the best."""
         return self.training.metric or self.task.target.metric
+
+    @functools.cached_property
+    def filter_network(self) -> Network:
+        """The network in the type in which it looks for active examples."""
+        dtype = self.compact.compute_dtype
+        if not dtype and jax.default_backend() != "cpu":
+            dtype = "bfloat16"
+        model = dataclasses.replace(
+            self.network.model, compute_dtype=dtype or self.network.model.compute_dtype
+        )
+        return dataclasses.replace(self.network, model=model)
 
     @functools.cached_property
     def transformation(self) -> Any:
@@ -121,7 +131,6 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
       ConfigError: the loss, the mesh or the length of training does not work.
     """
     training, train = config.training, data.splits["train"]
-    mini_steps = batches_per_epoch(train, training.batch_size)
     total_examples = training.epochs * len(train)
     if total_examples > np.iinfo(np.int32).max:
         raise ConfigError(
@@ -133,10 +142,13 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         config.loss,
         target=task.target.loss_target,
         num_classes=data.spec.num_classes,
-        total_mini_steps=training.epochs * mini_steps,
+        total_examples=total_examples,
     )
     if task.target.loss_target == "multi_hot":
         note_rows_that_never_settle(objective, train.labels)
+    mesh = make_mesh(config.mesh, batch_size=training.batch_size)
+    if training.mode == "compact":
+        _check_compact(config, objective, mesh)
     if config.data.augment and task.augment is None:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
@@ -145,7 +157,39 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         objective=objective,
         optimizer=config.optimizer,
         training=training,
-        mini_steps_per_epoch=mini_steps,
+        compact=config.compact,
+        mini_steps_per_epoch=batches_per_epoch(train, training.batch_size),
         total_examples=total_examples,
-        mesh=make_mesh(config.mesh, batch_size=training.batch_size),
+        mesh=mesh,
     )
+
+
+def _check_compact(config: Config, objective: Objective, mesh: Mesh) -> None:
+    """Refuses compact training of what it cannot serve."""
+    if not objective.settles:
+        target = LOSSES[objective.name].target
+        fit = [n for n, r in LOSSES.items() if r.exact_zeros and r.target == target]
+        raise ConfigError(
+            f"`training.mode`: {objective.name} never has a loss of exactly 0, so each "
+            f"example is active; train plainly, or take {', '.join(sorted(fit))}"
+        )
+    if config.training.window != "none":
+        raise ConfigError(
+            "`training.window`: compact batches are full of active examples already; "
+            "set it to none"
+        )
+    sizes = {
+        "compact.batch_size": config.compact.batch_size,
+        "compact.min_batch_size": config.compact.min_batch_size,
+    }
+    for key, size in sizes.items():
+        if size % mesh.shape["data"]:
+            raise ConfigError(
+                f"`{key}`: {size} does not divide over {mesh.shape['data']} devices; "
+                "make it a multiple, or set `mesh.data`"
+            )
+    if config.compact.min_batch_size > config.training.batch_size:
+        raise ConfigError(
+            f"`compact.min_batch_size`: {config.compact.min_batch_size} is above "
+            f"`training.batch_size`, {config.training.batch_size}; lower it"
+        )

@@ -64,7 +64,7 @@ def read_run(workdir: str | Path) -> FinishedRun:
         config.loss,
         target=task.target.loss_target,
         num_classes=len(classes),
-        total_mini_steps=1,
+        total_examples=1,
     )
     network = Network(config.task, spec, config.model, objective.cosine)
     checkpoint, params = read_checkpoint(workdir, _shapes(network))

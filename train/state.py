@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
     mini_step: jax.Array  # shape=(), dtype=int32, batches so far
     gradient_step: jax.Array  # shape=(), dtype=int32, optimizer updates so far
     examples_seen: jax.Array  # shape=(), dtype=int32, padding not counted
-    sums: Sums  # since the last evaluation
+    sums: Sums  # since the epoch began
 
 
 def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:

@@ -8,12 +8,28 @@ import optax
 from flax import nnx
 
 from as_softmax_jax import count_active, has_updated
-from train.metrics import Sums
+from train.metrics import Sums, active_rows
 from train.recipe import Network, Recipe
 from train.sharding import constrain_state, replicate
 from train.state import TrainState
 
 Batch = dict[str, jax.Array]
+
+
+class Moment(NamedTuple):
+    """Where a mini-step stands in training; what the batch itself does not say."""
+
+    num_seen: Any  # examples that the batch stands for, shape=(), dtype=int32
+    first: Any  # of its epoch, shape=(), dtype=bool
+    last: Any  # of training, shape=(), dtype=bool
+
+
+class Filtered(NamedTuple):
+    """What a pass without gradient says of its batch."""
+
+    sums: Sums
+    active: jax.Array  # shape=(n,), dtype=bool
+    lead: jax.Array  # of the label, in probability, shape=(n,), dtype=float32
 
 
 class Evaluated(NamedTuple):
@@ -23,7 +39,9 @@ class Evaluated(NamedTuple):
     logits: jax.Array  # shape=(n, ..., classes), dtype=float32
 
 
-def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> TrainState:
+def train_step(
+    recipe: Recipe, state: TrainState, batch: Batch, moment: Moment
+) -> TrainState:
     """Returns the state after one batch: forward, counts, gradient, accumulation.
 
     Counts are sums over the global batch, so every device decides alike whether the
@@ -33,13 +51,14 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> TrainState:
       recipe: static under jit.
       state: before the batch; the loop donates it.
       batch: `inputs` [n, ...], `labels` with one row an example, `where` bool [n].
+      moment: where the batch stands in training.
 
     Returns:
       The state with one more mini-step, and with the batch in its sums.
     """
     target, objective = recipe.task.target, recipe.objective
     where, labels = target.where(batch), batch["labels"]
-    arguments = {"where": where, "delta": objective.delta_at(state.mini_step)}
+    arguments = {"where": where, "delta": objective.delta_at(state.examples_seen)}
     # The mini-step's number, not a split key: a resumed run draws the same masks.
     key = jax.random.fold_in(state.key, state.mini_step)
     inputs = _augmented(recipe, batch["inputs"], key)
@@ -54,14 +73,45 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> TrainState:
     correct = target.correct(logits, labels)
     sums = Sums.of(losses, correct=correct, settled=settled, where=where)
     num_valid, num_active = count_active(settled, where)
-    state = _apply_gradients(recipe, state, grads, num_valid, num_active)
-    num_examples = jnp.sum(batch["where"], dtype=jnp.int32)
+    state = _apply_gradients(recipe, state, grads, (num_valid, num_active), moment.last)
+    before = jax.tree.map(lambda x: jnp.where(moment.first, 0, x), state.sums)
     state = state._replace(
-        sums=_restarted(recipe, state) + sums,
+        sums=before + sums,
         mini_step=state.mini_step + 1,
-        examples_seen=state.examples_seen + num_examples,
+        examples_seen=state.examples_seen + moment.num_seen,
     )
     return constrain_state(recipe.mesh, state)
+
+
+def filter_step(
+    recipe: Recipe, params: Any, batch: Batch, num_seen: jax.Array
+) -> Filtered:
+    """Returns which examples of a batch are active, without gradient or dropout.
+
+    Args:
+      recipe: static under jit.
+      params: of the network.
+      batch: as for `train_step`.
+      num_seen: examples seen so far, which decide the margin.
+
+    Returns:
+      Sums over the valid rows, and for each row whether it is valid and active.
+    """
+    target, objective = recipe.task.target, recipe.objective
+    where, labels = target.where(batch), batch["labels"]
+    logits = recipe.filter_network.logits(params, batch["inputs"], rngs=None)
+    arguments = {"where": where, "delta": objective.delta_at(num_seen)}
+    settled = objective.settled(logits, labels, **arguments)
+    sums = Sums.of(
+        objective.losses(logits, labels, **arguments),
+        correct=target.correct(logits, labels),
+        settled=settled,
+        where=where,
+    )
+    active = active_rows(settled, where)
+    logits = logits.astype(jnp.float32) * objective.scale
+    lead = target.lead(logits, labels, where)
+    return replicate(recipe.mesh, Filtered(sums, active, lead))
 
 
 def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
@@ -115,18 +165,18 @@ def _apply_gradients(
     recipe: Recipe,
     state: TrainState,
     grads: Any,
-    num_valid: jax.Array,
-    num_active: jax.Array,
+    counts: tuple[jax.Array, jax.Array],
+    last: jax.Array,
 ) -> TrainState:
     """Hands the mini-batch's gradient to the optimizer, which steps when it is time."""
     updates, optimizer_state = recipe.transformation.update(
         grads,
         state.optimizer_state,
         state.params,
-        num_valid=num_valid,
-        num_active=num_active,
+        num_valid=counts[0],
+        num_active=counts[1],
         # The end of training closes the window that is open.
-        flush=state.mini_step + 1 == recipe.total_mini_steps,
+        flush=last,
         examples_seen=state.examples_seen,
     )
     windowed = recipe.training.window != "none"
@@ -136,9 +186,3 @@ def _apply_gradients(
         optimizer_state=optimizer_state,
         gradient_step=state.gradient_step + updated.astype(jnp.int32),
     )
-
-
-def _restarted(recipe: Recipe, state: TrainState) -> Sums:
-    """Returns the running sums, or zeros on the first batch after an evaluation."""
-    first = state.mini_step % recipe.mini_steps_per_evaluation == 0
-    return jax.tree.map(lambda x: jnp.where(first, jnp.zeros_like(x), x), state.sums)

@@ -70,7 +70,7 @@ def test_the_checkpoint_of_an_unfinished_run_goes(tmp_path):
 def test_refuses_a_folder_without_a_checkpoint(tmp_path):
     with pytest.raises(WorkdirError, match="has no checkpoint"):
         read_checkpoint(tmp_path, shapes())
-    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best").mkdir(parents=True)
     with pytest.raises(WorkdirError, match="holds no whole checkpoint"):
         read_checkpoint(tmp_path, shapes())
 

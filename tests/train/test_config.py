@@ -12,12 +12,12 @@ from small_inputs import small_flags
 
 import train
 from train import config as config_module
+from train.compact import make_feed
 from train.config import Config, ConfigError, as_dict, check, keys, load, nearest
-from train.data.pipeline import training_batches
 from train.loop import initial_state
 from train.recipe import make_recipe
 from train.sharding import put_batch
-from train.steps import eval_step, train_step
+from train.steps import Moment, eval_step, train_step
 from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
@@ -165,13 +165,12 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
     data = prepare(config)
     recipe = make_recipe(config, data)
     before = state = initial_state(recipe, seed=0)
-    batches = training_batches(
-        data.splits["train"], batch_size=config.training.batch_size, epochs=1, seed=0
-    )
+    feed = make_feed(recipe, data.splits["train"], seed=0)
     step = quick_jit(train_step, static_argnums=0)
-    for _, batch in zip(range(2), batches, strict=False):
-        batch = put_batch(recipe.mesh, batch)
-        state = step(recipe, state, batch)
+    for first, item in zip((True, False), feed.items(lambda: None), strict=False):
+        batch = put_batch(recipe.mesh, item.batch)
+        moment = Moment(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
+        state = step(recipe, state, batch, moment)
     jax.eval_shape(lambda params: eval_step(recipe, params, batch), state.params)
 
     assert state.mini_step == 2

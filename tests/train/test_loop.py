@@ -191,7 +191,7 @@ def test_ctrl_c_ends_a_run_between_two_steps(feature_config, tmp_path, monkeypat
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Progress, "evaluation", interrupted)
-    with pytest.raises(Stopped, match="SIGINT; 7 mini-steps done, 1 evaluations kept"):
+    with pytest.raises(Stopped, match="SIGINT; 6 mini-steps done, 1 evaluations kept"):
         train_and_evaluate(feature_config, tmp_path / "run", quiet=True)
     assert len(records(tmp_path / "run")) == 1
     assert not (tmp_path / "run" / "result.json").exists()

@@ -14,7 +14,7 @@ from train.loss import make_objective
 
 def objective(*, target="labels", **fields):
     return make_objective(
-        LossConfig(**fields), target=target, num_classes=5, total_mini_steps=100
+        LossConfig(**fields), target=target, num_classes=5, total_examples=100
     )
 
 
@@ -68,7 +68,7 @@ def test_refuses_a_loss_for_one_label_where_there_are_many():
 
 def test_delta_falls_from_one_over_its_share_of_training():
     loss = objective(name="as_softmax", delta=0.2, delta_warmup=0.5)
-    assert loss.warmup_steps == 50
+    assert loss.warmup_examples == 50
     assert float(loss.delta_at(0)) == 1.0
     assert float(loss.delta_at(25)) == pytest.approx((1.0 + 0.2) / 2)
     assert float(loss.delta_at(50)) == pytest.approx(0.2)

@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 
-from train.metrics import Sums
+from train.metrics import Sums, active_rows
 
 
 def sums_of(losses, correct, settled, where):
@@ -39,3 +39,21 @@ def test_zero_adds_nothing_and_has_no_mean():
     one = sums_of([2.0], [True], [False], [True])
     assert (Sums.zero() + one).means() == one.means()
     assert all(math.isnan(mean) for mean in Sums.zero().means().values())
+
+
+def test_a_row_is_active_when_one_of_its_tokens_is():
+    settled = jnp.array([[True, False], [True, True], [False, False]])
+    where = jnp.array([[True, True], [True, True], [True, False]])
+    assert active_rows(settled, where).tolist() == [True, False, True]
+    assert active_rows(settled, jnp.zeros((3, 2), bool)).tolist() == [False] * 3
+    assert active_rows(settled[:, 1], where[:, 1]).tolist() == [True, False, False]
+
+
+def test_active_rows_are_counted_once():
+    sums = Sums.of(
+        jnp.ones((2, 3)),
+        correct=jnp.ones((2, 3), bool),
+        settled=jnp.array([[False, False, True], [True, True, True]]),
+        where=jnp.ones((2, 3), bool),
+    )
+    assert (sums.num_settled, sums.num_valid, sums.num_active_rows) == (4, 6, 1)

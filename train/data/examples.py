@@ -9,7 +9,10 @@ import numpy as np
 NO_TOKEN = -1
 NO_LABEL = -1
 # Sequences are cut to one of these lengths, so that few shapes compile.
-_BUCKETS = (16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
+_BUCKETS = (
+    *(8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96),
+    *(128, 160, 192, 256, 320, 384, 512),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +33,12 @@ class Examples:
 
     @property
     def order(self) -> np.ndarray:
-        """The order of the rows in which they are evaluated fastest."""
-        return np.arange(len(self))
+        """The order of all rows in which they are evaluated fastest."""
+        return self.order_of(np.arange(len(self)))
+
+    def order_of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the order in which some rows are evaluated fastest."""
+        return np.arange(len(rows))
 
     def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
         """Returns this process's part of a global batch.
@@ -56,10 +63,9 @@ class Sequences(Examples):
     lengths: np.ndarray
     tagged: bool = False
 
-    @property
-    def order(self) -> np.ndarray:
-        """The order of the rows by length: little padding."""
-        return np.argsort(self.lengths, kind="stable")
+    def order_of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the order of some rows by length: little padding."""
+        return np.argsort(self.lengths[rows], kind="stable")
 
     def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
         """Returns this process's part of a global batch, cut to its bucket."""

@@ -65,6 +65,12 @@ class Target(Protocol):
     def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns what is predicted right, of the shape of the loss."""
 
+    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
+        """Returns how far, in probability, each example's label leads at least, [n].
+
+        `margins`, for use under jit: 1 where nothing of an example counts.
+        """
+
     def metrics(
         self,
         logits: np.ndarray,

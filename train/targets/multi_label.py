@@ -60,6 +60,13 @@ class MultiLabel:
         """Returns whether exactly the labels are above 0, [n]."""
         return jnp.all((logits > 0) == labels, axis=-1)
 
+    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
+        """Returns the least p_t less the largest p_i, of one softmax, [n]."""
+        p = jax.nn.softmax(logits)
+        of_labels = jnp.min(p, axis=-1, initial=1.0, where=labels)
+        others = jnp.max(p, axis=-1, initial=0.0, where=~labels)
+        return jnp.where(where, of_labels - others, 1.0)
+
     def metrics(
         self,
         logits: np.ndarray,

@@ -45,6 +45,10 @@ class OneClass:
         """Returns whether the largest logit is the label's, [n]."""
         return jnp.argmax(logits, axis=-1) == labels
 
+    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
+        """Returns p_t - max over i != t of p_i, [n]."""
+        return jnp.where(where, label_lead(logits, labels), 1.0)
+
     def metrics(
         self,
         logits: np.ndarray,
@@ -94,6 +98,14 @@ class OneClass:
             }
             for row, k in enumerate(best)
         ]
+
+
+def label_lead(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns p_t - max over i != t of p_i, float32, of logits [..., classes]."""
+    p = jax.nn.softmax(logits)
+    is_label = jax.nn.one_hot(labels, p.shape[-1], dtype=bool)
+    of_label = jnp.max(p, axis=-1, initial=0.0, where=is_label)
+    return of_label - jnp.max(p, axis=-1, initial=0.0, where=~is_label)
 
 
 def lead(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:

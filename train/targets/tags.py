@@ -17,7 +17,7 @@ from train.data.records import Records
 from train.errors import DataError
 from train.targets import Calibration, Classes, Encoded, LossTarget
 from train.targets.labels import index_of, label_lists, refuse_unknown
-from train.targets.one_class import calibration_error, lead
+from train.targets.one_class import calibration_error, label_lead, lead
 
 OUTSIDE = "O"
 _BIO = re.compile(r"O|[BI]-.+")
@@ -66,6 +66,10 @@ class Tags:
     def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns whether the largest logit is the tag's, [n, length]."""
         return jnp.argmax(logits, axis=-1) == labels
+
+    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
+        """Returns the least p_t - max over i != t of p_i of a row's words, [n]."""
+        return jnp.min(label_lead(logits, labels), axis=-1, initial=1.0, where=where)
 
     def metrics(
         self,

@@ -1,0 +1,331 @@
+"""Times whole epochs of training: plain, accumulated, and on active examples alone.
+
+    AS_SOFTMAX_DATA=FOLDER python benchmarks/training_speed.py
+      --config configs/clinc150_minilm.py --epochs 5 --seed 0
+      --config.model.pretrained=ENCODER      # trains, and writes a cell a mode
+    python benchmarks/training_speed.py --report    # the tables and the plot from cells
+
+The modes take turns epoch by epoch in one process. Every program is compiled before the
+clock starts, and evaluation is not on it. A mode whose cell is there is not trained
+again. The report goes into docs/training_speed.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from report import machine
+
+from train.cli import use_compilation_cache, with_huge_pages
+from train.compact import make_feed
+from train.config import as_dict, load
+from train.data.pipeline import read_batch
+from train.loop import evaluate, initial_state
+from train.recipe import make_recipe
+from train.sections import write_section
+from train.sharding import put_batch
+from train.steps import Moment, train_step
+from train.tasks import prepare
+
+ROOT = Path(__file__).parents[1]
+CELLS = ROOT / "docs" / "results" / "training_speed"
+PAGE = ROOT / "docs" / "training_speed.md"
+MODES = {
+    "softmax": ["loss.name=softmax"],
+    "as_softmax": [],
+    "accumulated": ["training.window=settled_ratio"],
+    "compact": ["training.mode=compact"],
+    "compact_skipping": ["training.mode=compact", "compact.max_skipped_epochs=3"],
+    # A margin of 1 settles nothing: the price of trying.
+    "compact_unsettled": ["training.mode=compact", "loss.delta=1.0"],
+}
+TITLES = {
+    "softmax": "softmax",
+    "as_softmax": "AS-Softmax",
+    "accumulated": "AS-Softmax, accumulated (the paper)",
+    "compact": "AS-Softmax, compact",
+    "compact_skipping": "AS-Softmax, compact, looking less often",
+    "compact_unsettled": "AS-Softmax, compact, nothing settles",
+}
+
+_train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+
+
+class Trial:
+    """One mode's training, an epoch at a time."""
+
+    def __init__(self, config, data):
+        self.config, self.data = config, data
+        self.recipe = make_recipe(config, data)
+        self.state = initial_state(self.recipe, seed=config.seed)
+        self.feed = make_feed(self.recipe, data.splits["train"], seed=config.seed)
+        self.epochs = []
+
+    def compile(self):
+        """Runs a step of each shape that may come, and forgets what it did."""
+        held = jax.tree.map(jnp.copy, self.state)
+        examples, size = self.data.splits["train"], self.recipe.training.batch_size
+        order, shapes = examples.order, {}
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            batch = read_batch(examples, rows, batch_size=size)
+            shapes[batch["inputs"].shape] = (batch, rows)
+        moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+        for batch, rows in shapes.values():
+            batch = put_batch(self.recipe.mesh, batch)
+            held = _train_step(self.recipe, held, batch, moment)
+            if self.config.training.mode == "compact":
+                self.feed.look(held.params, rows, counted=False)
+        evaluate(self.recipe, held.params, self.data.splits["test"])
+
+    def epoch(self):
+        """Trains an epoch on the clock, then evaluates off it."""
+        start, first = time.perf_counter(), True
+        for item in self.feed.items(lambda: self.state.params):
+            batch = put_batch(self.recipe.mesh, item.batch)
+            moment = Moment(
+                np.int32(item.num_seen), np.bool_(first), np.bool_(item.last)
+            )
+            self.state, first = (
+                _train_step(self.recipe, self.state, batch, moment),
+                False,
+            )
+        sums = jax.device_get(self.state.sums).wide()
+        seconds = time.perf_counter() - start
+        settled = self.feed.finish_epoch(sums).means()["settled_share"]
+        test = evaluate(self.recipe, self.state.params, self.data.splits["test"])
+        self.epochs.append(
+            {
+                "seconds": seconds,
+                "test_accuracy": test.means["accuracy"],
+                "settled_share": settled,
+                "gradient_steps": int(self.state.gradient_step),
+                **self.feed.figures(),
+            }
+        )
+
+
+def forward_share(trial, rounds=64):
+    """The seconds of a look at some examples, over those of steps on them.
+
+    A look sorts what it looks at by length, as in training.
+    """
+    size = trial.recipe.training.batch_size
+    examples = trial.data.splits["train"]
+    rows = [trial.feed.rows[k] for k in range(min(rounds, len(trial.feed.rows)))]
+    rows = [part for part in rows if len(part) == size]
+    moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+    state = jax.tree.map(jnp.copy, trial.state)
+    shares = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for part in rows:
+            batch = put_batch(
+                trial.recipe.mesh, read_batch(examples, part, batch_size=size)
+            )
+            state = _train_step(trial.recipe, state, batch, moment)
+        jax.block_until_ready(state)
+        middle = time.perf_counter()
+        trial.feed.look(state.params, np.concatenate(rows), counted=False)
+        shares.append((time.perf_counter() - middle) / (middle - start))
+    return statistics.median(shares)
+
+
+def measure(flags, overrides):
+    """Trains the modes whose cells are missing, in turn, and writes their cells."""
+    trials, data = {}, None
+    for mode in flags.modes:
+        if not cell_file(flags, mode).exists():
+            settings = [f"--config.{setting}" for setting in MODES[mode]]
+            settings += [f"--config.training.epochs={flags.epochs}"]
+            config = load(flags.config, [*settings, *overrides])
+            config = dataclasses.replace(config, seed=flags.seed)
+            data = prepare(config) if data is None else data
+            trials[mode] = Trial(config, data)
+    for trial in trials.values():
+        trial.compile()
+    for epoch in range(flags.epochs):
+        for mode, trial in trials.items():
+            trial.epoch()
+            print(epoch + 1, mode, json.dumps(trial.epochs[-1]), flush=True)
+    for mode, trial in trials.items():
+        cell = {
+            "mode": mode,
+            "task": flags.config.stem,
+            "seed": flags.seed,
+            "together_with": list(trials),
+            "examples": len(data.splits["train"]),
+            "epochs": trial.epochs,
+            "config": as_dict(trial.config),
+            "machine": machine(),
+        }
+        if mode.startswith("compact"):
+            cell["forward_share"] = forward_share(trial)
+        cell_file(flags, mode).parent.mkdir(parents=True, exist_ok=True)
+        cell_file(flags, mode).write_text(json.dumps(cell, indent=1) + "\n")
+
+
+def cell_file(flags, mode):
+    """Where a mode's cell lies."""
+    name = f"{flags.config.stem}-{mode}-epochs_{flags.epochs}-seed_{flags.seed}.json"
+    return CELLS / name
+
+
+def read_cells():
+    """(task, epochs) -> mode -> cells by seed, of all that are there."""
+    cells = {}
+    for file in sorted(CELLS.glob("*.json")):
+        cell = json.loads(file.read_text())
+        group = cells.setdefault((cell["task"], len(cell["epochs"])), {})
+        group.setdefault(cell["mode"], []).append(cell)
+    return cells
+
+
+def seconds(cell):
+    """All epochs' seconds."""
+    return sum(epoch["seconds"] for epoch in cell["epochs"])
+
+
+def ceiling(cell):
+    """The ratio to plain training that cannot be passed: epochs / sum min(1, f + a).
+
+    The first epoch is counted in full, for nothing is known before it.
+    """
+    before, total = 0, 0.0
+    for number, epoch in enumerate(cell["epochs"]):
+        active = (epoch["examples_trained"] - before) / cell["examples"]
+        before = epoch["examples_trained"]
+        total += min(1.0, cell["forward_share"] + active) if number else 1.0
+    return len(cell["epochs"]) / total
+
+
+def table(modes):
+    """The Markdown table of one task: medians and means over seeds."""
+    lines = [
+        "| mode | seeds | seconds | softmax's over its | forward alone "
+        "| forward and backward | gradient steps | test accuracy |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    baseline = {cell["seed"]: cell for cell in modes.get("softmax", [])}
+    for mode, title in TITLES.items():
+        cells = modes.get(mode, [])
+        if not cells:
+            continue
+        lasts = [cell["epochs"][-1] for cell in cells]
+        ratios = [
+            seconds(baseline[cell["seed"]]) / seconds(cell)
+            for cell in cells
+            if cell["seed"] in baseline
+        ]
+        mean = {
+            key: statistics.mean(last[key] for last in lasts)
+            for key in ("examples_filtered", "examples_trained", "gradient_steps")
+        }
+        accuracies = [100 * last["test_accuracy"] for last in lasts]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(cells) > 1 else ""
+        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
+        lines.append(
+            f"| {title} | {len(cells)} | {statistics.median(map(seconds, cells)):.0f} "
+            f"| {ratio} | {mean['examples_filtered']:.0f} "
+            f"| {mean['examples_trained']:.0f} | {mean['gradient_steps']:.0f} "
+            f"| {statistics.mean(accuracies):.2f}{spread} |"
+        )
+    return "\n".join(lines)
+
+
+def notes(modes):
+    """What else the cells of one task say, in sentences."""
+    for mode in ("compact", "compact_skipping"):
+        for cell in modes.get(mode, []):
+            last, plain = cell["epochs"][-1], modes.get("as_softmax", [])
+            shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
+            text = (
+                f"{TITLES[mode]}, seed {cell['seed']}: settled by epoch {shares}; a "
+                f"look costs {cell['forward_share']:.2f} of a step; the ceiling is "
+                f"{ceiling(cell):.2f} times plain AS-Softmax"
+            )
+            pairs = [c for c in plain if c["seed"] == cell["seed"]]
+            if pairs:
+                ratio = seconds(pairs[0]) / seconds(cell)
+                text += (
+                    f", of which it reaches {ratio / ceiling(cell):.0%} ({ratio:.2f})"
+                )
+            text += (
+                f". {last['stale_share']:.1%} of the trained examples were looked at "
+                f"before the last update, and {last['stale_settled_share']:.1%} of a "
+                "sample of those were settled by then"
+            )
+            if mode == "compact_skipping":
+                text += (
+                    f". {last['skipped_share']:.1%} of all examples were not looked "
+                    f"at, and {last['wrongly_skipped_share']:.2%} of a sample were "
+                    "active"
+                )
+            yield text + "."
+
+
+def draw(task, modes, file):
+    """Test accuracy against seconds of training, of the first seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for mode, title in TITLES.items():
+        if mode in modes and mode != "compact_unsettled":
+            epochs = modes[mode][0]["epochs"]
+            times = np.cumsum([epoch["seconds"] for epoch in epochs])
+            scores = [100 * epoch["test_accuracy"] for epoch in epochs]
+            axes.plot(times, scores, marker="o", label=title)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_title(task)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def report():
+    """Writes each task's table, notes and plot into the page."""
+    for (task, epochs), modes in read_cells().items():
+        name = f"{task}-epochs_{epochs}"
+        picture = PAGE.with_name(f"training_speed-{name}.svg")
+        draw(f"{task}, {epochs} epochs", modes, picture)
+        first = next(iter(modes.values()))[0]
+        lines = [
+            f"### {task}, {epochs} epochs",
+            f"{first['machine']}; {first['examples']} examples an epoch.",
+            table(modes),
+            *notes(modes),
+            f"![Test accuracy against seconds of training]({picture.name})",
+        ]
+        write_section(PAGE, name, "\n\n".join(lines))
+
+
+def main():
+    """Reads the flags; trains, or reports."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--modes", type=lambda t: t.split(","), default=list(MODES))
+    parser.add_argument("--report", action="store_true")
+    flags, overrides = parser.parse_known_args()
+    if flags.config:
+        use_compilation_cache(str(Path.home() / ".cache" / "as_softmax_jax" / "xla"))
+        measure(flags, overrides)
+    if flags.report:
+        report()
+
+
+if __name__ == "__main__":
+    with_huge_pages()
+    main()
