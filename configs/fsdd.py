@@ -5,6 +5,8 @@ python -m train --config configs/fsdd.py --config.data.path=FOLDER --workdir DIR
 FOLDER holds train.parquet and test.parquet with the columns `audio`, {bytes, path},
 and `label`; without the flag it is $AS_SOFTMAX_DATA/fsdd. A tenth of the training
 examples is held out for validation.
+Cost: 90 seconds on two busy CPU cores. Score: 99.6 % test accuracy, the mean of three
+seeds (softmax: 99.8 %).
 """
 
 from train.config import (
