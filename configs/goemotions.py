@@ -34,5 +34,5 @@ def get_config() -> Config:
         ),
         loss=LossConfig(name="multi_label_as_softmax", delta=0.1),
         optimizer=OptimizerConfig(learning_rate=5e-5),
-        training=TrainingConfig(epochs=3, batch_size=32),
+        training=TrainingConfig(epochs=3, batch_size=32, group_by_length=True),
     )

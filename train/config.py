@@ -127,6 +127,8 @@ class TrainingConfig:
     mode: str = _choice("plain", "plain", "compact")
     epochs: int = _number(10, 1)
     batch_size: int = _number(64, 1)
+    # Batches of texts of about one length: less padding, and order is less random.
+    group_by_length: bool = False
     # Epochs between evaluations.
     evaluate_every: int = _number(1, 1)
     # The rule for windows of gradient accumulation; none: a step each batch.

@@ -38,6 +38,7 @@ class PlainFeed:
             batch_size=recipe.training.batch_size,
             epochs=recipe.training.epochs,
             seed=seed,
+            group_by_length=recipe.training.group_by_length,
         )
         self.epoch = self.position = 0
         self.examples_seen = self.examples_filtered = self.examples_trained = 0

@@ -17,7 +17,7 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from train.data.examples import InputSpec, TaskData
+from train.data.examples import InputSpec, Sequences, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
 from train.loss import Objective, make_objective, note_rows_that_never_settle
@@ -149,6 +149,11 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
     if training.mode == "compact":
         _check_compact(config, objective, mesh)
+    if training.group_by_length and not isinstance(train, Sequences):
+        raise ConfigError(
+            f"`training.group_by_length`: inputs of {config.task} are all of one size; "
+            "leave it out"
+        )
     if config.data.augment and task.augment is None:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(

@@ -15,6 +15,7 @@ import pytest
 import train
 from train import loop
 from train.config import Config, DataConfig, ModelConfig, TrainingConfig, as_dict
+from train.errors import ConfigError
 from train.loop import evaluate, initial_state, train_and_evaluate
 from train.progress import Progress
 from train.recipe import make_recipe
@@ -161,7 +162,15 @@ def test_patience_ends_a_run_that_gets_no_better(feature_config, change, tmp_pat
     assert result["best_epoch"] == 1
 
 
-def test_text_trains_from_scratch(text_folder, tmp_path):
+def test_refuses_to_group_by_length_what_has_none(feature_config, change, tmp_path):
+    config = change(feature_config, "training", group_by_length=True)
+    with pytest.raises(ConfigError, match="inputs of features are all of one size"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_text_trains_from_scratch(text_folder, tmp_path, group_by_length):
     config = Config(
         task="text",
         data=DataConfig(
@@ -173,7 +182,9 @@ def test_text_trains_from_scratch(text_folder, tmp_path):
             vocabulary_size=64,
         ),
         model=ModelConfig(width=8, depth=1, heads=2),
-        training=TrainingConfig(epochs=20, batch_size=8),
+        training=TrainingConfig(
+            epochs=20, batch_size=8, group_by_length=group_by_length
+        ),
         optimizer=train.config.OptimizerConfig(learning_rate=0.03),
     )
     result = train_and_evaluate(config, tmp_path / "run", quiet=True)

@@ -16,10 +16,17 @@ import numpy as np
 from train.data.examples import Examples
 
 Batch = dict[str, np.ndarray]
+# Mini-batches whose examples are sorted together, where they are grouped by length.
+_GROUPED = 50
 
 
 def training_rows(
-    examples: Examples, *, batch_size: int, epochs: int, seed: int
+    examples: Examples,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    group_by_length: bool = False,
 ) -> grain.MapDataset[np.ndarray]:
     """Returns the rows of every mini-batch of all epochs, each in an order of its own.
 
@@ -30,9 +37,45 @@ def training_rows(
       batch_size: of the global batch.
       epochs: how often each example comes.
       seed: decides the order.
+      group_by_length: whether the examples of a batch are of about one length.
     """
+    if group_by_length:
+        return _grouped_rows(examples, batch_size, epochs, seed)
     order = grain.MapDataset.range(len(examples)).seed(seed).shuffle()
     return order.batch(batch_size, batch_fn=np.asarray).repeat(epochs)
+
+
+def _grouped_rows(
+    examples: Examples, batch_size: int, epochs: int, seed: int
+) -> grain.MapDataset[np.ndarray]:
+    """Returns the rows of every mini-batch, grouped by length."""
+    per_epoch = batches_per_epoch(examples, batch_size)
+
+    @functools.lru_cache(maxsize=1)
+    def epoch_rows(epoch: int) -> list[np.ndarray]:
+        generator = np.random.default_rng((seed, epoch))
+        return _group(examples, batch_size, generator)
+
+    positions = grain.MapDataset.range(epochs * per_epoch)
+    return positions.map(lambda i: epoch_rows(i // per_epoch)[i % per_epoch])
+
+
+def _group(
+    examples: Examples, batch_size: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Returns the rows of an epoch's mini-batches; the last may be partial.
+
+    All rows in random order, sorted by length within so many batches, and these batches
+    in random order.
+    """
+    rows = generator.permutation(len(examples))
+    full, rest = np.split(rows, [len(rows) // batch_size * batch_size])
+    batches: list[np.ndarray] = []
+    for start in range(0, len(full), _GROUPED * batch_size):
+        part = full[start : start + _GROUPED * batch_size]
+        batches += np.split(part[examples.order_of(part)], len(part) // batch_size)
+    ordered = [batches[k] for k in generator.permutation(len(batches))]
+    return [*ordered, rest] if len(rest) else ordered
 
 
 def training_batches(

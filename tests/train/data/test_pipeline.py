@@ -103,6 +103,42 @@ def test_sequences_are_cut_to_the_bucket_of_their_batch():
         ] - sum(batch["inputs"][:, 0])
 
 
+@pytest.mark.parametrize("n", [3, 4, 9, 403])
+def test_grouped_batches_hold_every_example_once(n):
+    lengths = np.random.default_rng(0).integers(1, 41, n)
+    arguments = {"batch_size": 4, "epochs": 3, "group_by_length": True}
+    rows = training_rows(sequences(lengths), seed=0, **arguments)
+    per_epoch = batches_per_epoch(sequences(lengths), 4)
+    assert len(rows) == 3 * per_epoch
+    epochs = [list(rows[k * per_epoch : (k + 1) * per_epoch]) for k in range(3)]
+    for epoch in epochs:
+        assert sorted(itertools.chain(*epoch)) == list(range(n))
+        # Only the last batch is partial, as a feed counts examples.
+        assert [len(batch) for batch in epoch[:-1]] == [4] * (per_epoch - 1)
+    again = training_rows(sequences(lengths), seed=0, **arguments)
+    other = training_rows(sequences(lengths), seed=1, **arguments)
+    flat = [list(itertools.chain(*order)) for order in (rows, again, other)]
+    assert flat[0] == flat[1]
+    if n > 4:
+        assert flat[0] != flat[2]
+        assert [*map(list, epochs[0])] != [*map(list, epochs[1])]
+
+
+def test_grouped_batches_have_less_padding():
+    lengths = np.random.default_rng(0).integers(1, 41, 400)
+    examples, padded = sequences(lengths), []
+    for grouped in (False, True):
+        rows = training_rows(
+            examples, batch_size=8, epochs=1, seed=0, group_by_length=grouped
+        )
+        batches = training_batches(examples, rows, batch_size=8)
+        longest = [batch["inputs"].shape[1] for batch in batches]
+        padded.append(np.mean(longest))
+        # Sorted batches come in random order.
+        assert longest != sorted(longest)
+    assert padded[1] < 0.7 * padded[0]
+
+
 def test_multi_hot_labels_are_not_cut():
     longer = sequences([3, 4])
     held = Sequences(longer.inputs, np.ones((2, 40), bool), longer.lengths)
