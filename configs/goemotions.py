@@ -7,6 +7,9 @@ FOLDER holds train.parquet, validation.parquet and test.parquet with the columns
 and `labels`, a list; without the flag it is $AS_SOFTMAX_DATA/goemotions. ENCODER is a
 folder with config.json, model.safetensors and tokenizer.json; without the flag it is
 MiniLM from the Hugging Face hub.
+Cost: 5 minutes on two CPU cores for two epochs of 8,000 examples
+(--config.data.train_examples=8000 --config.training.epochs=2). Score of those: 53.1 %
+micro and 32.6 % macro F1 on test, the mean of three seeds (softmax: 54.3 and 30.1 %).
 """
 
 from train.config import (
