@@ -132,21 +132,29 @@ class LatestCheckpoint:
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """Returns the newest state that is whole, laid out as `like` is; None: none.
 
-        A damaged one is named and the one before it taken.
+        One that cannot be read is named and put aside, and the one before it taken.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                reason = str(error).splitlines()[0]
-                notice(f"{self._folder / str(step)}: not whole, left out: {reason}")
-                self._manager.delete(step)
+                self._put_aside(step, error)
         return None
 
     def remove(self) -> None:
         """Removes the state of a run that is finished."""
         self._manager.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _put_aside(self, step: int, error: Exception) -> None:
+        """Moves a checkpoint away: orbax saves no step below one that it sees."""
+        folder = self._folder / str(step)
+        aside = self._folder.with_name(f"unread-{step}")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        self._manager.reload()
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        notice(f"{folder}: cannot be read, put aside as {aside.name}: {reason}")
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
         first = ocp.args.Composite(

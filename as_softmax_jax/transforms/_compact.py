@@ -79,10 +79,11 @@ def compact_value_and_grad(
     Returns:
       `f(params, batch, *, where=None) -> (sums, grads)`, with `has_aux`
       `((sums, aux), grads)`. `batch` is a pytree of arrays with N rows each; `where`
-      is boolean and broadcasts to the losses: the valid ones. What is left out may
-      hold NaN. `sums` are `LossSums`, `grads` is of the mean loss over valid entries,
-      in the parameters' structure and dtypes, and `aux` is that of the forward pass
-      over all N rows.
+      is boolean and broadcasts to the losses: the valid ones. A row of which nothing
+      is valid may hold NaN. `sums` are `LossSums`; `grads`, in the parameters'
+      structure and dtypes, is of the mean loss over valid entries; `aux` is what the
+      forward pass gave for all N rows, of this device inside `jax.shard_map`, and no
+      gradient flows through it.
 
     Raises:
       TypeError, ValueError: an argument is not as above; rows are seen to depend on

@@ -137,7 +137,8 @@ def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, capsys)
             file.write_bytes(b"")
     train_and_evaluate(config, tmp_path, quiet=True)
     notes = capsys.readouterr().err
-    assert f"{newest}: not whole, left out" in notes
+    assert f"{newest}: cannot be read, put aside as unread-12" in notes
+    assert (tmp_path / "checkpoints" / "unread-12" / "state").exists()
     assert "going on after 6 mini-steps" in notes
 
 
