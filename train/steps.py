@@ -98,20 +98,12 @@ def filter_step(
       Sums over the valid rows, and for each row whether it is valid and active.
     """
     target, objective = recipe.task.target, recipe.objective
-    where, labels = target.where(batch), batch["labels"]
     logits = recipe.filter_network.logits(params, batch["inputs"], rngs=None)
-    arguments = {"where": where, "delta": objective.delta_at(num_seen)}
-    settled = objective.settled(logits, labels, **arguments)
-    sums = Sums.of(
-        objective.losses(logits, labels, **arguments),
-        correct=target.correct(logits, labels),
-        settled=settled,
-        where=where,
-    )
-    active = active_rows(settled, where)
+    sums, settled = _measure(recipe, logits, batch, objective.delta_at(num_seen))
+    where = target.where(batch)
     logits = logits.astype(jnp.float32) * objective.scale
-    lead = target.lead(logits, labels, where)
-    return replicate(recipe.mesh, Filtered(sums, active, lead))
+    lead = target.lead(logits, batch["labels"], where)
+    return replicate(recipe.mesh, Filtered(sums, active_rows(settled, where), lead))
 
 
 def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
@@ -128,16 +120,9 @@ def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
     Returns:
       Sums over the valid rows; logits of all, padding included.
     """
-    target, objective = recipe.task.target, recipe.objective
-    where, labels = target.where(batch), batch["labels"]
+    objective = recipe.objective
     logits = recipe.network.logits(params, batch["inputs"], rngs=None)
-    arguments = {"where": where, "delta": objective.delta}
-    sums = Sums.of(
-        objective.losses(logits, labels, **arguments),
-        correct=target.correct(logits, labels),
-        settled=objective.settled(logits, labels, **arguments),
-        where=where,
-    )
+    sums, _ = _measure(recipe, logits, batch, objective.delta)
     logits = logits.astype(jnp.float32) * objective.scale
     return replicate(recipe.mesh, Evaluated(sums, logits))
 
@@ -151,6 +136,22 @@ def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
       batch: `inputs` [n, ...].
     """
     return network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
+
+
+def _measure(
+    recipe: Recipe, logits: jax.Array, batch: Batch, delta: jax.Array | float
+) -> tuple[Sums, jax.Array]:
+    """Returns the sums of a batch that is not trained on, and what is settled in it."""
+    target, objective = recipe.task.target, recipe.objective
+    where, labels = target.where(batch), batch["labels"]
+    settled = objective.settled(logits, labels, where=where, delta=delta)
+    sums = Sums.of(
+        objective.losses(logits, labels, where=where, delta=delta),
+        correct=target.correct(logits, labels),
+        settled=settled,
+        where=where,
+    )
+    return sums, settled
 
 
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:
