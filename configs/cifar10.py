@@ -6,6 +6,9 @@ FOLDER holds train.parquet and test.parquet with the columns `image`, {bytes, pa
 and `label`; without the flag it is $AS_SOFTMAX_DATA/cifar10. A tenth of the training
 examples is held out for validation. On a GPU or TPU: --config.model.name=resnet18
 --config.model.compute_dtype=bfloat16 --config.training.epochs=60.
+Cost: 2.5 minutes on two CPU cores with --config.data.train_examples=10000
+--config.training.epochs=6. Score of that: 62.4 % test accuracy, the mean of three
+seeds (softmax: 63.6 %).
 """
 
 from train.config import (
