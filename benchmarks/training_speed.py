@@ -41,8 +41,10 @@ MODES = {
     "as_softmax": [],
     "accumulated": ["training.window=settled_ratio"],
     "compact": ["training.mode=compact"],
-    # As many gradient steps as plain training takes, on fewer examples each.
-    "compact_shrinking": ["training.mode=compact", "compact.min_batch_size=8"],
+    # Fewer gradient steps: batches keep their size however few examples are active.
+    "compact_full_batches": ["training.mode=compact", "compact.min_batch_size=0"],
+    # Nothing but what is active without dropout.
+    "compact_no_slack": ["training.mode=compact", "compact.slack=0.0"],
     "compact_skipping": ["training.mode=compact", "compact.max_skipped_epochs=3"],
     # A margin of 1 settles nothing: the price of trying.
     "compact_unsettled": ["training.mode=compact", "loss.delta=1.0"],
@@ -52,7 +54,8 @@ TITLES = {
     "as_softmax": "AS-Softmax",
     "accumulated": "AS-Softmax, accumulated (the paper)",
     "compact": "AS-Softmax, compact",
-    "compact_shrinking": "AS-Softmax, compact, batches that shrink",
+    "compact_full_batches": "AS-Softmax, compact, batches do not shrink",
+    "compact_no_slack": "AS-Softmax, compact, no slack",
     "compact_skipping": "AS-Softmax, compact, looking less often",
     "compact_unsettled": "AS-Softmax, compact, nothing settles",
 }
@@ -190,21 +193,15 @@ def read_cells():
     return cells
 
 
-def seconds(cell):
-    """All epochs' seconds."""
-    return sum(epoch["seconds"] for epoch in cell["epochs"])
+def seconds(cell, since=0):
+    """The seconds of all epochs, or of those from one on."""
+    return sum(epoch["seconds"] for epoch in cell["epochs"][since:])
 
 
 def ceiling(cell):
     """The ratio to plain training that cannot be passed: epochs / sum min(1, f + a)."""
-    before, total = 0, 0.0
-    for number, epoch in enumerate(cell["epochs"]):
-        active = (epoch["examples_trained"] - before) / cell["examples"]
-        before = epoch["examples_trained"]
-        # The first epoch is plain, and trains on what is settled, too.
-        active = active if number else 1.0 - epoch["settled_share"]
-        total += min(1.0, cell["forward_share"] + active)
-    return len(cell["epochs"]) / total
+    shares = [1.0 - epoch["settled_share"] for epoch in cell["epochs"]]
+    return len(shares) / sum(min(1.0, cell["forward_share"] + a) for a in shares)
 
 
 def table(modes):
@@ -243,33 +240,42 @@ def table(modes):
 
 def notes(modes):
     """What else the cells of one task say, in sentences."""
-    for mode in ("compact", "compact_shrinking", "compact_skipping"):
+    plain = {cell["seed"]: cell for cell in modes.get("as_softmax", [])}
+    for cell in modes.get("compact_unsettled", []):
+        if cell["seed"] in plain:
+            after = [seconds(c, since=1) for c in (cell, plain[cell["seed"]])]
+            yield (
+                f"{TITLES['compact_unsettled']}, seed {cell['seed']}: after the first "
+                f"epoch {after[0] / after[1]:.2f} times the seconds of AS-Softmax."
+            )
+    for mode in ("compact", "compact_skipping"):
         for cell in modes.get(mode, []):
-            last, plain = cell["epochs"][-1], modes.get("as_softmax", [])
-            shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
-            text = (
-                f"{TITLES[mode]}, seed {cell['seed']}: settled by epoch {shares}; a "
-                f"look costs {cell['forward_share']:.2f} of a step; the ceiling is "
-                f"{ceiling(cell):.2f} times plain AS-Softmax"
-            )
-            pairs = [c for c in plain if c["seed"] == cell["seed"]]
-            if pairs:
-                ratio = seconds(pairs[0]) / seconds(cell)
-                text += (
-                    f", of which it reaches {ratio / ceiling(cell):.0%} ({ratio:.2f})"
-                )
-            text += (
-                f". {last['stale_share']:.1%} of the trained examples were looked at "
-                f"before the last update, and {last['stale_settled_share']:.1%} of a "
-                "sample of those were settled by then"
-            )
-            if mode == "compact_skipping":
-                text += (
-                    f". {last['skipped_share']:.1%} of all examples were not looked "
-                    f"at, and {last['wrongly_skipped_share']:.2%} of a sample were "
-                    "active"
-                )
-            yield text + "."
+            yield compact_note(mode, cell, plain.get(cell["seed"]))
+
+
+def compact_note(mode, cell, plain):
+    """What one compact cell says beside its row of the table."""
+    last, best = cell["epochs"][-1], ceiling(cell)
+    shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
+    text = (
+        f"{TITLES[mode]}, seed {cell['seed']}: settled by epoch {shares}; a pass "
+        f"without gradient costs {cell['forward_share']:.2f} of a step. The ceiling is "
+        f"{best:.2f} times plain AS-Softmax"
+    )
+    if plain:
+        ratio = seconds(plain) / seconds(cell)
+        text += f", of which it reaches {ratio / best:.0%} ({ratio:.2f})"
+    text += (
+        f". {last['stale_share']:.1%} of the trained examples were looked at before the "
+        f"last update, and {last['stale_settled_share']:.1%} of a sample of those were "
+        "settled by then"
+    )
+    if mode == "compact_skipping":
+        text += (
+            f". {last['skipped_share']:.1%} of all examples were not looked at, and "
+            f"{last['wrongly_skipped_share']:.2%} of a sample of those were active"
+        )
+    return text + "."
 
 
 def draw(task, modes, file):

@@ -28,7 +28,8 @@ def read_cell(file: Path, config: Config) -> dict[str, Any] | None:
       config: what it must be a run of. Every key is compared but those that only say
         where things lie: of `model.pretrained` the last part of the path counts, and of
         `data.path` the same where `data.name` is empty, else nothing. A key that the
-        file does not know counts as its default.
+        file does not know counts as its default. What plain training does not read
+        is not compared.
 
     Raises:
       WorkdirError: the file is damaged, or of another configuration.
@@ -105,4 +106,7 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     path = settings.pop("data.path")
     if not settings["data.name"]:
         settings["data.path"] = PurePath(path).name
+    if settings["training.mode"] == "plain":
+        # Nothing reads these, so their defaults may become better ones.
+        settings = {k: v for k, v in settings.items() if not k.startswith("compact.")}
     return settings

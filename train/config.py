@@ -157,8 +157,11 @@ class CompactConfig:
     # Of such a pass. Empty: bfloat16 on a GPU or TPU, on a CPU model.compute_dtype.
     compute_dtype: str = _choice("", "", "float32", "bfloat16")
     # Batches of active examples may shrink to this, as fewer are active, so that there
-    # are as many gradient steps as in plain training; 0: they keep their size.
-    min_batch_size: int = _number(0, 0)
+    # are more gradient steps; 0, or above training.batch_size: they keep their size.
+    min_batch_size: int = _number(16, 0)
+    # Dropout may unsettle what is settled without it: an example that leads by less
+    # than delta and this, in probability, is trained on, too.
+    slack: float = _number(0.1, 0.0, 1.0)
     # An approximation: an example that is settled clearly, and again and again, is not
     # looked at for up to so many epochs; 0: every example is, in each epoch.
     max_skipped_epochs: int = _number(0, 0)

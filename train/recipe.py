@@ -183,18 +183,9 @@ def _check_compact(config: Config, objective: Objective, mesh: Mesh) -> None:
             "`training.window`: compact batches are full of active examples already; "
             "set it to none"
         )
-    sizes = {
-        "compact.batch_size": config.compact.batch_size,
-        "compact.min_batch_size": config.compact.min_batch_size,
-    }
-    for key, size in sizes.items():
-        if size % mesh.shape["data"]:
-            raise ConfigError(
-                f"`{key}`: {size} does not divide over {mesh.shape['data']} devices; "
-                "make it a multiple, or set `mesh.data`"
-            )
-    if config.compact.min_batch_size > config.training.batch_size:
+    size, devices = config.compact.batch_size, mesh.shape["data"]
+    if size % devices:
         raise ConfigError(
-            f"`compact.min_batch_size`: {config.compact.min_batch_size} is above "
-            f"`training.batch_size`, {config.training.batch_size}; lower it"
+            f"`compact.batch_size`: {size} does not divide over {devices} devices; "
+            "make it a multiple, or set `mesh.data`"
         )

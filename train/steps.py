@@ -28,7 +28,7 @@ class Filtered(NamedTuple):
     """What a pass without gradient says of its batch."""
 
     sums: Sums
-    active: jax.Array  # shape=(n,), dtype=bool
+    active: jax.Array  # or settled by less than the slack, shape=(n,), dtype=bool
     lead: jax.Array  # of the label, in probability, shape=(n,), dtype=float32
 
 
@@ -95,15 +95,19 @@ def filter_step(
       num_seen: examples seen so far, which decide the margin.
 
     Returns:
-      Sums over the valid rows, and for each row whether it is valid and active.
+      Sums over the valid rows, and for each row whether to train on it: whether it is
+      valid, and active or close to it.
     """
     target, objective = recipe.task.target, recipe.objective
     logits = recipe.filter_network.logits(params, batch["inputs"], rngs=None)
-    sums, settled = _measure(recipe, logits, batch, objective.delta_at(num_seen))
+    delta = objective.delta_at(num_seen)
+    sums, settled = _measure(recipe, logits, batch, delta)
     where = target.where(batch)
     logits = logits.astype(jnp.float32) * objective.scale
     lead = target.lead(logits, batch["labels"], where)
-    return replicate(recipe.mesh, Filtered(sums, active_rows(settled, where), lead))
+    near = batch["where"] & (lead <= delta + recipe.compact.slack)
+    active = active_rows(settled, where) | near
+    return replicate(recipe.mesh, Filtered(sums, active, lead))
 
 
 def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:

@@ -91,6 +91,16 @@ def test_a_key_that_came_later_counts_as_its_default(tmp_path):
         read_cell(file, dataclasses.replace(Config(), training=patient))
 
 
+def test_what_plain_training_does_not_read_is_not_compared(tmp_path):
+    compact = dataclasses.replace(Config().training, mode="compact")
+    other = dataclasses.replace(Config().compact, slack=0.5)
+    plain = dataclasses.replace(Config(), compact=other)
+    assert read_cell(write(tmp_path, Config()), plain) is not None
+    file = write(tmp_path, dataclasses.replace(Config(), training=compact))
+    with pytest.raises(WorkdirError, match=r"compact.slack: 0.1 there, 0.5 asked"):
+        read_cell(file, dataclasses.replace(plain, training=compact))
+
+
 def test_a_key_that_is_gone_is_a_difference(tmp_path):
     config = make_result(Config())["config"] | {"speed": 1}
     file = write(tmp_path, Config(), config=config)
