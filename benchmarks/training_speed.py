@@ -266,9 +266,9 @@ def compact_note(mode, cell, plain):
         ratio = seconds(plain) / seconds(cell)
         text += f", of which it reaches {ratio / best:.0%} ({ratio:.2f})"
     text += (
-        f". {last['stale_share']:.1%} of the trained examples were looked at before the "
-        f"last update, and {last['stale_settled_share']:.1%} of a sample of those were "
-        "settled by then"
+        f". {last['stale_share']:.1%} of the trained examples were looked at before "
+        f"the last update, and {last['stale_settled_share']:.1%} of a sample of those "
+        "were settled by then"
     )
     if mode == "compact_skipping":
         text += (
