@@ -10,6 +10,7 @@ Example:
 """
 
 from as_softmax_jax._checks import check_labels
+from as_softmax_jax.heads._linear import linear_as_softmax_loss
 from as_softmax_jax.losses._as_softmax import (
     as_softmax_kept,
     as_softmax_loss,
@@ -63,6 +64,7 @@ __all__ = (
     "focal_loss",
     "has_updated",
     "label_smoothing_loss",
+    "linear_as_softmax_loss",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
     "multi_label_sigmoid_loss",

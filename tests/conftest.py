@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+from as_softmax_jax import kernels
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -36,3 +38,15 @@ def _standard_promotion(request):
 def pytest_make_parametrize_id(val):
     """Names no test by a file's bytes, which may hold the time they were written at."""
     return "binary" if isinstance(val, bytes) and b"\0" in val else None
+
+
+@pytest.fixture(autouse=True)
+def _interpreted_kernels(request):
+    """Interprets TPU kernels in the tests that take one as their `implementation`."""
+    callspec = getattr(request.node, "callspec", None)
+    name = callspec.params.get("implementation") if callspec else None
+    if name != "mosaic_tpu":
+        yield
+        return
+    with kernels.interpreted():
+        yield

@@ -94,7 +94,7 @@ def _row(task, number):
     words = ["turn", ("on", "off")[kind], ("lamp", "fan", "on")[number % 3]]
     if task == "tokens":
         return {"tokens": words, "tags": ["O", ("B-on", "B-off")[kind], "O"]}
-    if task in ("text", "multi_label"):
+    if task in ("text", "multi_label", "next_token"):
         label = ("on", "off")[kind]
         return {"text": " ".join(words), "label": label, "labels": [label]}
     if task == "features":

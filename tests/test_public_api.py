@@ -24,6 +24,7 @@ PUBLIC = {
     "focal_loss",
     "has_updated",
     "label_smoothing_loss",
+    "linear_as_softmax_loss",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
     "multi_label_sigmoid_loss",
@@ -57,10 +58,17 @@ def test_losses_share_one_grammar(name):
         inspect.signature(getattr(as_softmax_jax, name)).parameters.values()
     )
     arrays, keywords = parameters[:2], parameters[2:]
-    assert arrays[0].name == "logits"
-    assert arrays[1].name == ("targets" if "multi_label" in name else "labels")
+    shared = {"where", "class_mask"}
+    if name.startswith("linear_"):
+        # What makes the logits stands in their place; their classes come last.
+        assert [p.name for p in parameters[:3]] == ["features", "kernel", "labels"]
+        keywords = parameters[3:]
+    else:
+        assert arrays[0].name == "logits"
+        assert arrays[1].name == ("targets" if "multi_label" in name else "labels")
+        shared |= {"axis"}
     assert all(p.kind is p.KEYWORD_ONLY for p in keywords)
-    assert {"where", "class_mask", "axis"} <= {p.name for p in keywords}
+    assert shared <= {p.name for p in keywords}
 
 
 def test_the_library_imports_neither_flax_nor_the_trainer():

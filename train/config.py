@@ -85,6 +85,9 @@ class ModelConfig:
     # tokenizer.json, or the name of one on the Hugging Face hub.
     pretrained: str = ""
     pooling: str = _choice("mean", "mean", "cls")
+    # blocked: training never holds the logits of all classes, for many thousands of
+    # them; with the losses as_softmax and softmax.
+    head: str = _choice("dense", "dense", "blocked")
     # Recompute activations in the backward pass: less memory, more time.
     remat: bool = False
 

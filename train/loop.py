@@ -48,7 +48,7 @@ class Evaluation(NamedTuple):
     """A split under the parameters of a moment."""
 
     means: dict[str, float]  # loss, accuracy, settled_share
-    logits: np.ndarray  # shape=(n, ..., classes), in the order of the split
+    reading: np.ndarray  # what the target read, shape=(n, ...), in the split's order
 
 
 def train_and_evaluate(
@@ -126,7 +126,7 @@ def initial_state(recipe: Recipe, *, seed: int) -> TrainState:
 
 
 def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
-    """Returns the means and the logits of every example of a split.
+    """Returns the means and the readings of every example of a split.
 
     Args:
       recipe: of the run.
@@ -138,7 +138,7 @@ def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
         outputs.append(_eval_step(recipe, params, put_batch(recipe.mesh, batch)))
     outputs = jax.device_get(outputs)
     sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in outputs))
-    return Evaluation(sums.means(), in_order(examples, [o.logits for o in outputs]))
+    return Evaluation(sums.means(), in_order(examples, [o.reading for o in outputs]))
 
 
 def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
@@ -320,7 +320,7 @@ def split_figures(
     """
     labels = data.splits[split].labels
     figures = {"loss": evaluation.means["loss"]} | recipe.task.target.metrics(
-        evaluation.logits, labels, data.classes, calibration
+        evaluation.reading, labels, data.classes, calibration
     )
     return {f"{split}_{name}": value for name, value in figures.items()}
 
@@ -347,14 +347,14 @@ def _figures(
     labels, best = data.splits["validation"].labels, run.best.record
     assert best is not None, "the last mini-step is always evaluated"
     after = evaluate(recipe, params, data.splits["validation"])
-    calibration = target.calibrate(after.logits, labels)
+    calibration = target.calibrate(after.reading, labels)
     figures = split_figures(recipe, data, "validation", after, calibration)
     if "test" in data.splits:
         test = evaluate(recipe, params, data.splits["test"])
         figures |= split_figures(recipe, data, "test", test, calibration)
     margins = {
-        "before": target.margins(before.logits, labels),
-        "after": target.margins(after.logits, labels),
+        "before": target.margins(before.reading, labels),
+        "after": target.margins(after.reading, labels),
     }
     write_arrays(workdir / "margins.npz", **margins)
     write_json(workdir / "calibration.json", calibration._asdict())

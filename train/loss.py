@@ -15,6 +15,8 @@ from train.config import LossConfig, nearest
 from train.errors import ConfigError
 from train.notices import notice
 
+# Losses of an output layer whose logits come block by block.
+_BLOCKED = ("as_softmax", "softmax")
 _TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 
 
@@ -43,6 +45,10 @@ class Objective:
         """Returns the margin after so many examples."""
         schedule = delta_schedule(self.delta, warmup_steps=self.warmup_examples)
         return jnp.asarray(schedule(examples_seen), jnp.float32)
+
+    def blocked_delta(self, delta: jax.Array) -> jax.Array:
+        """Returns the margin of an output layer that is blocked; 1 is softmax."""
+        return delta if "delta" in LOSSES[self.name].keywords else jnp.ones_like(delta)
 
     def losses(
         self, logits: jax.Array, labels: jax.Array, **arguments: Any
@@ -109,6 +115,19 @@ def make_objective(
     objective = Objective(config.name, options, config.delta, warmup_examples)
     _try_out(objective, target, num_classes)
     return objective
+
+
+def check_blocked(objective: Objective) -> None:
+    """Refuses a loss that needs the logits of all classes at once.
+
+    Raises:
+      ConfigError: it is such a loss.
+    """
+    if objective.name not in _BLOCKED:
+        raise ConfigError(
+            f"`model.head`: blocked goes with {' and '.join(_BLOCKED)}, and "
+            f"`loss.name` is {objective.name}; set it to dense"
+        )
 
 
 def note_rows_that_never_settle(objective: Objective, targets: np.ndarray) -> None:

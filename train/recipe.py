@@ -20,7 +20,13 @@ from train.config import (
 from train.data.examples import InputSpec, Sequences, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
-from train.loss import Objective, make_objective, note_rows_that_never_settle
+from train.loss import (
+    Objective,
+    check_blocked,
+    make_objective,
+    note_rows_that_never_settle,
+)
+from train.models.head import Logits
 from train.optimizer import make_optimizer
 from train.sharding import make_mesh
 from train.tasks import find_task
@@ -59,8 +65,16 @@ class Network:
     def logits(
         self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None
     ) -> jax.Array:
-        """Returns the network's output; dropout is on when `rngs` is given."""
+        """Returns the network's logits; dropout is on when `rngs` is given."""
         return nnx.merge(self.graphdef, params)(inputs, rngs=rngs)
+
+    def output(
+        self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None
+    ) -> Logits:
+        """Returns what the training loss takes: logits, or how to make them."""
+        network = nnx.merge(self.graphdef, params)
+        network.head.blocked = self.model.head == "blocked"
+        return network(inputs, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +160,8 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     )
     if task.target.loss_target == "multi_hot":
         note_rows_that_never_settle(objective, train.labels)
+    if config.model.head == "blocked":
+        check_blocked(objective)
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
     if training.mode == "compact":
         _check_compact(config, objective, mesh)

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import PartitionSpec
 
-from as_softmax_jax import count_active, has_updated
+from as_softmax_jax import count_active, has_updated, heads
 from train.metrics import Sums, active_rows
+from train.models.head import LinearLogits, Logits
 from train.recipe import Network, Recipe
 from train.sharding import constrain_state, replicate
 from train.state import TrainState
+from train.tasks import find_task
 
 Batch = dict[str, jax.Array]
 
@@ -36,7 +39,21 @@ class Evaluated(NamedTuple):
     """What an evaluation step says of its batch."""
 
     sums: Sums
-    logits: jax.Array  # shape=(n, ..., classes), dtype=float32
+    reading: jax.Array  # what the target reads off the logits, shape=(n, ...)
+
+
+class _Measures(NamedTuple):
+    """What a batch comes to, of the loss's shape: [n], or one entry a token."""
+
+    losses: jax.Array  # 0 in padding
+    settled: jax.Array  # bool
+    correct: jax.Array  # bool
+
+    def sums(self, where: jax.Array) -> Sums:
+        """Returns the sums over what is valid."""
+        return Sums.of(
+            self.losses, settled=self.settled, correct=self.correct, where=where
+        )
 
 
 def train_step(
@@ -56,27 +73,24 @@ def train_step(
     Returns:
       The state with one more mini-step, and with the batch in its sums.
     """
-    target, objective = recipe.task.target, recipe.objective
-    where, labels = target.where(batch), batch["labels"]
-    arguments = {"where": where, "delta": objective.delta_at(state.examples_seen)}
+    where = recipe.task.target.where(batch)
+    delta = recipe.objective.delta_at(state.examples_seen)
     # The mini-step's number, not a split key: a resumed run draws the same masks.
     key = jax.random.fold_in(state.key, state.mini_step)
     inputs = _augmented(recipe, batch["inputs"], key)
 
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        logits = recipe.network.logits(params, inputs, rngs=nnx.Rngs(dropout=key))
-        losses = objective.losses(logits, labels, **arguments)
-        return jnp.sum(losses) / jnp.maximum(jnp.sum(where), 1), (logits, losses)
+    def mean_loss(params: Any) -> tuple[jax.Array, _Measures]:
+        output = recipe.network.output(params, inputs, rngs=nnx.Rngs(dropout=key))
+        measures = _measure(recipe, output, batch, delta)
+        loss = jnp.sum(measures.losses) / jnp.maximum(jnp.sum(where), 1)
+        return loss, measures
 
-    grads, (logits, losses) = jax.grad(mean_loss, has_aux=True)(state.params)
-    settled = objective.settled(logits, labels, **arguments)
-    correct = target.correct(logits, labels)
-    sums = Sums.of(losses, correct=correct, settled=settled, where=where)
-    num_valid, num_active = count_active(settled, where)
+    grads, measures = jax.grad(mean_loss, has_aux=True)(state.params)
+    num_valid, num_active = count_active(measures.settled, where)
     state = _apply_gradients(recipe, state, grads, (num_valid, num_active), moment.last)
     before = jax.tree.map(lambda x: jnp.where(moment.first, 0, x), state.sums)
     state = state._replace(
-        sums=before + sums,
+        sums=before + measures.sums(where),
         mini_step=state.mini_step + 1,
         examples_seen=state.examples_seen + moment.num_seen,
     )
@@ -101,17 +115,17 @@ def filter_step(
     target, objective = recipe.task.target, recipe.objective
     logits = recipe.filter_network.logits(params, batch["inputs"], rngs=None)
     delta = objective.delta_at(num_seen)
-    sums, settled = _measure(recipe, logits, batch, delta)
+    measures = _measure(recipe, logits, batch, delta)
     where = target.where(batch)
     logits = logits.astype(jnp.float32) * objective.scale
     lead = target.lead(logits, batch["labels"], where)
     near = batch["where"] & (lead <= delta + recipe.compact.slack)
-    active = active_rows(settled, where) | near
-    return replicate(recipe.mesh, Filtered(sums, active, lead))
+    active = active_rows(measures.settled, where) | near
+    return replicate(recipe.mesh, Filtered(measures.sums(where), active, lead))
 
 
 def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
-    """Returns the sums and the logits of a batch.
+    """Returns the sums of a batch, and what the target reads off its logits.
 
     The loss is the training loss under the final delta, so that evaluations before
     and after a margin warm-up compare.
@@ -122,40 +136,63 @@ def eval_step(recipe: Recipe, params: Any, batch: Batch) -> Evaluated:
       batch: as for `train_step`.
 
     Returns:
-      Sums over the valid rows; logits of all, padding included.
+      Sums over the valid rows; readings of all, padding included.
     """
-    objective = recipe.objective
+    target, objective = recipe.task.target, recipe.objective
     logits = recipe.network.logits(params, batch["inputs"], rngs=None)
-    sums, _ = _measure(recipe, logits, batch, objective.delta)
-    logits = logits.astype(jnp.float32) * objective.scale
-    return replicate(recipe.mesh, Evaluated(sums, logits))
+    measures = _measure(recipe, logits, batch, jnp.float32(objective.delta))
+    reading = target.reading(
+        logits.astype(jnp.float32) * objective.scale, batch["labels"]
+    )
+    sums = measures.sums(target.where(batch))
+    return replicate(recipe.mesh, Evaluated(sums, reading))
 
 
 def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
-    """Returns the network's output for inputs without labels, float32.
+    """Returns what the target reads off the logits of inputs without labels.
 
     Args:
       network: static under jit.
       params: of the network.
       batch: `inputs` [n, ...].
     """
-    return network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
+    logits = network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
+    return find_task(network.task).target.reading(logits, None)
 
 
 def _measure(
-    recipe: Recipe, logits: jax.Array, batch: Batch, delta: jax.Array | float
-) -> tuple[Sums, jax.Array]:
-    """Returns the sums of a batch that is not trained on, and what is settled in it."""
+    recipe: Recipe,
+    output: Logits,
+    batch: Batch,
+    delta: jax.Array,
+) -> _Measures:
+    """Returns the losses of a batch, what is settled in it and what is right."""
     target, objective = recipe.task.target, recipe.objective
     where, labels = target.where(batch), batch["labels"]
-    settled = objective.settled(logits, labels, where=where, delta=delta)
-    sums = Sums.of(
-        objective.losses(logits, labels, where=where, delta=delta),
-        correct=target.correct(logits, labels),
-        settled=settled,
-        where=where,
+    if isinstance(output, LinearLogits):
+        # Rows are picked by their values, which must not cross devices.
+        rows, shared = PartitionSpec("data"), PartitionSpec()
+        found = jax.shard_map(
+            _blocked_measures,
+            mesh=recipe.mesh,
+            in_specs=(LinearLogits(rows, shared, shared), rows, rows, shared),
+            out_specs=rows,
+        )(output, labels, where, objective.blocked_delta(delta))
+        return _Measures(found.loss, found.settled, found.lead >= 0)
+    arguments = {"where": where, "delta": delta}
+    return _Measures(
+        objective.losses(output, labels, **arguments),
+        objective.settled(output, labels, **arguments),
+        target.correct(output, labels),
     )
-    return sums, settled
+
+
+def _blocked_measures(
+    output: LinearLogits, labels: jax.Array, where: jax.Array, delta: jax.Array
+) -> heads.Measures:
+    """Measures one device's rows without their logits."""
+    features, kernel, bias = output
+    return heads.measure(features, kernel, labels, delta=delta, bias=bias, where=where)
 
 
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
+from as_softmax_jax import _checks, kernels
+from as_softmax_jax.kernels import _as_softmax_mosaic_tpu
 from as_softmax_jax.losses import _inputs
 from as_softmax_jax.reference import _as_softmax as reference
 
-IMPLEMENTATIONS = ("xla", "reference")
+IMPLEMENTATIONS = ("xla", "mosaic_tpu", "reference")
 
 
 def as_softmax_loss(
@@ -71,8 +72,9 @@ def as_softmax_loss(
         whatever the mask says. None: every class is valid.
       axis: the class axis.
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
-        ``"reference"`` for the formula under plain automatic differentiation, which
-        serves forward mode and Hessians.
+        ``"mosaic_tpu"`` for a TPU kernel that reads the logits once, up to 32,768
+        classes; ``"reference"`` for the formula under plain automatic
+        differentiation, which serves forward mode and Hessians.
 
     Returns:
       The loss of each example, of the shape of `labels`; float32, or float64 for
@@ -101,11 +103,19 @@ def as_softmax_loss(
       Lv et al., `Adaptive Sparse Softmax: An Effective and Efficient Softmax
       Variant <https://arxiv.org/abs/2508.03175>`_, IEEE TASLP 2025, equations 4-6.
     """
-    implementation = _implementation(implementation)
+    implementation = _implementation(implementation, of_loss=True)
     x = _inputs.read(
-        logits, labels, where, class_mask, axis, clean=implementation == "reference"
+        logits,
+        labels,
+        where,
+        class_mask,
+        axis,
+        clean=implementation == "reference",
+        cast=implementation != "mosaic_tpu",
     )
     margin = _margin(delta, x)
+    if implementation == "mosaic_tpu":
+        return _on_tpu(x, margin)
     if implementation == "reference":
         loss = reference.as_softmax_loss(x.logits, x.labels, margin)
         return _inputs.finish(loss, x, jnp.isnan(margin))
@@ -315,17 +325,35 @@ def count_active(
     return num_valid, jnp.sum(valid & active, dtype=jnp.int32)
 
 
-def _implementation(name: str | None) -> str:
+def _implementation(name: str | None, *, of_loss: bool = False) -> str:
     """Returns the back-end to use: the one named, or the automatic choice."""
     if name is None:
         return "xla"
-    _checks.one_of(name, IMPLEMENTATIONS, "implementation")
+    there = IMPLEMENTATIONS if of_loss else ("xla", "reference")
+    _checks.one_of(name, there, "implementation")
     return name
+
+
+def _on_tpu(x: _inputs.Inputs, margin: jax.Array) -> jax.Array:
+    """Returns the loss by the TPU kernel; refuses what it does not serve."""
+    kernels.require_tpu("mosaic_tpu")
+    num_classes, dtype = x.logits.shape[-1], x.logits.dtype
+    if num_classes > _as_softmax_mosaic_tpu.MAX_CLASSES or dtype == jnp.float64:
+        raise ValueError(
+            "`implementation` 'mosaic_tpu' takes up to "
+            f"{_as_softmax_mosaic_tpu.MAX_CLASSES} classes, and no float64; got "
+            f"{num_classes} classes in {dtype}. Leave `implementation` out."
+        )
+    where = jnp.ones(x.labels.shape, bool) if x.where is None else x.where
+    rows = (a.reshape(-1) for a in (x.labels, margin, where))
+    loss = _as_softmax_mosaic_tpu.loss(x.logits.reshape(-1, num_classes), *rows)
+    return loss.reshape(x.labels.shape)
 
 
 def _margin(delta: ArrayLike, x: _inputs.Inputs) -> jax.Array:
     """Returns delta for each row, NaN where it or the row's label is out of range."""
-    margin = _checks.share(delta, x.labels.shape, x.logits.dtype, "delta")
+    dtype = _inputs.compute_dtype(x.logits.dtype)
+    margin = _checks.share(delta, x.labels.shape, dtype, "delta")
     return jnp.where(x.bad, jnp.nan, jax.lax.stop_gradient(margin))
 
 

@@ -51,6 +51,7 @@ def read(
     axis: int,
     *,
     clean: bool = True,
+    cast: bool = True,
 ) -> Inputs:
     """Checks and masks the inputs of a loss on integer labels.
 
@@ -62,11 +63,12 @@ def read(
       axis: the class axis.
       clean: makes rows that are left out or bad harmless. A loss with its own
         gradient rule does that by itself, on [...] instead of [..., C].
+      cast: brings logits to the compute dtype. A kernel does that by itself.
 
     Returns:
       The inputs in one form, see `Inputs`.
     """
-    logits, class_mask = _read_logits(logits, class_mask, axis)
+    logits, class_mask = _read_logits(logits, class_mask, axis, cast=cast)
     labels = _checks.integer_labels(labels, logits.shape[:-1], logits.shape[-1])
     where = _checks.boolean_mask(where, labels.shape, "where", "loss")
     return _mask(logits, labels, where, class_mask, clean=clean)
@@ -175,14 +177,15 @@ def compute_dtype(dtype: Any) -> Any:
 
 
 def _read_logits(
-    logits: ArrayLike, class_mask: ArrayLike | None, axis: int
+    logits: ArrayLike, class_mask: ArrayLike | None, axis: int, *, cast: bool = True
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Returns logits and class mask in the compute dtype, classes last."""
+    """Returns logits, in the compute dtype or as they come, and mask, classes last."""
     logits = _checks.floating_array(logits, "logits")
     axis = _checks.class_axis(logits.ndim, axis)
     _checks.at_least_one_class(logits.shape[axis])
     class_mask = _checks.boolean_mask(class_mask, logits.shape, "class_mask", "logits")
-    logits = logits.astype(compute_dtype(logits.dtype))
+    if cast:
+        logits = logits.astype(compute_dtype(logits.dtype))
     if axis != logits.ndim - 1:
         logits = jnp.moveaxis(logits, axis, -1)
         if class_mask is not None:

@@ -91,6 +91,7 @@ class InputSpec(NamedTuple):
     num_classes: int
     vocabulary_size: int = 0  # of token inputs
     per_token: bool = False  # logits are wanted for each token
+    causal: bool = False  # and must not depend on those that follow
     encoder: Any = None  # the shape of a pretrained encoder, an EncoderConfig
     mean: tuple[float, ...] = ()  # of the channels of images
     deviation: tuple[float, ...] = ()

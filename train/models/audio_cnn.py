@@ -10,7 +10,7 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.models.convolution import Blocks
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 FRAME_SECONDS = 0.025
 HOP_SECONDS = 0.01
@@ -50,9 +50,7 @@ class AudioCnn(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(
-        self, waveforms: jax.Array, *, rngs: nnx.Rngs | None = None
-    ) -> jax.Array:
+    def __call__(self, waveforms: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes] of waveforms [n, samples].
 
         Dropout is on when `rngs` is given.

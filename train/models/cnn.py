@@ -8,7 +8,7 @@ from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.data.images import normalise
 from train.models.convolution import Blocks
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 
 class Cnn(nnx.Module):
@@ -39,7 +39,7 @@ class Cnn(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes] of images [n, height, width, channels].
 
         Dropout is on when `rngs` is given.

@@ -12,7 +12,7 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 # By erf where jax.nn has erfc: a CPU takes half the time, and float32 is as near.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -222,7 +222,7 @@ class EncoderClassifier(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes], or [n, length, classes] for each token.
 
         Args:

@@ -1,12 +1,29 @@
 """The output layer."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
+class LinearLogits(NamedTuple):
+    """Logits that are not computed yet: features @ kernel + bias."""
+
+    features: Any  # [..., width]
+    kernel: Any  # [width, num_classes]
+    bias: Any  # [num_classes]
+
+
+Logits = jax.Array | LinearLogits
+"""What a network returns: logits, or how to make them."""
+
+
 class Head(nnx.Module):
     """Features [..., width] to logits [..., num_classes].
+
+    With `blocked` set it returns `LinearLogits`, for a loss that never holds all of
+    them; cosines are none.
 
     Args:
       width: of the features.
@@ -26,13 +43,18 @@ class Head(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.cosine = cosine
+        self.cosine, self.blocked = cosine, False
         self.linear = nnx.Linear(
             width, num_classes, use_bias=not cosine, dtype=dtype, rngs=rngs
         )
 
-    def __call__(self, features: jax.Array) -> jax.Array:
+    def __call__(self, features: jax.Array) -> Logits:
         """Returns the logits."""
+        if self.blocked:
+            linear, dtype = self.linear, self.linear.dtype
+            kernel = linear.kernel[...]
+            bias = None if linear.bias is None else linear.bias[...]
+            return LinearLogits(features.astype(dtype), kernel.astype(dtype), bias)
         if not self.cosine:
             return self.linear(features)
         kernel = _normalised(self.linear.kernel[...], axis=0).astype(features.dtype)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from train.config import ModelConfig
 from train.data.examples import InputSpec
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 
 class Mlp(nnx.Module):
@@ -35,9 +35,7 @@ class Mlp(nnx.Module):
             widths[-1], spec.num_classes, cosine=cosine, dtype=self.dtype, rngs=rngs
         )
 
-    def __call__(
-        self, features: jax.Array, *, rngs: nnx.Rngs | None = None
-    ) -> jax.Array:
+    def __call__(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes] of features [n, f]; dropout with `rngs` only."""
         x = features.astype(self.dtype)
         for layer in self.layers:

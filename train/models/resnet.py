@@ -8,7 +8,7 @@ from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.data.images import normalise
 from train.models.convolution import Convolution
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 _WIDTHS = (64, 128, 256, 512)
 _BLOCKS_OF_A_WIDTH = 2
@@ -100,7 +100,7 @@ class ResNet18(nnx.Module):
             channels, spec.num_classes, cosine=cosine, dtype=self.dtype, rngs=rngs
         )
 
-    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes] of images [n, height, width, channels].
 
         Dropout is on when `rngs` is given.

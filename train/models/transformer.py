@@ -7,20 +7,23 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import NO_TOKEN, InputSpec
 from train.errors import ConfigError
-from train.models.head import Head
+from train.models.head import Head, Logits
 
 
 class Block(nnx.Module):
-    """Self-attention, then a feed-forward network, each behind its norm."""
+    """Self-attention, then a feed-forward network, each behind its norm.
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    Where `causal`, a token attends to itself and to those before it alone.
+    """
+
+    def __init__(self, config: ModelConfig, *, causal: bool, rngs: nnx.Rngs):
         width, dtype = config.width, jnp.dtype(config.compute_dtype)
         if width % config.heads:
             raise ConfigError(
                 f"`model.width`: {width} does not divide into {config.heads} heads; "
                 "make it a multiple of `model.heads`"
             )
-        self.heads = config.heads
+        self.heads, self.causal = config.heads, causal
         self.attention_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.query_key_value = nnx.Linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.output = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
@@ -44,7 +47,7 @@ class Block(nnx.Module):
         parts = self.query_key_value(x).reshape(n, length, 3, self.heads, -1)
         query, key, value = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
         attended = jax.nn.dot_product_attention(
-            query, key, value, mask=mask[:, None, None, :]
+            query, key, value, mask=mask[:, None, None, :], is_causal=self.causal
         )
         return self.output(attended.reshape(n, length, width))
 
@@ -52,7 +55,8 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """Token and position embeddings, `depth` blocks, the mean over real tokens.
 
-    Where the task wants an answer at each token, there is no mean.
+    Where the task wants an answer at each token, there is no mean; where it is the next
+    token, attention looks back alone.
 
     Args:
       config: `depth` blocks of `width` with `heads`, and dropout.
@@ -69,12 +73,14 @@ class Transformer(nnx.Module):
         self.per_token = spec.per_token
         self.tokens = nnx.Embed(spec.vocabulary_size, width, dtype=dtype, rngs=rngs)
         self.positions = nnx.Embed(length, width, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List(Block(config, rngs=rngs) for _ in range(config.depth))
+        self.blocks = nnx.List(
+            Block(config, causal=spec.causal, rngs=rngs) for _ in range(config.depth)
+        )
         self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout)
         self.head = Head(width, spec.num_classes, cosine=cosine, dtype=dtype, rngs=rngs)
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
         """Returns logits [n, classes] of token ids [n, length].
 
         Per token they are [n, length, classes]. Padding takes no part in attention or

@@ -71,9 +71,19 @@ class Target(Protocol):
         `margins`, for use under jit: 1 where nothing of an example counts.
         """
 
+    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+        """Returns what is kept of the logits of a batch, [n, ...], under jit.
+
+        Of a split this is all that the functions below get; mostly the logits.
+
+        Args:
+          logits: float32 [n, ..., classes].
+          labels: as `encode` returns them; None in prediction.
+        """
+
     def metrics(
         self,
-        logits: np.ndarray,
+        reading: np.ndarray,
         labels: np.ndarray,
         classes: Classes,
         calibration: Calibration | None = None,
@@ -81,21 +91,21 @@ class Target(Protocol):
         """Returns the metrics of a split; some need a calibration.
 
         Args:
-          logits: float32, one row an example.
+          reading: float32, one row an example.
           labels: as `encode` returns them.
           classes: as `find_classes` returns them.
           calibration: of the checkpoint, once there is one.
         """
 
-    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def margins(self, reading: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns how far, in probability, each label leads: p_t - max p_i."""
 
-    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns what fits the validation split best."""
 
     def answers(
         self,
-        logits: np.ndarray,
+        reading: np.ndarray,
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,

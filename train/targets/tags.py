@@ -71,6 +71,10 @@ class Tags:
         """Returns the least p_t - max over i != t of p_i of a row's words, [n]."""
         return jnp.min(label_lead(logits, labels), axis=-1, initial=1.0, where=where)
 
+    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+        """Returns the logits."""
+        return logits
+
     def metrics(
         self,
         logits: np.ndarray,

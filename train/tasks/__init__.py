@@ -4,13 +4,22 @@ from train import data
 from train.config import Config, nearest
 from train.data.examples import TaskData
 from train.errors import ConfigError
-from train.tasks import audio, features, image, multi_label, text, tokens
+from train.tasks import (
+    audio,
+    features,
+    image,
+    multi_label,
+    next_token,
+    text,
+    tokens,
+)
 from train.tasks.task import Task, encode_labelled, model_name
 
 TASKS: dict[str, Task] = {
     "text": text.TASK,
     "multi_label": multi_label.TASK,
     "tokens": tokens.TASK,
+    "next_token": next_token.TASK,
     "image": image.TASK,
     "audio": audio.TASK,
     "features": features.TASK,
@@ -36,6 +45,8 @@ def prepare(config: Config) -> TaskData:
     splits = data.read(config.data)
     classes = task.target.find_classes(splits["train"], config.data)
     codec = task.codec.fit(config, splits["train"])
+    # Where nothing is labelled, the classes are the tokens.
+    classes = classes or codec.vocabulary
     examples = {
         split: encode_labelled(task, codec, classes, records, config.data)
         for split, records in splits.items()

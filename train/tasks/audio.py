@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class AudioCodec:
         data = config.data
         column = data.input_column or "audio"
         return cls(column, data.sample_rate, data.seconds, data.bad_files)
+
+    vocabulary: ClassVar[tuple[str, ...]] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class FeatureCodec:
     columns: tuple[str, ...]
     mean: np.ndarray
     deviation: np.ndarray
+
+    vocabulary: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def fit(cls, config: Config, train: Records) -> Self:

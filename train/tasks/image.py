@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -93,6 +93,8 @@ class ImageCodec:
         mean, deviation = tuple(kept["mean"]), tuple(kept["deviation"])
         shape, dtype = tuple(kept["shape"]), kept["dtype"]
         return cls(*_options(config), shape, dtype, mean, deviation)
+
+    vocabulary: ClassVar[tuple[str, ...]] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

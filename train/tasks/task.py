@@ -25,6 +25,10 @@ class Codec(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokens, by number; none where inputs are no text."""
+
     @classmethod
     def fit(cls, config: Config, train: Records) -> Self:
         """Returns what the training split or the pretrained encoder decides."""

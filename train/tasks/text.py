@@ -83,6 +83,12 @@ class TextCodec:
         """The column that it reads."""
         return (self.column,)
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokens, by number."""
+        ids = self.tokenizer.get_vocab()
+        return tuple(sorted(ids, key=ids.__getitem__))
+
     def files(self) -> dict[str, str]:
         """Returns the tokenizer, and the shape of the encoder."""
         files = {"tokenizer.json": self.tokenizer.to_str(pretty=True)}

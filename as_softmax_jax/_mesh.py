@@ -1,0 +1,25 @@
+"""What `jax.shard_map` knows of an array: the mesh axes over which it varies."""
+
+from typing import Any
+
+import jax
+
+
+def varying_axes(tree: Any) -> tuple[str, ...]:
+    """Returns the axes over which some leaf of a pytree varies, in a fixed order."""
+    return tuple(sorted({axis for leaf in jax.tree.leaves(tree) for axis in _of(leaf)}))
+
+
+def as_varying(leaf: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Marks an array as one that may differ between the devices of some axes."""
+    missing = tuple(axis for axis in axes if axis not in _of(leaf))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
+def shared_axes(leaf: jax.Array, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns those of some axes over which an array is the same."""
+    return tuple(axis for axis in axes if axis not in _of(leaf))
+
+
+def _of(leaf: Any) -> frozenset[str]:
+    return jax.typeof(leaf).manual_axis_type.varying

@@ -1,0 +1,1 @@
+"""Modules that own an output layer's parameters: `nnx` and `linen`, one file each."""

@@ -1,0 +1,4 @@
+"""Output layer and loss in one, without an array of logits."""
+
+from as_softmax_jax.heads._linear import Measures as Measures
+from as_softmax_jax.heads._linear import measure as measure

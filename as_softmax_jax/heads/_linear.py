@@ -1,0 +1,393 @@
+r"""An output layer and AS-Softmax in one: no array of logits (cf. arXiv 2411.09009).
+
+The gradient of the loss :math:`\ell_n` of a row with features x, kernel W and bias b
+follows from that with respect to its logits (see `losses/_as_softmax.py`),
+
+.. math::
+  G_{ni} = \tilde p_{ni} - [\, i = t_n \,], \qquad
+  \frac{\partial \ell}{\partial x} = G W^\top, \quad
+  \frac{\partial \ell}{\partial W} = x^\top G, \quad
+  \frac{\partial \ell}{\partial b_i} = \sum_n G_{ni},
+
+and G has a row of zeros for each settled example. So the backward pass computes logits
+again for active rows alone, block by block; `_passes` has the passes.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from as_softmax_jax import _checks, kernels
+from as_softmax_jax._mesh import as_varying, varying_axes
+from as_softmax_jax.heads import _passes
+from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
+from as_softmax_jax.losses import _inputs
+from as_softmax_jax.losses._as_softmax import as_softmax_loss
+
+IMPLEMENTATIONS = ("xla", "mosaic_tpu", "reference")
+LAYOUTS = ("dc", "cd")
+
+
+def linear_as_softmax_loss(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    *,
+    delta: ArrayLike,
+    bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    kernel_layout: str = "dc",
+    axis_name: str | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    r"""AS-Softmax of an output layer, without an array of its logits.
+
+    .. math::
+      \ell = \mathrm{as\_softmax\_loss}(x W + b, t), \qquad
+      x \in \mathbb{R}^{\dots \times D}, \ W \in \mathbb{R}^{D \times C}
+
+    The logits are made block by block and forgotten. One pass over all of them tells
+    settled rows from active ones; the backward pass makes those of active rows again,
+    and of a row that keeps few classes only the blocks where these lie. Memory is that
+    of the gradients and a few megabytes. With ``delta=1`` this is softmax
+    cross-entropy of a layer with many classes.
+
+    Products of bfloat16 or float16 are summed in float32, and the mask is decided on
+    these sums, not on logits rounded to the operands' dtype.
+
+    Rows are picked by their values, so an array of features that is spread over a mesh
+    under `jax.jit` would be gathered on every device. Call this inside
+    `jax.shard_map`, each device on its own rows; there the gradient of a kernel that
+    all devices share is their sum.
+
+    Args:
+      features: floating point [..., D].
+      kernel: floating point [D, C], or [C, D] as an embedding has it. Where the dtype
+        is not that of `features`, both are cast to the wider one.
+      labels: integers [...] in [0, C). One outside makes its row's loss NaN, and so
+        every gradient that the row has part in.
+      delta: the margin, a difference of probabilities in [0, 1]; see
+        `as_softmax_loss`.
+      bias: floating point [C]; None: no bias.
+      where: boolean, broadcasts to [...]: the rows that count. What is left out may
+        hold NaN and costs nothing.
+      class_mask: boolean, broadcasts to [..., C]: the valid classes. One mask for all
+        rows, [C], is the cheap form.
+      kernel_layout: ``"dc"`` or ``"cd"``, the order of the kernel's axes.
+      axis_name: inside `jax.shard_map`, the mesh axis over which the classes are
+        split: kernel, bias and class mask are this device's part, all of one size,
+        and labels count over all of them. Pad what does not divide, and mask the
+        padding by `class_mask`. A few numbers a row cross the wire, never a logit.
+        None: this device has all classes.
+      implementation: None or ``"xla"`` for the blocked form; ``"mosaic_tpu"`` for the
+        same with its first pass in a TPU kernel, without a class mask of each row's
+        own; ``"reference"`` for the layer and the loss one after the other, by
+        automatic differentiation.
+
+    Returns:
+      The loss of each example, [...]; float32, or float64 for float64 operands.
+      Gradients come back in the dtypes of `features`, `kernel` and `bias`.
+
+    Raises:
+      TypeError: an argument has a wrong dtype.
+      ValueError: an argument has a wrong shape or value, or a name is unknown.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from as_softmax_jax import as_softmax_loss, linear_as_softmax_loss
+      >>> x, w = jnp.eye(3, 2), jnp.array([[2.0, 0.0, 1.9], [0.0, 4.0, 0.0]])
+      >>> labels = jnp.array([0, 1, 2])
+      >>> jnp.set_printoptions(precision=4)
+      >>> print(linear_as_softmax_loss(x, w, labels, delta=0.1))
+      [0.6444 0.     1.0986]
+      >>> print(as_softmax_loss(x @ w, labels, delta=0.1))
+      [0.6444 0.     1.0986]
+
+    References:
+      Wijmans et al., `Cut Your Losses in Large-Vocabulary Language Models
+      <https://arxiv.org/abs/2411.09009>`_, ICLR 2025, for softmax without logits.
+    """
+    implementation = "xla" if implementation is None else implementation
+    _checks.one_of(implementation, IMPLEMENTATIONS, "implementation")
+    if implementation != "reference":
+        return measure(
+            features,
+            kernel,
+            labels,
+            delta=delta,
+            bias=bias,
+            where=where,
+            class_mask=class_mask,
+            kernel_layout=kernel_layout,
+            axis_name=axis_name,
+            implementation=implementation,
+        ).loss
+    if axis_name is not None:
+        raise ValueError(
+            "`axis_name` and `implementation` 'reference' do not go together: it has "
+            "the logits of all classes. Leave one of them out."
+        )
+    x = _read(features, kernel, labels, delta, bias, where, kernel_layout)
+    return as_softmax_loss(
+        _dense_logits(x.features, x.kernel, x.bias, kernel_layout),
+        labels,
+        delta=delta,
+        where=where,
+        class_mask=class_mask,
+        implementation="reference",
+    )
+
+
+class Measures(NamedTuple):
+    """What one pass says of each row [...]; only the loss has a gradient."""
+
+    loss: jax.Array  # as of `linear_as_softmax_loss`
+    settled: jax.Array  # bool, as of `as_softmax_settled`
+    lead: jax.Array  # the label's logit less the strongest other one, if it counts
+
+
+def measure(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    *,
+    delta: ArrayLike,
+    bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    kernel_layout: str = "dc",
+    axis_name: str | None = None,
+    implementation: str = "xla",
+) -> Measures:
+    """Returns what `linear_as_softmax_loss` does, and what its pass sees beside.
+
+    For training loops that count settled and rightly predicted examples. Arguments and
+    errors are those of `linear_as_softmax_loss`.
+    """
+    x = _read(features, kernel, labels, delta, bias, where, kernel_layout, axis_name)
+    num_classes = x.kernel.shape[kernel_layout.index("c")]
+    bias = None if x.bias is None else x.bias.astype(x.delta.dtype)
+    mask = _class_mask(class_mask, (*x.labels.shape, num_classes))
+    layer = Layer(x.kernel, bias, mask)
+    if implementation == "mosaic_tpu":
+        _check_kernel(layer)
+    program = _passes.Program(kernel_layout, num_classes, axis_name, implementation)
+    return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
+
+
+def _check_kernel(layer: Layer) -> None:
+    """Refuses what the TPU kernel does not serve."""
+    kernels.require_tpu("mosaic_tpu")
+    mask = layer.class_mask
+    if layer.kernel.dtype == jnp.float64 or (mask is not None and mask.shape[0] > 1):
+        raise ValueError(
+            "`implementation` 'mosaic_tpu' takes no float64, and one class mask [C] "
+            "for all rows. Leave `implementation` out."
+        )
+
+
+class _Inputs(NamedTuple):
+    """Checked and clean arguments, before rows are laid out."""
+
+    features: jax.Array  # [..., D]; 0 in rows that are left out
+    kernel: jax.Array  # in the features' dtype
+    labels: jax.Array  # [...] int32, from this device's first class on
+    delta: jax.Array  # [...], NaN where it or the label is out of range
+    bias: jax.Array | None  # [C]
+    where: jax.Array | None  # [...] bool
+
+
+def _read(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    delta: ArrayLike,
+    bias: ArrayLike | None,
+    where: ArrayLike | None,
+    layout: str,
+    axis_name: str | None = None,
+) -> _Inputs:
+    """Checks the arguments."""
+    _checks.one_of(layout, LAYOUTS, "kernel_layout")
+    features, kernel, bias = _operands(features, kernel, bias, layout)
+    shape, num_classes = features.shape[:-1], kernel.shape[layout.index("c")]
+    first: jax.Array | int = 0
+    of_all = num_classes
+    if axis_name is not None:
+        first = jax.lax.axis_index(axis_name) * num_classes
+        of_all = jax.lax.axis_size(axis_name) * num_classes
+    labels = _checks.integer_labels(labels, shape, of_all)
+    dtype = _inputs.compute_dtype(features.dtype)
+    margin = jax.lax.stop_gradient(_checks.share(delta, shape, dtype, "delta"))
+    margin = jnp.where((labels >= 0) & (labels < of_all), margin, jnp.nan)
+    where = _checks.boolean_mask(where, shape, "where", "loss")
+    if where is not None:
+        # A row that is left out may hold NaN, which a factor of 0 would not stop.
+        features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
+    return _Inputs(features, kernel, labels - first, margin, bias, where)
+
+
+def _operands(
+    features: ArrayLike, kernel: ArrayLike, bias: ArrayLike | None, layout: str
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Returns features and kernel in one dtype, and the bias; refuses what misfits."""
+    features = _checks.floating_array(features, "features")
+    kernel = _checks.floating_array(kernel, "kernel")
+    if features.ndim == 0:
+        raise ValueError("`features` must have an axis of features; got a scalar.")
+    width = features.shape[-1]
+    if kernel.ndim != 2 or kernel.shape[layout.index("d")] != width:
+        wanted = f"({width}, C)" if layout == "dc" else f"(C, {width})"
+        raise ValueError(
+            f"`kernel` must have the shape {wanted} for features of {width}; got "
+            f"{kernel.shape}. A kernel of the other layout goes with "
+            f'`kernel_layout="{layout[::-1]}"`.'
+        )
+    num_classes = kernel.shape[layout.index("c")]
+    _checks.at_least_one_class(num_classes)
+    if bias is not None:
+        bias = _checks.floating_array(bias, "bias")
+        if bias.shape != (num_classes,):
+            raise ValueError(
+                f"`bias` must have the shape ({num_classes},), a number a class; got "
+                f"{bias.shape}."
+            )
+    dtype = features.dtype
+    if dtype != kernel.dtype:
+        double = jnp.float64 in (features.dtype, kernel.dtype)
+        dtype = jnp.dtype(jnp.float64 if double else jnp.float32)
+    return features.astype(dtype), kernel.astype(dtype), bias
+
+
+def _dense_logits(
+    features: jax.Array, kernel: jax.Array, bias: jax.Array | None, layout: str
+) -> jax.Array:
+    """Returns the logits of all classes, products summed in the compute dtype."""
+    dtype = _inputs.compute_dtype(features.dtype)
+    axes = (((features.ndim - 1,), (layout.index("d"),)), ((), ()))
+    logits = jax.lax.dot_general(features, kernel, axes, preferred_element_type=dtype)
+    if bias is None:
+        return logits
+    return logits + bias.astype(dtype).reshape((1,) * (logits.ndim - 1) + (-1,))
+
+
+def _class_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
+    """Returns the mask as [1, C] where it is the same for all rows, else as [N, C]."""
+    if mask is None:
+        return None
+    array = _checks.boolean_array(mask, "class_mask")
+    # Refuses a wrong shape, without an array of the logits' size.
+    jax.eval_shape(lambda: _checks.boolean_mask(array, shape, "class_mask", "logits"))
+    if math.prod(array.shape[:-1]) == 1:
+        return jnp.broadcast_to(array.reshape(1, -1), (1, shape[-1]))
+    return jnp.broadcast_to(array, shape).reshape(-1, shape[-1])
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _blocked(
+    program: _passes.Program,
+    features: jax.Array,
+    layer: Layer,
+    labels: jax.Array,
+    delta: jax.Array,
+    where: jax.Array | None,
+) -> Measures:
+    """Lays rows out for the passes: on one axis, those that count first, padded."""
+    shape, num_rows = labels.shape, labels.size
+    if not num_rows:
+        none = jnp.zeros(shape, delta.dtype)
+        return Measures(none, none == 0, none)
+    features = features.reshape(num_rows, features.shape[-1])
+    labels, delta = labels.reshape(-1), delta.reshape(-1)
+    order, num_valid = None, jnp.int32(num_rows)
+    if where is not None:
+        where = where.reshape(-1)
+        order = jnp.argsort(~where, stable=True)
+        num_valid = jnp.sum(where, dtype=jnp.int32)
+    spare = -num_rows % ROW_SIZES[-1]
+
+    def lay_out(rows: jax.Array) -> jax.Array:
+        rows = rows if order is None else rows[order]
+        return jnp.pad(rows, [(0, spare)] + [(0, 0)] * (rows.ndim - 1))
+
+    mask = layer.class_mask
+    if mask is not None and mask.shape[0] > 1:
+        layer = layer._replace(class_mask=lay_out(mask))
+    # Each device differentiates its own rows and classes; what devices share is summed
+    # up outside the gradient rule. What is the same along `axis_name` stays so.
+    rows = lay_out(labels), lay_out(delta), num_valid
+    operands = lay_out(features), layer
+    axes = varying_axes((operands, rows))
+    own = () if program.axis_name is None else (program.axis_name,)
+    along = tuple(axis for axis in axes if axis not in own)
+    operands = jax.tree.map(lambda leaf: as_varying(leaf, (*along, *own)), operands)
+    rows = jax.tree.map(lambda leaf: as_varying(leaf, along), rows)
+    static = _Static(program, num_rows if where is None else None)
+    measures = _cross_entropy(static, *operands, *rows)
+    back = slice(num_rows) if order is None else jnp.argsort(order)
+    return jax.tree.map(lambda rows: rows[back].reshape(shape), measures)
+
+
+class _Static(NamedTuple):
+    """What shapes the program, and how many rows count where that is known."""
+
+    program: _passes.Program
+    num_valid: int | None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _cross_entropy(
+    static: _Static,
+    features: jax.Array,
+    layer: Layer,
+    labels: jax.Array,
+    delta: jax.Array,
+    num_valid: jax.Array,
+) -> Measures:
+    """The loss of each row, with the gradient rule below."""
+    return _forward(static, features, layer, labels, delta, num_valid)[0]
+
+
+def _forward(
+    static: _Static,
+    features: jax.Array,
+    layer: Layer,
+    labels: jax.Array,
+    delta: jax.Array,
+    num_valid: jax.Array,
+) -> tuple[Measures, tuple]:
+    """Returns the loss, and what the gradient needs: a few numbers a row."""
+    rows = _rows(static, features, labels, delta, num_valid)
+    statistics = _passes.look(static.program, layer, rows)
+    statistics = _passes.kept_sum(static.program, layer, rows, statistics)
+    saved = features, layer, labels, delta, num_valid, statistics
+    settled = statistics.gap == jnp.inf
+    return Measures(_passes.losses(statistics), settled, statistics.lead), saved
+
+
+def _backward(static: _Static, saved: tuple, cotangents: Measures) -> tuple:
+    """Returns the gradients of features and layer."""
+    features, layer, labels, delta, num_valid, statistics = saved
+    rows = _rows(static, features, labels, delta, num_valid)
+    found = _passes.gradients(static.program, layer, rows, statistics, cotangents.loss)
+    d_features = found.features.astype(features.dtype)
+    return d_features, Layer(found.kernel, found.bias, None), None, None, None
+
+
+_cross_entropy.defvjp(_forward, _backward)
+
+
+def _rows(
+    static: _Static,
+    features: jax.Array,
+    labels: jax.Array,
+    delta: jax.Array,
+    num_valid: jax.Array,
+) -> _passes.Rows:
+    count = num_valid if static.num_valid is None else static.num_valid
+    return _passes.Rows(features, labels, delta, count)

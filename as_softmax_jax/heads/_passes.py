@@ -1,0 +1,405 @@
+r"""The passes of `linear_as_softmax_loss` over the blocks of logits.
+
+Notation: features x, kernel W, logits o = xW + b of a row, label t, margin delta.
+
+1. `look`: every logit once, by an online log-sum-exp. It leaves a few numbers a row
+   and, for each block of classes, the row's strongest logit there but the label's.
+   From these follow p_t, the gap g that a class may lie below the label, and the kind
+   of the row: *hard* (p_t <= delta, every class is kept), *settled* (no class but the
+   label) or *partial*.
+2. `kept_sum`: the sum over the kept classes of partial rows. A row takes part only in
+   blocks whose strongest logit is within its gap: mostly one or two.
+3. `gradients`: by the active rows alone; a partial one again only where it keeps a
+   class or has its label. With :math:`G_{ni} = c_n (\tilde p_{ni} - [i = t_n])`, c the
+   cotangent,
+
+   .. math:: \partial x = G W^\top, \quad \partial W = x^\top G, \quad
+      \partial b_i = \sum_n G_{ni} .
+
+A row that is left out has a gap of +inf, as a settled one. A bad row (a label out of
+range, a NaN logit) has a gap of NaN: it passes for hard, and makes NaN of what it adds
+to.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from as_softmax_jax.heads._blocks import (
+    CLASSES,
+    ROW_SIZES,
+    Layer,
+    Span,
+    dot,
+    filled,
+    for_blocks,
+    for_rows,
+    num_blocks,
+    put,
+)
+from as_softmax_jax.kernels import _linear_mosaic_tpu
+
+Pick = Callable[[jax.Array], jax.Array]
+"""Takes some rows out of an array of N."""
+
+# Chunks of rows that are gathered for one block of classes.
+_GATHERED = (128, 16)
+
+
+class Rows(NamedTuple):
+    """What the layer is applied to; the first `num_valid` rows count."""
+
+    features: jax.Array  # [N, D], N a multiple of the smallest chunk
+    labels: jax.Array  # [N] int32, from this device's first class on
+    delta: jax.Array  # [N]; NaN where it or the label is out of range
+    num_valid: jax.Array | int
+
+    def take(self, order: jax.Array) -> "Rows":
+        """Returns the rows in another order."""
+        return Rows(
+            self.features[order], self.labels[order], self.delta[order], self.num_valid
+        )
+
+
+class Statistics(NamedTuple):
+    """What a row's loss and gradient follow from."""
+
+    label_logit: jax.Array  # [N] o_t
+    shift: jax.Array  # [N] the largest logit, or 0 where all are -inf
+    total: jax.Array  # [N] sum of e^{o - shift} over the kept classes
+    gap: jax.Array  # [N] g: -inf in hard rows, +inf in settled ones, NaN in bad ones
+    lead: jax.Array  # [N] o_t less the strongest logit but the label's
+    near: jax.Array  # [N, blocks] bool: a class there, but the label, is kept
+
+
+class _Seen(NamedTuple):
+    """What the first pass has seen so far of each row."""
+
+    best: jax.Array  # [N] the strongest logit but the label's
+    total: jax.Array  # [N] sum of e^{o - best} but the label's
+    label_logit: jax.Array  # [N]
+
+
+class Program(NamedTuple):
+    """What shapes the program."""
+
+    layout: str  # of the kernel, "dc" or "cd"
+    num_classes: int  # on this device
+    axis_name: str | None  # the mesh axis over which classes are split
+    implementation: str  # of the first pass
+
+
+def look(program: Program, layer: Layer, rows: Rows) -> Statistics:
+    """Passes over every logit once; `total` is of all classes, whatever the kind."""
+    if program.implementation == "mosaic_tpu":
+        *found, block_best = _linear_mosaic_tpu.look(
+            rows.features, *layer, rows.labels, layout=program.layout, classes=CLASSES
+        )
+        seen = _Seen(*found)
+    else:
+        seen, block_best = _look(program, layer, rows)
+    if program.axis_name is not None:
+        seen = _joined(seen, program.axis_name)
+    return _classify(rows, seen, block_best)
+
+
+def _joined(seen: _Seen, axis_name: str) -> _Seen:
+    """Returns what all devices of an axis have seen, each of its own classes."""
+    best = lax.pmax(seen.best, axis_name)
+    part = seen.total * jnp.exp(_finite(seen.best) - _finite(best))
+    # The label lies on one device; the others have seen 0.
+    return _Seen(best, lax.psum(part, axis_name), lax.psum(seen.label_logit, axis_name))
+
+
+def _look(program: Program, layer: Layer, rows: Rows) -> tuple[_Seen, jax.Array]:
+    """Passes over the logits of this device's classes."""
+    layout, num_classes = program.layout, program.num_classes
+    num_rows, dtype = len(rows.labels), rows.delta.dtype
+
+    def look_at(span: Span, carry: tuple[_Seen, jax.Array]) -> tuple[_Seen, jax.Array]:
+        block = layer.block(span, layout)
+
+        def chunk(offset: Any, size: int, carry: Any) -> tuple[_Seen, jax.Array]:
+            (seen, block_best), pick = carry, _slice(offset, size)
+            places = span.places_of(pick(rows.labels))
+            logits = block.logits(pick(rows.features))
+            mask = block.mask_of(pick)
+            new, best = _see(jax.tree.map(pick, seen), logits, places, mask)
+            seen = jax.tree.map(
+                lambda whole, part: _write(whole, part, offset), seen, new
+            )
+            corner = (offset, span.index)
+            return seen, lax.dynamic_update_slice(block_best, best[:, None], corner)
+
+        return for_rows(rows.num_valid, num_rows, chunk, carry)
+
+    low = filled((num_rows,), -jnp.inf, dtype, rows)
+    zero = filled((num_rows,), 0, dtype, rows)
+    blocks = filled((num_rows, num_blocks(num_classes)), -jnp.inf, dtype, rows)
+    return for_blocks(num_classes, look_at, (_Seen(low, zero, zero), blocks))
+
+
+def _see(
+    seen: _Seen, logits: jax.Array, places: jax.Array, class_mask: jax.Array | None
+) -> tuple[_Seen, jax.Array]:
+    """Returns R rows with a block's logits [R, width] added, and its strongest ones."""
+    last = logits.shape[1] - 1
+    at_label = jnp.take_along_axis(logits, jnp.minimum(places, last)[:, None], axis=1)
+    label_logit = jnp.where(places <= last, at_label[:, 0], seen.label_logit)
+    rivals = _rivals(logits, places, class_mask)
+    block_best = jnp.max(rivals, axis=1)
+    best = jnp.maximum(seen.best, block_best)
+    shift = _finite(best)
+    # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
+    total = jnp.sum(jnp.exp(rivals - shift[:, None]), axis=1)
+    total += seen.total * jnp.exp(seen.best - shift)
+    return _Seen(best, total, label_logit), block_best
+
+
+def _classify(rows: Rows, seen: _Seen, block_best: jax.Array) -> Statistics:
+    """Tells the kinds of rows apart."""
+    label_logit = seen.label_logit
+    shift = _finite(jnp.maximum(seen.best, label_logit))
+    at_label = jnp.exp(label_logit - shift)
+    total = seen.total * jnp.exp(_finite(seen.best) - shift) + at_label
+    label_prob = at_label / nonzero(total)
+    below = jnp.log1p(-rows.delta / label_prob)
+    gap = jnp.where(label_prob <= rows.delta, -jnp.inf, below)
+    # Without any rival the label settles its row, whatever the margin.
+    settled = (seen.best - label_logit < gap) | (seen.best == -jnp.inf)
+    gap = jnp.where(settled & (label_logit > -jnp.inf), jnp.inf, gap)
+    bad = jnp.isnan(label_prob) | jnp.isnan(rows.delta)
+    gap = jnp.where(bad, jnp.nan, gap)
+    valid = jnp.arange(len(gap), dtype=jnp.int32) < rows.num_valid
+    gap = jnp.where(valid, gap, jnp.inf)
+    near = block_best - label_logit[:, None] >= gap[:, None]
+    return Statistics(label_logit, shift, total, gap, label_logit - seen.best, near)
+
+
+def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Statistics:
+    """Returns the statistics with `total` of the kept classes in partial rows."""
+    layout, axis_name = program.layout, program.axis_name
+    partial = jnp.isfinite(s.gap)
+
+    def add_block(span: Span, total: jax.Array) -> jax.Array:
+        chosen, count = _indices(partial & s.near[:, span.index])
+
+        def chunks(total: jax.Array) -> jax.Array:
+            block, places = layer.block(span, layout), span.places_of(rows.labels)
+
+            def chunk(offset: Any, size: int, total: jax.Array) -> jax.Array:
+                index, real = _chunk_of(chosen, count, offset, size)
+                exps = _kept_exps(block, rows, s, places, _take(index))
+                sums = jnp.where(real, jnp.sum(exps, axis=1), 0)
+                return total.at[index].add(sums)
+
+            return for_rows(count, len(chosen), chunk, total, _GATHERED)
+
+        return lax.cond(count > 0, chunks, lambda total: total, total)
+
+    none = filled(s.total.shape, 0, s.total.dtype, rows)
+    rivals = for_blocks(program.num_classes, add_block, none)
+    rivals = rivals if axis_name is None else lax.psum(rivals, axis_name)
+    kept = jnp.exp(s.label_logit - s.shift) + rivals
+    return s._replace(total=jnp.where(partial, kept, s.total))
+
+
+def losses(s: Statistics) -> jax.Array:
+    """Returns the loss of each row: log of the kept sum, less the label's logit."""
+    loss = jnp.log(nonzero(s.total)) - (s.label_logit - s.shift)
+    loss = jnp.where(jnp.isnan(s.gap), jnp.nan, loss)
+    return jnp.where(s.gap == jnp.inf, jnp.zeros((), loss.dtype), loss)
+
+
+class Gradients(NamedTuple):
+    """Of features, kernel and bias."""
+
+    features: jax.Array  # [N, D]
+    kernel: jax.Array  # in the layer's layout
+    bias: jax.Array | None  # [C]
+
+
+class _Slopes(NamedTuple):
+    """What scales the gradient of each row; 0 where it has none."""
+
+    kept: jax.Array  # [N] c / total
+    label: jax.Array  # [N] c
+
+
+def gradients(
+    program: Program, layer: Layer, rows: Rows, s: Statistics, cotangent: jax.Array
+) -> Gradients:
+    """Returns the gradients of the losses, weighted by a cotangent [N].
+
+    Where classes are split, that of the features is this device's part of a sum.
+    """
+    layout = program.layout
+    # Hard rows first: each block takes all of them, and a slice beats a gather.
+    hard, active = ~(s.gap > -jnp.inf), ~(s.gap == jnp.inf)
+    order = jnp.argsort(jnp.where(hard, 0, jnp.where(active, 1, 2)))
+    cotangent = jnp.where(active, cotangent, 0)[order]
+    s = jax.tree.map(lambda array: array[order], s)
+    layer, rows = layer.take(order), rows.take(order)
+    kept = jnp.where(jnp.isnan(s.gap), jnp.nan, cotangent / nonzero(s.total))
+    slopes = _Slopes(kept, cotangent)
+    num_hard = jnp.sum(hard, dtype=jnp.int32)
+    # The last chunk of hard rows may hold others; these are done with it.
+    rest = jnp.arange(len(order), dtype=jnp.int32) >= _filled_up(num_hard)
+    partial = jnp.isfinite(s.gap) & rest
+
+    def add_block(span: Span, carry: Gradients) -> Gradients:
+        places = span.places_of(rows.labels)
+        needed = partial & (s.near[:, span.index] | (places < span.width))
+        chosen, count = _indices(needed)
+
+        def chunks(carry: Gradients) -> Gradients:
+            block = layer.block(span, layout)
+            term = functools.partial(_term, block, rows, s, slopes, places)
+
+            def sliced(offset: Any, size: int, carry: Gradients) -> Gradients:
+                pick = _slice(offset, size)
+                new = term(pick, True)
+                d_features = pick(carry.features) + new.features
+                d_features = _write(carry.features, d_features, offset)
+                return Gradients(d_features, *_sums(carry, new))
+
+            def gathered(offset: Any, size: int, carry: Gradients) -> Gradients:
+                index, real = _chunk_of(chosen, count, offset, size)
+                new = term(_take(index), real)
+                d_features = carry.features.at[index].add(new.features)
+                return Gradients(d_features, *_sums(carry, new))
+
+            inner = _empty_block(carry, block, rows)
+            inner = for_rows(num_hard, len(order), sliced, inner)
+            inner = for_rows(count, len(order), gathered, inner, _GATHERED)
+            return _write_block(carry, inner, span, layout)
+
+        return lax.cond(num_hard + count > 0, chunks, lambda carry: carry, carry)
+
+    dtype = s.total.dtype
+    start = Gradients(
+        filled(rows.features.shape, 0, dtype, rows),
+        filled(layer.kernel.shape, 0, layer.kernel.dtype, rows),
+        None if layer.bias is None else filled(layer.bias.shape, 0, dtype, rows),
+    )
+    found = for_blocks(program.num_classes, add_block, start)
+    return found._replace(features=found.features[jnp.argsort(order)])
+
+
+def _term(
+    block: Layer,
+    rows: Rows,
+    s: Statistics,
+    slopes: _Slopes,
+    places: jax.Array,
+    pick: Pick,
+    real: jax.Array | bool,
+) -> Gradients:
+    """Returns what some rows give in a block, each row's features apart."""
+    exps = _kept_exps(block, rows, s, places, pick)
+    kept = jnp.where(real, pick(slopes.kept), 0)
+    at_label = jnp.exp(pick(s.label_logit) - pick(s.shift)) * kept
+    at_label -= jnp.where(real, pick(slopes.label), 0)
+    g = put(exps * kept[:, None], pick(places), at_label)
+    rounded = g.astype(block.kernel.dtype)
+    return Gradients(
+        dot(rounded, block.kernel, (1, 1)),
+        dot(pick(rows.features), rounded, (0, 0)),
+        None if block.bias is None else jnp.sum(g, axis=0),
+    )
+
+
+def _kept_exps(
+    block: Layer, rows: Rows, s: Statistics, places: jax.Array, pick: Pick
+) -> jax.Array:
+    """Returns z e^{o - shift} of some rows in a block, 0 at the label: [R, width].
+
+    A bad row keeps every class, because NaN compares as False.
+    """
+    logits = block.logits(pick(rows.features))
+    rivals = _rivals(logits, pick(places), block.mask_of(pick))
+    dropped = rivals - pick(s.label_logit)[:, None] < pick(s.gap)[:, None]
+    exps = jnp.exp(rivals - pick(s.shift)[:, None])
+    return jnp.where(dropped, jnp.zeros((), exps.dtype), exps)
+
+
+def _rivals(
+    logits: jax.Array, places: jax.Array, class_mask: jax.Array | None
+) -> jax.Array:
+    """Returns logits with -inf for each row's label and for what is masked."""
+    if class_mask is not None:
+        logits = jnp.where(class_mask, logits, -jnp.inf)
+    return put(logits, places, -jnp.inf)
+
+
+def _sums(a: Gradients, b: Gradients) -> tuple[jax.Array, jax.Array | None]:
+    """Adds up the gradients of kernel and bias."""
+    bias = None if a.bias is None or b.bias is None else a.bias + b.bias
+    return a.kernel + b.kernel, bias
+
+
+def _empty_block(carry: Gradients, block: Layer, rows: Rows) -> Gradients:
+    """Returns the sums to start a block with; those of features go on."""
+    dtype = carry.features.dtype
+    bias = None if block.bias is None else filled(block.bias.shape, 0, dtype, rows)
+    return Gradients(carry.features, filled(block.kernel.shape, 0, dtype, rows), bias)
+
+
+def _write_block(
+    carry: Gradients, inner: Gradients, span: Span, layout: str
+) -> Gradients:
+    """Writes a block's sums into the gradients of kernel and bias."""
+    kernel = inner.kernel.astype(carry.kernel.dtype)
+    axis, kernel = (1, kernel) if layout == "dc" else (0, kernel.T)
+    write = lax.dynamic_update_slice_in_dim
+    bias = carry.bias
+    if bias is not None:
+        bias = write(bias, inner.bias, span.start, 0)  # type: ignore[arg-type]
+    return Gradients(
+        inner.features, write(carry.kernel, kernel, span.start, axis), bias
+    )
+
+
+def _indices(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the chosen rows, the first one repeated behind them, and their number."""
+    (indices,) = jnp.nonzero(chosen, size=len(chosen), fill_value=jnp.argmax(chosen))
+    return indices.astype(jnp.int32), jnp.sum(chosen, dtype=jnp.int32)
+
+
+def _chunk_of(
+    chosen: jax.Array, count: jax.Array, offset: Any, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns a chunk of the chosen rows, and which of it are not repeated."""
+    index = lax.dynamic_slice_in_dim(chosen, offset, size)
+    return index, offset + jnp.arange(size, dtype=jnp.int32) < count
+
+
+def _take(index: jax.Array) -> Pick:
+    return lambda array: array[index]
+
+
+def _slice(offset: Any, size: int) -> Pick:
+    return lambda array: lax.dynamic_slice_in_dim(array, offset, size)
+
+
+def _write(array: jax.Array, values: jax.Array, offset: Any) -> jax.Array:
+    return lax.dynamic_update_slice_in_dim(array, values, offset, 0)
+
+
+def _filled_up(count: jax.Array) -> jax.Array:
+    """Returns where the chunks of the first `count` rows end."""
+    return -(-count // ROW_SIZES[-1]) * ROW_SIZES[-1]
+
+
+def _finite(logits: jax.Array) -> jax.Array:
+    """Returns 0 where all logits of a row are -inf."""
+    return jnp.where(logits == -jnp.inf, jnp.zeros((), logits.dtype), logits)
+
+
+def nonzero(total: jax.Array) -> jax.Array:
+    """Returns a sum of exponentials, 1 where every one of them is 0."""
+    return jnp.where(total == 0, jnp.ones((), total.dtype), total)

@@ -1,0 +1,142 @@
+r"""The first pass over an output layer's logits as a TPU kernel that stores none.
+
+The grid goes over blocks of rows and, within, over blocks of classes. A step forms the
+logits of its block on the matrix unit, o = xW + b, and keeps of each row, in scratch
+memory, the strongest logit m but the label's, the sum s of exponentials relative to it,
+and the label's own logit:
+
+.. math::
+  m' = \max(m, \max_i o_i), \qquad
+  s' = s \, e^{m - m'} + \textstyle\sum_i e^{o_i - m'}
+
+over the classes i of the block but the label. The strongest logit of each block is
+written, too: with it the passes that follow visit the blocks that hold kept classes and
+no other (`as_softmax_jax.heads._passes`).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+_ROWS = 256
+_LOW = float("-inf")
+
+
+class Seen(NamedTuple):
+    """What the pass has seen of each row."""
+
+    best: jax.Array  # [N] the strongest logit but the label's
+    total: jax.Array  # [N] sum of e^{o - best} but the label's
+    label_logit: jax.Array  # [N]
+    block_best: jax.Array  # [N, blocks] as `best`, of each block of classes
+
+
+def look(
+    features: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    class_mask: jax.Array | None,
+    labels: jax.Array,
+    *,
+    layout: str,
+    classes: int,
+) -> Seen:
+    """Passes over every logit once.
+
+    Args:
+      features: [N, D] float32, bfloat16 or float16.
+      kernel: [D, C] in layout "dc", [C, D] in "cd"; in the features' dtype.
+      bias: [C] float32, or None.
+      class_mask: [1, C] bool, the valid classes; a label counts all the same.
+      labels: [N] int32; -1 where there is none.
+      layout: of the kernel.
+      classes: in a block, a multiple of 128.
+    """
+    num_rows, width = features.shape
+    num_classes = kernel.shape[layout.index("c")]
+    blocks, rows = pl.cdiv(num_classes, classes), min(_ROWS, num_rows)
+    if bias is None:
+        bias = jnp.zeros(num_classes, jnp.float32)
+    if class_mask is None:
+        class_mask = jnp.ones((1, num_classes), bool)
+    across = pl.BlockSpec((1, classes), lambda i, j: (0, j))
+    column = pl.BlockSpec((rows, 1), lambda i, j: (i, 0))
+    part = {
+        "dc": pl.BlockSpec((width, classes), lambda i, j: (0, j)),
+        "cd": pl.BlockSpec((classes, width), lambda i, j: (j, 0)),
+    }
+    number = jax.ShapeDtypeStruct((num_rows, 1), jnp.float32)
+    best, total, label_logit, block_best = pl.pallas_call(
+        functools.partial(_kernel, layout=layout, num_classes=num_classes),
+        out_shape=[
+            *[number] * 3,
+            jax.ShapeDtypeStruct((num_rows, blocks), jnp.float32),
+        ],
+        grid=(pl.cdiv(num_rows, rows), blocks),
+        in_specs=[
+            pl.BlockSpec((rows, width), lambda i, j: (i, 0)),
+            part[layout],
+            across,
+            across,
+            column,
+        ],
+        out_specs=[*[column] * 3, pl.BlockSpec((rows, blocks), lambda i, j: (i, 0))],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary")
+        ),
+        name="linear_as_softmax_look",
+    )(features, kernel, bias[None], class_mask.astype(jnp.int32), labels[:, None])
+    return Seen(best[:, 0], total[:, 0], label_logit[:, 0], block_best)
+
+
+def _kernel(
+    features_ref: Any,
+    kernel_ref: Any,
+    bias_ref: Any,
+    mask_ref: Any,
+    labels_ref: Any,
+    best_ref: Any,
+    total_ref: Any,
+    label_ref: Any,
+    blocks_ref: Any,
+    *,
+    layout: str,
+    num_classes: int,
+) -> None:
+    """Works on a block of rows and of classes; see the module's equations."""
+    block = pl.program_id(1)
+
+    @pl.when(block == 0)
+    def _() -> None:
+        best_ref[...] = jnp.full(best_ref.shape, _LOW, jnp.float32)
+        total_ref[...] = jnp.zeros(total_ref.shape, jnp.float32)
+        label_ref[...] = jnp.zeros(label_ref.shape, jnp.float32)
+        blocks_ref[...] = jnp.full(blocks_ref.shape, _LOW, jnp.float32)
+
+    logits = jax.lax.dot_general(
+        features_ref[...],
+        kernel_ref[...],
+        (((1,), (layout.index("d"),)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+    logits += bias_ref[...]
+    first = block * logits.shape[1]
+    number = first + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    is_label = number == labels_ref[...]
+    at_label = jnp.sum(jnp.where(is_label, logits, 0.0), axis=1, keepdims=True)
+    label_ref[...] += at_label
+    # Columns past the last class hold anything.
+    is_rival = ~is_label & (mask_ref[...] != 0) & (number < num_classes)
+    rivals = jnp.where(is_rival, logits, _LOW)
+    strongest = jnp.max(rivals, axis=1, keepdims=True)
+    best = jnp.maximum(best_ref[...], strongest)
+    shift = jnp.where(best == _LOW, 0.0, best)
+    sums = jnp.sum(jnp.exp(rivals - shift), axis=1, keepdims=True)
+    total_ref[...] = total_ref[...] * jnp.exp(best_ref[...] - shift) + sums
+    best_ref[...] = best
+    column = jax.lax.broadcasted_iota(jnp.int32, blocks_ref.shape, 1)
+    blocks_ref[...] = jnp.where(column == block, strongest, blocks_ref[...])

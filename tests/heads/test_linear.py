@@ -1,0 +1,535 @@
+"""One battery over every implementation of the output layer with its loss.
+
+The plain form is the layer and the reference one after the other; the truth is float64.
+"""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+from oracle import as_softmax, assert_no_worse, logsumexp
+
+from as_softmax_jax import (
+    as_softmax_settled,
+    heads,
+    kernels,
+    linear_as_softmax_loss,
+)
+from as_softmax_jax.heads import _blocks
+from as_softmax_jax.heads._linear import IMPLEMENTATIONS, LAYOUTS
+
+KINDS = ("hard", "partial", "settled", "mixed")
+FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
+SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
+CLASSES, ROWS = _blocks.CLASSES, _blocks.ROW_SIZES
+DELTA = np.float32(0.1)
+
+
+def draw(kind, n, c, *, d=64, scale=1.0, seed=0, dtype=np.float32):
+    """Draws features [n, d], a kernel [d, c] and labels whose rows are of one kind."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) * scale
+    w = np.asarray(rng.normal(size=(d, c)) / np.sqrt(d), dtype).astype(np.float64)
+    t = rng.integers(0, c, n)
+    t[: n // 8] = c - 1  # the last, ragged block
+    rival = (t + 1 + rng.integers(0, max(c - 1, 1), n)) % c
+    which = np.array(["hard", "partial", "settled"])[np.arange(n) % 3]
+    which = which if kind == "mixed" else np.full(n, kind)
+    rows = np.arange(n)
+    for _ in range(30):  # until label and rival stand where they should
+        o = x @ w
+        o[rows, t] = o[rows, rival] = -np.inf
+        rest = logsumexp(np.concatenate([o, np.zeros((n, 1))], 1))
+        o = x @ w
+        for place, goal in (
+            (t, np.where(which == "hard", rest - 4, rest + 2.5)),
+            (rival, np.where(which == "partial", rest + 2.45, rest - 3)),
+        ):
+            push = (goal - (x * w.T[place]).sum(1)) / (w.T[place] ** 2).sum(1)
+            x += 0.7 * push[:, None] * w.T[place]
+    return (
+        np.asarray(x, dtype),
+        np.asarray(w, dtype),
+        t.astype(np.int32),
+    )
+
+
+def run(implementation, x, w, t, cotangent, *, bias=None, layout="dc", **keywords):
+    """Loss and gradients of one implementation; the kernel's as [d, c]."""
+
+    @jax.jit
+    def all_of_them(x, w, bias):
+        def f(x, w, bias):
+            return linear_as_softmax_loss(
+                x,
+                w if layout == "dc" else w.T,
+                t,
+                delta=DELTA,
+                bias=bias,
+                kernel_layout=layout,
+                implementation=implementation,
+                **keywords,
+            )
+
+        loss, vjp = jax.vjp(f, x, w, bias)
+        return loss, *vjp(cotangent)
+
+    return all_of_them(x, w, bias)
+
+
+def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
+    """Compares loss and gradients, for a random cotangent, with the truth."""
+    n = len(t)
+    cotangent = np.random.default_rng(7).normal(size=n).astype(np.float32)
+    exact_x, exact_w = np.asarray(x, np.float64), np.asarray(w, np.float64)
+    logits = exact_x @ exact_w
+    size = np.abs(exact_x) @ np.abs(exact_w)
+    if bias is not None:
+        logits, size = logits + np.float64(bias), size + np.abs(np.float64(bias))
+    # Products may be summed in any order, so logits are known to that many units.
+    growth = np.max(size) / (1 + np.abs(logits).max())
+    truth = as_softmax(logits, t, DELTA, rounding=2.0**-23 * max(1.0, growth / 16))
+    rounding = float(np.max(size)) * 2.0**-24
+    where = truth.clear  # one row on the wrong side would be in every sum
+    assert where.mean() >= 0.9
+    g = truth.gradient * (cotangent * where)[:, None]
+    expected = [truth.loss * where, g @ exact_w.T, exact_x.T @ g, g.sum(0)]
+    keywords = {"bias": bias, "layout": layout, "where": where}
+    fast = run(implementation, x, w, t, cotangent, **keywords)
+    plain = run("reference", x, w, t, cotangent, **keywords)
+    for ours, naive, true in zip(fast, plain, expected, strict=True):
+        if ours is not None:
+            assert ours.dtype == naive.dtype
+            slack = 4 * float(jnp.finfo(ours.dtype).eps) + rounding
+            assert_no_worse(ours, naive, true, slack=slack)
+    return truth
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_kind_of_row_alone(implementation, kind, layout):
+    x, w, t = draw(kind, 97, CLASSES + 77)
+    truth = hold_to_the_plain_form(implementation, x, w, t, layout=layout)
+    hard = truth.kept.all(-1).mean()
+    shares = {"hard": hard, "settled": truth.settled.mean()}
+    shares["partial"] = 1 - sum(shares.values())
+    wanted = {name: 1 / 3 if kind == "mixed" else int(name == kind) for name in shares}
+    assert shares == pytest.approx(wanted, abs=0.1)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_error_is_no_worse_than_the_plain_form(implementation, dtype, scale):
+    x, w, t = draw("mixed", 96, CLASSES + 101, scale=scale, dtype=dtype)
+    hold_to_the_plain_form(implementation, x, w, t)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize(
+    "c", [2, 3, 257, CLASSES - 1, CLASSES, CLASSES + 1, 2 * CLASSES + 1]
+)
+def test_any_number_of_classes(implementation, c):
+    hold_to_the_plain_form(implementation, *draw("mixed", 48, c))
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("n", [1, 2, *(size + k for size in ROWS for k in (-1, 0, 1))])
+def test_any_number_of_rows(implementation, n):
+    hold_to_the_plain_form(implementation, *draw("mixed", n, 131))
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_large_random_bias(implementation, layout):
+    x, w, t = draw("mixed", 40, CLASSES + 9)
+    bias = np.random.default_rng(3).normal(size=w.shape[1]).astype(np.float32) * 100
+    hold_to_the_plain_form(implementation, x, w, t, bias=bias, layout=layout)
+
+
+def equal(actual, expected, **keywords):
+    """Compares all arrays of two results."""
+    for a, b in zip(actual, expected, strict=True):
+        if a is not None or b is not None:
+            np.testing.assert_allclose(a, b, **keywords)
+
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_left_out_may_hold_anything(implementation, kind):
+    x, w, t = draw(kind, 37, 40)
+    where = np.arange(37) % 3 != 0
+    cotangent = np.where(where, 1.5, np.nan).astype(np.float32)
+    dirty = np.where(where[:, None], x, np.nan)
+    dirty_labels = np.where(where, t, -100)
+    got = run(implementation, dirty, w, dirty_labels, cotangent, where=where)
+    loss, d_x, d_w, _ = run(
+        implementation, x[where], w, t[where], np.full(where.sum(), 1.5, np.float32)
+    )
+    np.testing.assert_allclose(got[0][where], loss, **CLOSE)
+    np.testing.assert_allclose(got[1][where], d_x, **CLOSE)
+    np.testing.assert_allclose(got[2], d_w, **CLOSE)
+    assert not np.any(got[0][~where])
+    assert not np.any(got[1][~where])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("bad", ["label", "negative label", "feature", "delta"])
+def test_a_bad_row_is_nan_alone(implementation, bad):
+    x, w, t = draw("mixed", 33, 20)
+    delta = np.full(33, 0.1, np.float32)
+    if bad == "feature":
+        x[7, 3] = np.nan
+    elif bad == "delta":
+        delta[7] = 1.5
+    else:
+        t[7] = {"label": 20, "negative label": -1}[bad]
+    ones = np.ones(33, np.float32)
+
+    @jax.jit
+    def f(x, w, delta):
+        def loss(x, w):
+            return linear_as_softmax_loss(
+                x, w, t, delta=delta, implementation=implementation
+            )
+
+        value, vjp = jax.vjp(loss, x, w)
+        return value, *vjp(ones)
+
+    loss, d_x, d_w = f(x, w, delta)
+    rows = np.arange(33) == 7
+    np.testing.assert_array_equal(np.isnan(loss), rows)
+    np.testing.assert_array_equal(np.isnan(d_x).any(-1), rows)
+    assert np.isnan(d_w).all()  # as of x @ w, which this row is part of
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rank", [1, 2])
+def test_masked_classes_have_no_part(implementation, layout, rank):
+    x, w, t = draw("mixed", 20, 30)
+    if implementation.startswith("mosaic") and rank == 2:
+        pytest.skip("a kernel takes one mask for all rows")
+    rng = np.random.default_rng(5)
+    mask = rng.random((20, 30) if rank == 2 else 30) < 0.7
+    ones = np.ones(20, np.float32)
+    got = run(implementation, x, w, t, ones, class_mask=mask, layout=layout)
+    valid = mask | (np.arange(30) == t[:, None])  # a label counts, masked or not
+    logits = np.where(valid, np.float64(x) @ np.float64(w), -np.inf)
+    truth = as_softmax(logits, t, DELTA)
+    expected = truth.loss, truth.gradient @ w.T, x.T @ truth.gradient
+    equal(got[:3], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (30,), (1, 30), (20, 1), (20, 30)])
+def test_a_class_mask_broadcasts_to_the_logits(shape):
+    x, w, t = draw("mixed", 20, 30)
+    mask = np.random.default_rng(4).random(shape) < 0.7
+    ones = np.ones(20, np.float32)
+    got = run("xla", x, w, t, ones, class_mask=mask)
+    full = np.broadcast_to(mask, (20, 30))
+    equal(got, run("reference", x, w, t, ones, class_mask=full), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_one_pass_tells_what_is_settled_and_what_leads(implementation):
+    x, w, t = draw("mixed", 40, CLASSES + 7)
+    where = np.arange(40) % 7 != 0
+    logits = x @ w
+    got = heads.measure(
+        x, w, t, delta=DELTA, where=where, implementation=implementation
+    )
+    np.testing.assert_array_equal(
+        got.settled, as_softmax_settled(logits, t, delta=DELTA, where=where)
+    )
+    of_label = logits[np.arange(40), t]
+    rivals = np.where(np.arange(CLASSES + 7) == t[:, None], -np.inf, logits)
+    np.testing.assert_allclose(
+        got.lead[where], (of_label - rivals.max(-1))[where], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_ties_at_delta_zero_keep_every_equal_class(implementation):
+    w = np.repeat(np.random.default_rng(0).normal(size=(8, 40)), 2, 1)
+    w = w.astype(np.float32)  # each class twice
+    x = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    label = np.argmax(x @ w, 1)
+    loss = linear_as_softmax_loss(x, w, label, delta=0.0, implementation=implementation)
+    np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_a_margin_of_one_is_softmax_cross_entropy(implementation):
+    x, w, t = draw("mixed", 70, CLASSES + 3)
+
+    def plain(x, w):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w, t).sum()
+
+    def ours(x, w):
+        return linear_as_softmax_loss(
+            x, w, t, delta=1.0, implementation=implementation
+        ).sum()
+
+    expected = jax.value_and_grad(plain, (0, 1))(x, w)
+    got = jax.value_and_grad(ours, (0, 1))(x, w)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        got,
+        expected,
+    )
+
+
+def test_float64_stays_float64():
+    with jax.enable_x64(True):
+        x, w, t = draw("mixed", 30, 50, dtype=np.float64)
+        truth = as_softmax(x @ w, t, np.float64(0.1), rounding=2.0**-52)
+        loss, vjp = jax.vjp(
+            lambda x, w: linear_as_softmax_loss(x, w, t, delta=0.1), x, w
+        )
+        d_x, d_w = vjp(np.ones(30))
+        assert {a.dtype for a in (loss, d_x, d_w)} == {np.dtype("float64")}
+        np.testing.assert_allclose(loss, truth.loss, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(d_w, x.T @ truth.gradient, atol=1e-12)
+
+
+def test_operands_of_two_dtypes_meet_in_the_wider_one():
+    x, w, t = draw("mixed", 30, 50)
+    narrow = jnp.asarray(x, jnp.bfloat16)
+    got = run("xla", narrow, w, t, np.ones(30, np.float32), bias=np.zeros(50, "f"))
+    wide = narrow.astype(jnp.float32)
+    expected = run("xla", wide, w, t, np.ones(30, np.float32), bias=np.zeros(50, "f"))
+    assert [a.dtype for a in got[1:]] == [jnp.bfloat16, jnp.float32, jnp.float32]
+    np.testing.assert_array_equal(got[2], expected[2])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_as_many_rows_as_features_or_classes(layout):
+    for c in (48, 70):
+        x, w, t = draw("mixed", 48, c, d=48)
+        hold_to_the_plain_form("xla", x, w, t, layout=layout)
+
+
+def test_leading_axes_are_rows():
+    x, w, t = draw("mixed", 24, 50)
+    where, delta = np.arange(24) % 5 != 0, np.linspace(0, 0.9, 24, dtype=np.float32)
+    keywords = {"where": where, "delta": delta}
+    flat = linear_as_softmax_loss(x, w, t, **keywords)
+    keywords = {"where": where.reshape(4, 6), "delta": delta.reshape(4, 6)}
+    stacked = linear_as_softmax_loss(
+        x.reshape(4, 6, -1), w, t.reshape(4, 6), **keywords
+    )
+    np.testing.assert_array_equal(stacked, flat.reshape(4, 6))
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_no_row_counts(n):
+    x, w = np.ones((n, 4), np.float32), np.ones((4, 9), np.float32)
+    where = np.zeros(n, bool)
+    got = run("xla", x, w, np.zeros(n, np.int32), np.ones(n, np.float32), where=where)
+    assert not any(np.any(a) for a in got[:3])
+
+
+def test_transformations_compose():
+    x, w, t = draw("mixed", 24, 40)
+
+    def mean_loss(x, w, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1).mean()
+
+    f = jax.jit(jax.value_and_grad(mean_loss, (0, 1)))
+    parts = x.reshape(3, 8, -1), t.reshape(3, 8)
+    each = [f(a, w, b) for a, b in zip(*parts, strict=True)]
+    each = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    _, scanned = jax.lax.scan(lambda c, ab: (c, f(ab[0], w, ab[1])), 0, parts)
+    forms = {
+        "vmap": jax.vmap(f, (0, None, 0))(parts[0], w, parts[1]),
+        "scan": scanned,
+        "checkpoint": jax.lax.map(
+            lambda ab: jax.value_and_grad(jax.checkpoint(mean_loss), (0, 1))(
+                ab[0], w, ab[1]
+            ),
+            parts,
+        ),
+    }
+    for got in forms.values():
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), got, each)
+
+
+@pytest.mark.parametrize("check_vma", [True])
+def test_devices_differentiate_their_own_rows(check_vma):
+    x, w, t = draw("mixed", 64, 90)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = P("data"), P()
+
+    def loss(x, w, bias, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1, bias=bias)
+
+    spread = jax.shard_map(
+        loss,
+        mesh=mesh,
+        in_specs=(rows, whole, whole, rows),
+        out_specs=rows,
+        check_vma=check_vma,
+    )
+    bias = np.linspace(-1, 1, 90, dtype=np.float32)
+
+    def grads(f):
+        total = jax.jit(jax.value_and_grad(lambda *a: f(*a, t).sum(), (0, 1, 2)))
+        return total, total(x, w, bias)
+
+    total, got = grads(spread)
+    _, expected = grads(loss)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        got,
+        expected,
+    )
+    text = total.lower(x, w, bias).compile().as_text()
+    assert not re.search(r"all-gather|all-to-all|collective-permute", text)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 8), (2, 4)], ids=["8 of classes", "2 x 4"])
+def test_classes_split_over_devices(layout, shape):
+    c = 4 * CLASSES + 37  # no multiple of the devices: the last ones hold padding
+    x, w, t = draw("mixed", 32, c)
+    bias = np.linspace(-1, 1, c, dtype=np.float32)
+    padded = -(-c // shape[1]) * shape[1]
+    mask = np.arange(padded) < c
+    mesh = jax.make_mesh(
+        shape, ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+    rows, split = P("data"), P("model")
+    kernel_spec = P(None, "model") if layout == "dc" else P("model", None)
+
+    def parallel(x, kernel, bias, t, mask):
+        return linear_as_softmax_loss(
+            x,
+            kernel,
+            t,
+            delta=DELTA,
+            bias=bias,
+            class_mask=mask,
+            kernel_layout=layout,
+            axis_name="model",
+        )
+
+    spread = jax.shard_map(
+        parallel,
+        mesh=mesh,
+        in_specs=(rows, kernel_spec, split, rows, split),
+        out_specs=rows,
+    )
+    cotangent = np.random.default_rng(0).normal(size=32).astype(np.float32)
+
+    def total(x, kernel, bias):
+        loss = spread(x, kernel, bias, t, mask)
+        return jnp.sum(loss * cotangent), loss
+
+    kernel = np.pad(w, ((0, 0), (0, padded - c)))
+    places = (
+        jax.sharding.NamedSharding(mesh, spec) for spec in (rows, kernel_spec, split)
+    )
+    whole = x, kernel if layout == "dc" else kernel.T, np.pad(bias, (0, padded - c))
+    arguments = jax.tree.map(jax.device_put, whole, tuple(places))
+    f = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))
+    (_, loss), (d_x, d_kernel, d_bias) = f(*arguments)
+    d_w = d_kernel if layout == "dc" else d_kernel.T
+    expected = run("xla", x, w, t, cotangent, bias=bias)
+    got = loss, d_x, d_w[:, :c], d_bias[:c]
+    equal(got, expected, rtol=1e-5, atol=1e-5)
+    assert not np.any(d_w[:, c:])
+    text = f.lower(*arguments).compile().as_text()
+    assert not re.search(r"all-gather|all-to-all", text)
+
+
+def test_a_label_outside_all_devices_classes_is_nan():
+    x, w, t = draw("mixed", 16, 64)
+    t[3], t[5] = 64, -1
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    loss = jax.shard_map(
+        lambda x, w: linear_as_softmax_loss(x, w, t, delta=0.1, axis_name="model"),
+        mesh=mesh,
+        in_specs=(P(), P(None, "model")),
+        out_specs=P(),
+    )(x, w)
+    np.testing.assert_array_equal(np.isnan(loss), np.isin(np.arange(16), [3, 5]))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_array_has_the_size_of_the_logits(layout):
+    n, d, c = 512, 32, 20_000
+    x, w = jnp.zeros((n, d)), jnp.zeros((d, c) if layout == "dc" else (c, d))
+
+    def loss(x, w, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1, kernel_layout=layout).sum()
+
+    compiled = (
+        jax.jit(jax.grad(loss, (0, 1))).lower(x, w, jnp.zeros(n, jnp.int32)).compile()
+    )
+    logits = n * c * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.2 * logits
+    sizes = [
+        math.prod(map(int, shape.split(",")))
+        for shape in re.findall(r"f32\[([\d,]+)\]", compiled.as_text())
+    ]
+    assert max(sizes) <= d * c
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kernel": np.ones((5, 4), "f")}, 'kernel_layout="cd"'),
+        ({"kernel": np.ones(5, "f")}, r"`kernel` must have the shape \(4, C\)"),
+        ({"features": np.float32(1)}, "`features` must have an axis"),
+        ({"bias": np.ones(4, "f")}, r"`bias` must have the shape \(5,\)"),
+        ({"labels": np.zeros((3, 1), int)}, r"`labels` must have the shape"),
+        ({"class_mask": np.ones(4, bool)}, "`class_mask` must broadcast"),
+        ({"where": np.ones(2, bool)}, "`where` must broadcast"),
+        ({"delta": 1.5}, r"`delta` must be in \[0, 1\]; got 1.5"),
+        ({"kernel_layout": "cb"}, "`kernel_layout` must be one of 'dc', 'cd'"),
+        ({"implementation": "fast"}, "`implementation` must be one of"),
+    ],
+)
+def test_what_misfits_is_refused(changed, message):
+    arguments = {
+        "features": np.ones((3, 4), "f"),
+        "kernel": np.ones((4, 5), "f"),
+        "labels": np.zeros(3, int),
+        "delta": 0.1,
+    } | changed
+    with pytest.raises(ValueError, match=message):
+        linear_as_softmax_loss(**arguments)
+
+
+def test_a_kernel_that_cannot_run_is_refused():
+    x, w, t = draw("mixed", 16, 20)
+    arguments = {"delta": 0.1, "implementation": "mosaic_tpu"}
+    with pytest.raises(ValueError, match="runs on a TPU; the default device here is"):
+        linear_as_softmax_loss(x, w, t, **arguments)
+    mask = np.ones((16, 20), bool)
+    with kernels.interpreted(), pytest.raises(ValueError, match="one class mask"):
+        linear_as_softmax_loss(x, w, t, class_mask=mask, **arguments)
+
+
+@pytest.mark.parametrize("name", ["features", "kernel", "bias"])
+def test_integers_are_refused(name):
+    arguments = {
+        "features": np.ones((3, 4), "f"),
+        "kernel": np.ones((4, 5), "f"),
+        "labels": np.zeros(3, int),
+        "bias": np.zeros(5, "f"),
+        "delta": 0.1,
+    }
+    arguments[name] = arguments[name].astype(int)
+    with pytest.raises(TypeError, match=f"`{name}` must be floating point"):
+        linear_as_softmax_loss(**arguments)

@@ -1,0 +1,128 @@
+"""Training with a blocked output layer is training with a dense one."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from train.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.errors import ConfigError
+from train.loop import initial_state, train_and_evaluate
+from train.predict import Predictor
+from train.recipe import make_recipe
+from train.tasks import prepare
+
+pytestmark = pytest.mark.standard_promotion(
+    reason="optax's adamw and flax's layers break under strict promotion"
+)
+WORDS = (
+    *("the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ate"),
+    *("one", "small", "fish", "near", "two", "old", "boats"),
+)
+
+
+@pytest.fixture
+def text_config(tmp_path):
+    """Sentences of a few words, for the next token."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, n in {"train": 60, "validation": 20, "test": 10}.items():
+        starts = rng.integers(0, len(WORDS) - 3, n)
+        lengths = rng.integers(0, 9, n)  # one in nine is empty
+        rows = [
+            " ".join(WORDS[a : a + b]) for a, b in zip(starts, lengths, strict=True)
+        ]
+        lines = [json.dumps({"text": row}) for row in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return Config(
+        task="next_token",
+        data=DataConfig(
+            source="files",
+            path=str(folder),
+            train="train.jsonl",
+            validation="validation.jsonl",
+            test="test.jsonl",
+            max_length=12,
+            vocabulary_size=64,
+        ),
+        model=ModelConfig(width=16, depth=1, heads=2, head="blocked"),
+        loss=LossConfig(name="as_softmax", delta=0.1),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.2),
+        training=TrainingConfig(epochs=2, batch_size=16),
+        mesh=MeshConfig(data=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "delta"), [("as_softmax", 0.1), ("as_softmax", 1.0), ("softmax", 0.1)]
+)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, devices):
+    config = change(text_config, "loss", name=loss, delta=delta)
+    config = change(config, "mesh", data=devices)
+    blocked = train_and_evaluate(config, tmp_path / "blocked", quiet=True)
+    dense = change(config, "model", head="dense")
+    dense = train_and_evaluate(dense, tmp_path / "dense", quiet=True)
+    for a, b in zip(blocked["records"], dense["records"], strict=True):
+        for key in ("train_loss", "train_accuracy", "settled_share"):
+            np.testing.assert_allclose(a[key], b[key], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            a["validation_perplexity"], b["validation_perplexity"], rtol=1e-3
+        )
+    assert blocked["records"][-1]["train_loss"] < blocked["records"][0]["train_loss"]
+
+
+def test_labels_and_classes_come_from_the_vocabulary(text_config):
+    data = prepare(text_config)
+    assert len(data.classes) == data.spec.num_classes == data.spec.vocabulary_size
+    train = data.splits["train"]
+    row = int(np.argmax(train.lengths))
+    tokens, length = train.inputs[row], train.lengths[row]
+    np.testing.assert_array_equal(train.labels[row, : length - 1], tokens[1:length])
+    assert (train.labels[row, length - 1 :] == -1).all()
+
+
+def test_a_token_depends_on_none_that_follows(text_config):
+    data = prepare(text_config)
+    recipe = make_recipe(text_config, data)
+    params = initial_state(recipe, seed=0).params
+    tokens = np.array([[1, 2, 3, 4, 5]])
+    other = np.array([[1, 2, 3, 9, 9]])
+    first, second = (
+        np.asarray(recipe.network.logits(params, t, rngs=None)) for t in (tokens, other)
+    )
+    np.testing.assert_array_equal(first[:, :3], second[:, :3])
+    assert (first[:, 3:] != second[:, 3:]).any()
+
+
+def test_a_run_says_what_comes_next(text_config, tmp_path):
+    train_and_evaluate(text_config, tmp_path / "run", quiet=True)
+    answers = Predictor(tmp_path / "run")(["the cat sat on", ""])
+    assert answers[0]["next"]
+    assert 0 < answers[0]["probability"] <= 1
+    assert answers[1]["next"] is None
+
+
+def test_compact_training_goes_with_it(text_config, change, tmp_path):
+    config = change(text_config, "training", mode="compact")
+    config = dataclasses.replace(
+        config, compact=dataclasses.replace(config.compact, break_even=0.0)
+    )
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    assert result["records"][-1]["examples_filtered"] == 60
+
+
+def test_refuses_a_loss_that_needs_all_logits(text_config, change):
+    config = change(text_config, "loss", name="entmax")
+    with pytest.raises(ConfigError, match="blocked goes with as_softmax and softmax"):
+        make_recipe(config, prepare(config))

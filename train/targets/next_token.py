@@ -1,0 +1,100 @@
+"""The token that follows each token of a text."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.config import DataConfig
+from train.data.examples import NO_LABEL, NO_TOKEN
+from train.data.records import Records
+from train.targets import Calibration, Classes, Encoded
+from train.targets.one_class import label_lead
+from train.targets.tags import Tags
+
+
+class NextToken(Tags):
+    """Labels int32 [n, length]: each token's successor, NO_LABEL at the last.
+
+    They count as tags do, one by one. Of the logits, which have a class for each token
+    of the vocabulary, a few numbers a position are kept.
+    """
+
+    metric = "log_likelihood"
+
+    def find_classes(self, train: Records, config: DataConfig) -> Classes:
+        """Returns none: the classes are the vocabulary."""
+        return ()
+
+    def encode(
+        self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
+    ) -> np.ndarray:
+        """Returns the tokens, moved up by one."""
+        labels = np.full(encoded.inputs.shape, NO_LABEL, np.int32)
+        following = encoded.inputs[:, 1:]
+        labels[:, :-1] = np.where(following == NO_TOKEN, NO_LABEL, following)
+        return labels
+
+    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+        """Returns log p_t and the label's lead, [n, length, 2].
+
+        Without labels: the likeliest token, its probability and its lead over the
+        runner-up, [n, length, 3].
+        """
+        if labels is None:
+            best = jnp.argmax(logits, axis=-1)
+            prob = jnp.max(jax.nn.softmax(logits), axis=-1)
+            return jnp.stack(
+                [best.astype(jnp.float32), prob, label_lead(logits, best)], axis=-1
+            )
+        known = jnp.maximum(labels, 0)
+        log_prob = jnp.take_along_axis(
+            jax.nn.log_softmax(logits), known[..., None], axis=-1
+        )
+        lead = label_lead(logits, known)
+        return jnp.concatenate([log_prob, lead[..., None]], axis=-1)
+
+    def metrics(
+        self,
+        reading: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration | None = None,
+    ) -> dict[str, float]:
+        """Returns the mean of log p_t, the perplexity e^-mean, and the accuracy."""
+        log_prob, lead = reading[labels != NO_LABEL].astype(np.float64).T
+        mean = float(log_prob.mean())
+        return {
+            "log_likelihood": mean,
+            "perplexity": float(np.exp(-mean)),
+            "accuracy": float(np.mean(lead > 0)),
+        }
+
+    def margins(self, reading: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns p_t - max over i != t of p_i of every token but a text's first."""
+        return reading[labels != NO_LABEL][:, 1]
+
+    def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
+        """Returns a temperature of 1: no logits are kept to fit another."""
+        return Calibration(temperature=1.0, threshold=0.0)
+
+    def answers(
+        self,
+        reading: np.ndarray,
+        encoded: Encoded,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> list[dict[str, Any]]:
+        """Returns what follows each text: a token, its probability and its margin."""
+        assert encoded.lengths is not None, "texts are sequences"
+        answers: list[dict[str, Any]] = []
+        for row, length in zip(reading, encoded.lengths, strict=True):
+            if not length:
+                answers.append({"next": None, "probability": None, "margin": None})
+                continue
+            token, prob, margin = row[length - 1].tolist()
+            answers.append(
+                {"next": classes[int(token)], "probability": prob, "margin": margin}
+            )
+        return answers
