@@ -65,7 +65,7 @@ def chunked_softmax(x, w, t, rows=128):
         return optax.softmax_cross_entropy_with_integer_labels(x @ w, t)
 
     parts = x.reshape(-1, rows, x.shape[1]), t.reshape(-1, rows)
-    return jax.lax.map(lambda part_: part(*part_), parts).reshape(-1)
+    return jax.lax.map(lambda pair: part(*pair), parts).reshape(-1)
 
 
 def contenders(c):

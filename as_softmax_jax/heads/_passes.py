@@ -42,6 +42,7 @@ from as_softmax_jax.heads._blocks import (
     put,
 )
 from as_softmax_jax.kernels import _linear_mosaic_tpu
+from as_softmax_jax.losses._inputs import nonzero
 
 Pick = Callable[[jax.Array], jax.Array]
 """Takes some rows out of an array of N."""
@@ -90,12 +91,12 @@ class Program(NamedTuple):
     layout: str  # of the kernel, "dc" or "cd"
     num_classes: int  # on this device
     axis_name: str | None  # the mesh axis over which classes are split
-    implementation: str  # of the first pass
+    first_pass: str  # "xla" or "mosaic_tpu"
 
 
 def look(program: Program, layer: Layer, rows: Rows) -> Statistics:
     """Passes over every logit once; `total` is of all classes, whatever the kind."""
-    if program.implementation == "mosaic_tpu":
+    if program.first_pass == "mosaic_tpu":
         *found, block_best = _linear_mosaic_tpu.look(
             rows.features, *layer, rows.labels, layout=program.layout, classes=CLASSES
         )
@@ -357,8 +358,8 @@ def _write_block(
     axis, kernel = (1, kernel) if layout == "dc" else (0, kernel.T)
     write = lax.dynamic_update_slice_in_dim
     bias = carry.bias
-    if bias is not None:
-        bias = write(bias, inner.bias, span.start, 0)  # type: ignore[arg-type]
+    if bias is not None and inner.bias is not None:
+        bias = write(bias, inner.bias, span.start, 0)
     return Gradients(
         inner.features, write(carry.kernel, kernel, span.start, axis), bias
     )
@@ -398,8 +399,3 @@ def _filled_up(count: jax.Array) -> jax.Array:
 def _finite(logits: jax.Array) -> jax.Array:
     """Returns 0 where all logits of a row are -inf."""
     return jnp.where(logits == -jnp.inf, jnp.zeros((), logits.dtype), logits)
-
-
-def nonzero(total: jax.Array) -> jax.Array:
-    """Returns a sum of exponentials, 1 where every one of them is 0."""
-    return jnp.where(total == 0, jnp.ones((), total.dtype), total)

@@ -374,7 +374,7 @@ def _statistics(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> _Stat
     shift = jnp.where(shift == -jnp.inf, jnp.zeros((), shift.dtype), shift)
     exps = jnp.exp(logits - shift[..., None])
     # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
-    label_prob = jnp.exp(label_logit - shift) / _nonzero(jnp.sum(exps, axis=-1))
+    label_prob = jnp.exp(label_logit - shift) / _inputs.nonzero(jnp.sum(exps, axis=-1))
     gap = jnp.where(label_prob <= delta, -jnp.inf, jnp.log1p(-delta / label_prob))
     return _Statistics(label_logit, shift, exps, label_prob, gap)
 
@@ -388,11 +388,6 @@ def _kept(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> jax.Array:
 def _within_gap(logits: jax.Array, s: _Statistics) -> jax.Array:
     """Returns z; a bad row keeps every class, because NaN compares as False."""
     return ~(logits - s.label_logit[..., None] < s.gap[..., None])
-
-
-def _nonzero(total: jax.Array) -> jax.Array:
-    """Returns a sum of exponentials, 1 where every one of them is 0."""
-    return jnp.where(total == 0, jnp.ones((), total.dtype), total)
 
 
 def _forward(
@@ -412,7 +407,7 @@ def _forward(
     """
     s = _statistics(logits, labels, delta)
     kept_exps = jnp.where(_within_gap(logits, s), s.exps, jnp.zeros((), s.exps.dtype))
-    total = _nonzero(jnp.sum(kept_exps, axis=-1))
+    total = _inputs.nonzero(jnp.sum(kept_exps, axis=-1))
     total = jnp.where(jnp.isnan(s.gap), jnp.nan, total)
     loss = jnp.log(total) - (s.label_logit - s.shift)
     if where is not None:

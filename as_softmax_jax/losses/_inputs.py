@@ -171,6 +171,11 @@ def take_label(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
+def nonzero(total: jax.Array) -> jax.Array:
+    """Returns a sum of exponentials, 1 where every one of them is 0."""
+    return jnp.where(total == 0, jnp.ones((), total.dtype), total)
+
+
 def compute_dtype(dtype: Any) -> Any:
     """Returns float64 for float64, float32 for every other floating type."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax import _checks
+from as_softmax_jax._mesh import as_varying, shared_axes, varying_axes
 from as_softmax_jax.transforms import _arguments
 
 PerExampleLoss = Callable[[Any, Any], Any]
@@ -163,7 +164,7 @@ def _compact_gradient(
     most = jax.lax.pmax(most, axes) if axes else most
     branch = jnp.searchsorted(jnp.array(sizes, jnp.int32), most)
     # The gradient is taken device by device, and added up once, after the branch.
-    local = jax.tree.map(functools.partial(_as_varying, axes=axes), params)
+    local = jax.tree.map(functools.partial(as_varying, axes=axes), params)
     gradients = [functools.partial(_gradient_of, pair, size) for size in sizes]
     grads = jax.lax.switch(branch, gradients, local, rows, num_valid)
     return jax.tree.map(functools.partial(_add_up, axes=axes), grads, params)
@@ -203,23 +204,12 @@ def _varying_axes(batch: Any, axis_name: str | Sequence[str] | None) -> tuple[st
     """Returns the mesh axes that the rows are spread over, in a fixed order."""
     if axis_name is not None:
         return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-    return tuple(sorted({a for leaf in jax.tree.leaves(batch) for a in _vma(leaf)}))
-
-
-def _vma(leaf: Any) -> frozenset[str]:
-    """Returns the mesh axes over which a leaf varies, by its type."""
-    return jax.typeof(leaf).manual_axis_type.varying
-
-
-def _as_varying(leaf: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """Marks a leaf as one that may differ between devices."""
-    missing = tuple(axis for axis in axes if axis not in _vma(leaf))
-    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+    return varying_axes(batch)
 
 
 def _add_up(grad: jax.Array, param: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """Adds a gradient up over the axes on which its parameter is the same."""
-    shared = tuple(axis for axis in axes if axis not in _vma(param))
+    shared = shared_axes(param, axes)
     return jax.lax.psum(grad, shared) if shared else grad
 
 
