@@ -23,7 +23,10 @@ from as_softmax_jax.heads import _blocks
 from as_softmax_jax.heads._linear import IMPLEMENTATIONS, LAYOUTS
 
 KINDS = ("hard", "partial", "settled", "mixed")
-FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
+# A kernel takes seconds to interpret: one test of it is quick enough, all are long.
+INTERPRETED = pytest.param("mosaic_tpu", marks=pytest.mark.long)
+FAST = ["xla", INTERPRETED]
+EVERY = [*FAST, "reference"]
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 CLASSES, ROWS = _blocks.CLASSES, _blocks.ROW_SIZES
 DELTA = np.float32(0.1)
@@ -109,9 +112,14 @@ def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
     return truth
 
 
-@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("implementation", "layout"),
+    [
+        *[("xla", "dc"), ("xla", "cd"), ("mosaic_tpu", "dc")],
+        pytest.param("mosaic_tpu", "cd", marks=pytest.mark.long),
+    ],
+)
 def test_each_kind_of_row_alone(implementation, kind, layout):
     x, w, t = draw(kind, 97, CLASSES + 77)
     truth = hold_to_the_plain_form(implementation, x, w, t, layout=layout)
@@ -162,7 +170,7 @@ def equal(actual, expected, **keywords):
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_left_out_may_hold_anything(implementation, kind):
     x, w, t = draw(kind, 37, 40)
@@ -181,7 +189,7 @@ def test_rows_left_out_may_hold_anything(implementation, kind):
     assert not np.any(got[1][~where])
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("bad", ["label", "negative label", "feature", "delta"])
 def test_a_bad_row_is_nan_alone(implementation, bad):
     x, w, t = draw("mixed", 33, 20)
@@ -211,7 +219,7 @@ def test_a_bad_row_is_nan_alone(implementation, bad):
     assert np.isnan(d_w).all()  # as of x @ w, which this row is part of
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rank", [1, 2])
 def test_masked_classes_have_no_part(implementation, layout, rank):
@@ -311,6 +319,10 @@ def test_operands_of_two_dtypes_meet_in_the_wider_one():
     expected = run("xla", wide, w, t, np.ones(30, np.float32), bias=np.zeros(50, "f"))
     assert [a.dtype for a in got[1:]] == [jnp.bfloat16, jnp.float32, jnp.float32]
     np.testing.assert_array_equal(got[2], expected[2])
+
+
+def test_every_implementation_is_here():
+    assert IMPLEMENTATIONS == ("xla", "mosaic_tpu", "reference")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

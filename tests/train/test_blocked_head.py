@@ -64,9 +64,9 @@ def text_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "delta"), [("as_softmax", 0.1), ("as_softmax", 1.0), ("softmax", 0.1)]
+    ("loss", "delta", "devices"),
+    [("as_softmax", 0.1, 8), ("as_softmax", 1.0, 1), ("softmax", 0.1, 1)],
 )
-@pytest.mark.parametrize("devices", [1, 8])
 def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, devices):
     config = change(text_config, "loss", name=loss, delta=delta)
     config = change(config, "mesh", data=devices)
