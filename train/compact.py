@@ -60,8 +60,9 @@ class CompactFeed(PlainFeed):
         self.queue = np.empty(0, np.int64)  # active rows that wait for a batch
         self.num_pending = 0  # examples seen that no batch stands for yet
         self.num_old = 0  # of the queue's first rows, looked at before the last update
-        self.num_active = 0  # rows found active in this epoch
-        self.settled_share = 0.0  # of the rows of the last epoch
+        self.num_active = 0  # rows found active in this epoch, the slack's included
+        self.saved_share = 0.0  # of the last epoch's rows: what no step is needed for
+        self.slack_share = 0.0  # of the last compact epoch's: settled, within the slack
         self.active_share = 1.0  # of the rows of the last look
         self.looked_sums = Sums()  # of this epoch's looks
         self.audit = Audit()
@@ -72,7 +73,7 @@ class CompactFeed(PlainFeed):
     @property
     def compacts(self) -> bool:
         """Whether this epoch is trained compactly."""
-        return self.epoch > 0 and self.settled_share >= self.recipe.compact.break_even
+        return self.epoch > 0 and self.saved_share >= self.recipe.compact.break_even
 
     @property
     def batch_size(self) -> int:
@@ -82,7 +83,7 @@ class CompactFeed(PlainFeed):
             self.recipe.compact.min_batch_size,
         )
         devices = self.recipe.mesh.shape["data"]
-        wanted = size * (1.0 - self.settled_share)
+        wanted = size * (1.0 - self.saved_share)
         while least and size / 2 >= max(wanted, least) and size % (2 * devices) == 0:
             size //= 2
         return size
@@ -98,17 +99,20 @@ class CompactFeed(PlainFeed):
                 yield self._take(params, size)
             else:
                 self._look_ahead(params(), size)
-        if self._is_last_epoch or self._share_so_far() < self.recipe.compact.break_even:
+        if self._is_last_epoch or self._saved_so_far() < self.recipe.compact.break_even:
             while len(self.queue):
                 yield self._take(params, size)
 
     def finish_epoch(self, trained: Sums) -> Sums:
         """Goes on to the next epoch; returns the sums that stand for this one."""
         if self.compacts:
-            sums, self.settled_share = self.looked_sums, self._share_so_far()
+            sums, self.saved_share = self.looked_sums, self._saved_so_far()
+            num_in_slack = self.num_active - int(sums.num_active_rows)
+            self.slack_share = num_in_slack / len(self.examples)
         else:
-            sums = trained
-            self.settled_share = 1 - int(trained.num_active_rows) / len(self.examples)
+            # Steps do not tell who is within the slack: as many as when last seen.
+            sums, num_active = trained, int(trained.num_active_rows)
+            self.saved_share = 1 - num_active / len(self.examples) - self.slack_share
         self.looked_sums, self.num_active = Sums(), 0
         return super().finish_epoch(sums)
 
@@ -128,8 +132,9 @@ class CompactFeed(PlainFeed):
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the feed stands, for a checkpoint: numbers, lists, arrays."""
-        names = ("num_pending", "num_old", "num_active", "settled_share")
-        plain = {name: getattr(self, name) for name in (*names, "active_share")}
+        names = ("num_pending", "num_old", "num_active", "active_share")
+        shares = ("saved_share", "slack_share")
+        plain = {name: getattr(self, name) for name in (*names, *shares)}
         return (
             super().get_state()
             | plain
@@ -159,8 +164,8 @@ class CompactFeed(PlainFeed):
     def _is_last_epoch(self) -> bool:
         return self.epoch + 1 == self.recipe.training.epochs
 
-    def _share_so_far(self) -> float:
-        """Returns the settled share of this epoch's rows, skipped ones included."""
+    def _saved_so_far(self) -> float:
+        """Returns the share of this epoch's rows that need no step."""
         start = self.epoch * self.recipe.mini_steps_per_epoch
         num_rows = sum(self._count(k) for k in range(start, self.position))
         return 1 - self.num_active / max(num_rows, 1)

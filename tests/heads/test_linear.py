@@ -153,6 +153,22 @@ def test_any_number_of_rows(implementation, n):
 
 
 @pytest.mark.parametrize("implementation", FAST)
+def test_a_class_just_inside_the_margin_and_one_just_outside(implementation):
+    # Label, both classes and the small rest lie in blocks of their own.
+    c, n, inside, outside = 4 * CLASSES, 8, CLASSES + 5, 2 * CLASSES + 7
+    prob = np.full((n, c), 0.06 / (c - 3))
+    t = np.arange(n, dtype=np.int32)
+    prob[np.arange(n), t], prob[:, inside], prob[:, outside] = 0.38, 0.281, 0.279
+    x, w = np.log(prob).astype(np.float32), np.eye(c, dtype=np.float32)
+    loss, d_x, *_ = run(implementation, x, w, t, np.ones(n, np.float32))
+    np.testing.assert_allclose(loss, np.log(1 + 0.281 / 0.38), rtol=1e-5)
+    expected = np.zeros((n, c))
+    expected[np.arange(n), t] = -0.281 / (0.38 + 0.281)
+    expected[:, inside] = 0.281 / (0.38 + 0.281)
+    np.testing.assert_allclose(d_x, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_large_random_bias(implementation, layout):
     x, w, t = draw("mixed", 40, CLASSES + 9)

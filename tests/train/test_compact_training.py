@@ -41,7 +41,7 @@ def make(feature_config, change):
         data = prepare(config)
         recipe = make_recipe(config, data)
         feed = make_feed(recipe, data.splits["train"], seed=0)
-        feed.epoch, feed.settled_share = 1, share
+        feed.epoch, feed.saved_share = 1, share
         feed.position = recipe.mini_steps_per_epoch
         return feed, initial_state(recipe, seed=0).params
 
@@ -159,7 +159,7 @@ def test_below_the_break_even_training_is_plain(feature_config, change, tmp_path
 def test_the_share_of_the_last_epoch_decides(make):
     feed, _ = make(break_even=0.4)
     for share, expected in [(0.39, False), (0.4, True)]:
-        feed.settled_share = share
+        feed.saved_share = share
         assert feed.compacts is expected
     feed.epoch = 0
     assert not feed.compacts
@@ -172,6 +172,24 @@ def test_what_waits_is_trained_before_falling_back(make, monkeypatch):
     ]
     assert sorted(trained) == sorted(active_rows(feed, params))
     feed.finish_epoch(None)
+    assert not feed.compacts
+
+
+def test_what_the_slack_takes_in_counts_for_the_break_even(make):
+    feed, params = make(share=0.9, slack=0.9)
+    for _ in feed.items(lambda: params):
+        pass
+    sums = feed.finish_epoch(None)
+    settled = 1 - sums.num_active_rows / ROWS
+    assert feed.slack_share > 0.1
+    assert feed.saved_share == pytest.approx(settled - feed.slack_share)
+    # Plain steps do not see the slack; the epoch after one is not tried in vain.
+    feed.recipe = dataclasses.replace(
+        feed.recipe,
+        compact=dataclasses.replace(feed.recipe.compact, break_even=settled - 0.05),
+    )
+    assert not feed.compacts
+    feed.finish_epoch(sums)
     assert not feed.compacts
 
 
