@@ -182,7 +182,7 @@ def measure(
 
 def _check_kernel(layer: Layer) -> None:
     """Refuses what the TPU kernel does not serve."""
-    kernels.require_tpu("mosaic_tpu")
+    kernels.require_device("mosaic_tpu")
     mask = layer.class_mask
     if layer.kernel.dtype == jnp.float64 or (mask is not None and mask.shape[0] > 1):
         raise ValueError(

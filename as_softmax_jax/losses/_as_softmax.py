@@ -20,11 +20,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax import _checks, kernels
-from as_softmax_jax.kernels import _as_softmax_mosaic_tpu
+from as_softmax_jax.kernels import (
+    _as_softmax,
+    _as_softmax_mosaic_gpu,
+    _as_softmax_mosaic_tpu,
+)
 from as_softmax_jax.losses import _inputs
 from as_softmax_jax.reference import _as_softmax as reference
 
-IMPLEMENTATIONS = ("xla", "mosaic_tpu", "reference")
+KERNELS = {"mosaic_gpu": _as_softmax_mosaic_gpu, "mosaic_tpu": _as_softmax_mosaic_tpu}
+IMPLEMENTATIONS = ("xla", *KERNELS, "reference")
 
 
 def as_softmax_loss(
@@ -72,9 +77,10 @@ def as_softmax_loss(
         whatever the mask says. None: every class is valid.
       axis: the class axis.
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
-        ``"mosaic_tpu"`` for a TPU kernel that reads the logits once, up to 32,768
-        classes; ``"reference"`` for the formula under plain automatic
-        differentiation, which serves forward mode and Hessians.
+        ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
+        reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
+        formula under plain automatic differentiation, which serves forward mode and
+        Hessians.
 
     Returns:
       The loss of each example, of the shape of `labels`; float32, or float64 for
@@ -111,11 +117,11 @@ def as_softmax_loss(
         class_mask,
         axis,
         clean=implementation == "reference",
-        cast=implementation != "mosaic_tpu",
+        cast=implementation not in KERNELS,
     )
     margin = _margin(delta, x)
-    if implementation == "mosaic_tpu":
-        return _on_tpu(x, margin)
+    if implementation in KERNELS:
+        return _by_kernel(implementation, x, margin)
     if implementation == "reference":
         loss = reference.as_softmax_loss(x.logits, x.labels, margin)
         return _inputs.finish(loss, x, jnp.isnan(margin))
@@ -334,19 +340,21 @@ def _implementation(name: str | None, *, of_loss: bool = False) -> str:
     return name
 
 
-def _on_tpu(x: _inputs.Inputs, margin: jax.Array) -> jax.Array:
-    """Returns the loss by the TPU kernel; refuses what it does not serve."""
-    kernels.require_tpu("mosaic_tpu")
+def _by_kernel(name: str, x: _inputs.Inputs, margin: jax.Array) -> jax.Array:
+    """Returns the loss by a kernel; refuses what it does not serve."""
+    kernels.require_device(name)
+    kernel = KERNELS[name]
     num_classes, dtype = x.logits.shape[-1], x.logits.dtype
-    if num_classes > _as_softmax_mosaic_tpu.MAX_CLASSES or dtype == jnp.float64:
+    if num_classes > kernel.MAX_CLASSES or dtype == jnp.float64:
         raise ValueError(
-            "`implementation` 'mosaic_tpu' takes up to "
-            f"{_as_softmax_mosaic_tpu.MAX_CLASSES} classes, and no float64; got "
-            f"{num_classes} classes in {dtype}. Leave `implementation` out."
+            f"`implementation` {name!r} takes up to {kernel.MAX_CLASSES} classes, and "
+            f"no float64; got {num_classes} classes in {dtype}. Leave "
+            "`implementation` out."
         )
     where = jnp.ones(x.labels.shape, bool) if x.where is None else x.where
     rows = (a.reshape(-1) for a in (x.labels, margin, where))
-    loss = _as_softmax_mosaic_tpu.loss(x.logits.reshape(-1, num_classes), *rows)
+    logits = x.logits.reshape(-1, num_classes)
+    loss = _as_softmax.loss(kernel.run, logits, *rows)
     return loss.reshape(x.labels.shape)
 
 

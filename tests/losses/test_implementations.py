@@ -10,12 +10,17 @@ import pytest
 from oracle import as_softmax, assert_no_worse, draw
 
 from as_softmax_jax import as_softmax_kept, as_softmax_loss, as_softmax_settled, kernels
-from as_softmax_jax.losses._as_softmax import IMPLEMENTATIONS
+from as_softmax_jax.losses._as_softmax import IMPLEMENTATIONS, KERNELS
 
 KINDS = ("hard", "partial", "settled", "mixed")
 FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
+# Interpreting a GPU kernel takes seconds.
+LONG_ON_GPU = [
+    pytest.param(name, marks=pytest.mark.long) if name == "mosaic_gpu" else name
+    for name in FAST
+]
 # Those that have the masks, too.
-MASKED = [name for name in IMPLEMENTATIONS if not name.startswith("mosaic")]
+MASKED = [name for name in IMPLEMENTATIONS if name not in KERNELS]
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 
@@ -46,7 +51,7 @@ def hold_to_the_plain_form(implementation, logits, labels):
     slack = 4 * np.finfo(np.float32).eps
     assert gradient.dtype == logits.dtype
     assert_no_worse(loss, plain, truth.loss, slack=slack, rows=truth.clear)
-    if implementation.startswith("mosaic"):
+    if implementation in KERNELS:
         # Rounded when it is formed, and again when the cotangent has scaled it.
         slack = max(slack, float(jnp.finfo(logits.dtype).eps))
     assert_no_worse(
@@ -54,7 +59,7 @@ def hold_to_the_plain_form(implementation, logits, labels):
     )
 
 
-@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("implementation", LONG_ON_GPU)
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 @pytest.mark.parametrize("n_classes", [5, 127, 129])
@@ -118,24 +123,24 @@ def test_the_fast_form_says_that_it_has_no_forward_mode():
         )
 
 
-def test_a_kernel_serves_every_option():
+@pytest.mark.parametrize("implementation", KERNELS)
+def test_a_kernel_serves_every_option(implementation):
     logits, labels = draw("mixed", 24, 9)
     class_mask = np.random.default_rng(2).random((24, 9)) < 0.8
     keywords = {"class_mask": class_mask, "where": np.arange(24) % 4 != 0}
     ones = np.ones(24, np.float32)
-    with kernels.interpreted():
-        got = run("mosaic_tpu", logits, labels, np.linspace(0, 1, 24), ones, **keywords)
-    expected = run("xla", logits, labels, np.linspace(0, 1, 24), ones, **keywords)
+    delta = np.linspace(0, 1, 24)
+    got = run(implementation, logits, labels, delta, ones, **keywords)
+    expected = run("xla", logits, labels, delta, ones, **keywords)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    with kernels.interpreted():
-        loss = as_softmax_loss(
-            logits.T.reshape(9, 4, 6),
-            labels.reshape(4, 6),
-            delta=0.1,
-            axis=0,
-            implementation="mosaic_tpu",
-        )
+    loss = as_softmax_loss(
+        logits.T.reshape(9, 4, 6),
+        labels.reshape(4, 6),
+        delta=0.1,
+        axis=0,
+        implementation=implementation,
+    )
     np.testing.assert_allclose(
         loss.reshape(24), as_softmax_loss(logits, labels, delta=0.1), rtol=1e-5
     )
@@ -144,9 +149,29 @@ def test_a_kernel_serves_every_option():
 def test_a_kernel_that_cannot_run_is_refused():
     logits, labels = draw("mixed", 4, 5)
     arguments = {"delta": 0.1, "implementation": "mosaic_tpu"}
+    wide = np.zeros((1, 32_769), np.float32)
     with pytest.raises(ValueError, match="runs on a TPU; the default device here is"):
         as_softmax_loss(logits, labels, **arguments)
-    with kernels.interpreted(), pytest.raises(ValueError, match="up to 32768 classes"):
-        as_softmax_loss(np.zeros((1, 32_769), np.float32), labels[:1], **arguments)
+    with (
+        kernels.interpreted("mosaic_tpu"),
+        pytest.raises(ValueError, match="up to 32768 classes"),
+    ):
+        as_softmax_loss(wide, labels[:1], **arguments)
     with pytest.raises(ValueError, match="`implementation` must be one of"):
         as_softmax_kept(logits, labels, **arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("n_classes", [10, 300, 1024, 49_152])
+def test_the_gpu_kernel_lowers_without_a_gpu(monkeypatch, dtype, n_classes):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+    @jax.value_and_grad
+    def f(logits):
+        return as_softmax_loss(
+            logits, jnp.arange(4), delta=0.1, implementation="mosaic_gpu"
+        ).sum()
+
+    logits = jax.ShapeDtypeStruct((4, n_classes), dtype)
+    lowered = jax.jit(f).trace(logits).lower(lowering_platforms=("cuda",))
+    assert "mosaic_gpu" in lowered.as_text()
