@@ -25,10 +25,11 @@ from as_softmax_jax import _checks, kernels
 from as_softmax_jax._mesh import as_varying, varying_axes
 from as_softmax_jax.heads import _passes
 from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
+from as_softmax_jax.kernels import _linear_mosaic_gpu
 from as_softmax_jax.losses import _inputs
 from as_softmax_jax.losses._as_softmax import as_softmax_loss
 
-IMPLEMENTATIONS = ("xla", "mosaic_tpu", "reference")
+IMPLEMENTATIONS = ("xla", *_passes.KERNELS, "reference")
 LAYOUTS = ("dc", "cd")
 
 
@@ -84,9 +85,10 @@ def linear_as_softmax_loss(
         and labels count over all of them. Pad what does not divide, and mask the
         padding by `class_mask`. A few numbers a row cross the wire, never a logit.
         None: this device has all classes.
-      implementation: None or ``"xla"`` for the blocked form; ``"mosaic_tpu"`` for the
-        same with its first pass in a TPU kernel, without a class mask of each row's
-        own; ``"reference"`` for the layer and the loss one after the other, by
+      implementation: None or ``"xla"`` for the blocked form; ``"mosaic_tpu"`` or
+        ``"mosaic_gpu"`` for the same with its first pass in a kernel, without a class
+        mask of each row's own (on a Hopper GPU: of bfloat16 or float16, up to 768
+        features); ``"reference"`` for the layer and the loss one after the other, by
         automatic differentiation.
 
     Returns:
@@ -174,20 +176,33 @@ def measure(
     bias = None if x.bias is None else x.bias.astype(x.delta.dtype)
     mask = _class_mask(class_mask, (*x.labels.shape, num_classes))
     layer = Layer(x.kernel, bias, mask)
-    if implementation == "mosaic_tpu":
-        _check_kernel(layer)
+    if implementation in _passes.KERNELS:
+        _check_kernel(implementation, x.features, mask)
     program = _passes.Program(kernel_layout, num_classes, axis_name, implementation)
     return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
 
 
-def _check_kernel(layer: Layer) -> None:
-    """Refuses what the TPU kernel does not serve."""
-    kernels.require_device("mosaic_tpu")
-    mask = layer.class_mask
-    if layer.kernel.dtype == jnp.float64 or (mask is not None and mask.shape[0] > 1):
+def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> None:
+    """Refuses what a kernel does not serve."""
+    kernels.require_device(name)
+    dtype, width = features.dtype, features.shape[-1]
+    served = dtype != jnp.float64
+    if name == "mosaic_gpu":
+        served = dtype.itemsize == 2 and width <= _linear_mosaic_gpu.MAX_WIDTH
+    if not served:
+        what = {
+            "mosaic_tpu": "no float64",
+            "mosaic_gpu": "bfloat16 or float16, and up to "
+            f"{_linear_mosaic_gpu.MAX_WIDTH} features",
+        }
         raise ValueError(
-            "`implementation` 'mosaic_tpu' takes no float64, and one class mask [C] "
-            "for all rows. Leave `implementation` out."
+            f"`implementation` {name!r} takes {what[name]}; got {width} features in "
+            f"{dtype}. Leave `implementation` out."
+        )
+    if mask is not None and mask.shape[0] > 1:
+        raise ValueError(
+            f"`implementation` {name!r} takes one class mask [C] for all rows. Leave "
+            "`implementation` out."
         )
 
 

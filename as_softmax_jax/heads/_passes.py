@@ -41,12 +41,14 @@ from as_softmax_jax.heads._blocks import (
     num_blocks,
     put,
 )
-from as_softmax_jax.kernels import _linear_mosaic_tpu
+from as_softmax_jax.kernels import _linear_mosaic_gpu, _linear_mosaic_tpu
 from as_softmax_jax.losses._inputs import nonzero
 
 Pick = Callable[[jax.Array], jax.Array]
 """Takes some rows out of an array of N."""
 
+# Of the first pass.
+KERNELS = {"mosaic_gpu": _linear_mosaic_gpu, "mosaic_tpu": _linear_mosaic_tpu}
 # Chunks of rows that are gathered for one block of classes.
 _GATHERED = (128, 16)
 
@@ -91,13 +93,13 @@ class Program(NamedTuple):
     layout: str  # of the kernel, "dc" or "cd"
     num_classes: int  # on this device
     axis_name: str | None  # the mesh axis over which classes are split
-    first_pass: str  # "xla" or "mosaic_tpu"
+    first_pass: str  # "xla", or one of `KERNELS`
 
 
 def look(program: Program, layer: Layer, rows: Rows) -> Statistics:
     """Passes over every logit once; `total` is of all classes, whatever the kind."""
-    if program.first_pass == "mosaic_tpu":
-        *found, block_best = _linear_mosaic_tpu.look(
+    if program.first_pass in KERNELS:
+        *found, block_best = KERNELS[program.first_pass].look(
             rows.features, *layer, rows.labels, layout=program.layout, classes=CLASSES
         )
         seen = _Seen(*found)

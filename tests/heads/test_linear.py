@@ -27,6 +27,9 @@ KINDS = ("hard", "partial", "settled", "mixed")
 INTERPRETED = pytest.param("mosaic_tpu", marks=pytest.mark.long)
 FAST = ["xla", INTERPRETED]
 EVERY = [*FAST, "reference"]
+# The GPU kernel takes narrow numbers alone.
+NARROW = [*FAST, pytest.param("mosaic_gpu", marks=pytest.mark.long)]
+DTYPES = {"mosaic_gpu": jnp.bfloat16}
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 CLASSES, ROWS = _blocks.CLASSES, _blocks.ROW_SIZES
 DELTA = np.float32(0.1)
@@ -118,10 +121,12 @@ def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
     [
         *[("xla", "dc"), ("xla", "cd"), ("mosaic_tpu", "dc")],
         pytest.param("mosaic_tpu", "cd", marks=pytest.mark.long),
+        *[("mosaic_gpu", "dc"), ("mosaic_gpu", "cd")],
     ],
 )
 def test_each_kind_of_row_alone(implementation, kind, layout):
-    x, w, t = draw(kind, 97, CLASSES + 77)
+    dtype = DTYPES.get(implementation, np.float32)
+    x, w, t = draw(kind, 97, CLASSES + 77, dtype=dtype)
     truth = hold_to_the_plain_form(implementation, x, w, t, layout=layout)
     hard = truth.kept.all(-1).mean()
     shares = {"hard": hard, "settled": truth.settled.mean()}
@@ -130,26 +135,30 @@ def test_each_kind_of_row_alone(implementation, kind, layout):
     assert shares == pytest.approx(wanted, abs=0.1)
 
 
-@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_error_is_no_worse_than_the_plain_form(implementation, dtype, scale):
+    if dtype == jnp.float32 and implementation in DTYPES:
+        pytest.skip("refused")
     x, w, t = draw("mixed", 96, CLASSES + 101, scale=scale, dtype=dtype)
     hold_to_the_plain_form(implementation, x, w, t)
 
 
-@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize(
     "c", [2, 3, 257, CLASSES - 1, CLASSES, CLASSES + 1, 2 * CLASSES + 1]
 )
 def test_any_number_of_classes(implementation, c):
-    hold_to_the_plain_form(implementation, *draw("mixed", 48, c))
+    dtype = DTYPES.get(implementation, np.float32)
+    hold_to_the_plain_form(implementation, *draw("mixed", 48, c, dtype=dtype))
 
 
-@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize("n", [1, 2, *(size + k for size in ROWS for k in (-1, 0, 1))])
 def test_any_number_of_rows(implementation, n):
-    hold_to_the_plain_form(implementation, *draw("mixed", n, 131))
+    dtype = DTYPES.get(implementation, np.float32)
+    hold_to_the_plain_form(implementation, *draw("mixed", n, 131, dtype=dtype))
 
 
 @pytest.mark.parametrize("implementation", FAST)
@@ -168,10 +177,11 @@ def test_a_class_just_inside_the_margin_and_one_just_outside(implementation):
     np.testing.assert_allclose(d_x, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_large_random_bias(implementation, layout):
-    x, w, t = draw("mixed", 40, CLASSES + 9)
+    dtype = DTYPES.get(implementation, np.float32)
+    x, w, t = draw("mixed", 40, CLASSES + 9, dtype=dtype)
     bias = np.random.default_rng(3).normal(size=w.shape[1]).astype(np.float32) * 100
     hold_to_the_plain_form(implementation, x, w, t, bias=bias, layout=layout)
 
@@ -338,7 +348,7 @@ def test_operands_of_two_dtypes_meet_in_the_wider_one():
 
 
 def test_every_implementation_is_here():
-    assert IMPLEMENTATIONS == ("xla", "mosaic_tpu", "reference")
+    assert IMPLEMENTATIONS == ("xla", "mosaic_gpu", "mosaic_tpu", "reference")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -545,6 +555,28 @@ def test_a_kernel_that_cannot_run_is_refused():
     arguments = {"delta": 0.1, "implementation": "mosaic_tpu"}
     with pytest.raises(ValueError, match="runs on a TPU; the default device here is"):
         linear_as_softmax_loss(x, w, t, **arguments)
+
+
+@pytest.mark.parametrize("width", [96, 768])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gpu_kernel_lowers_without_a_gpu(monkeypatch, layout, width):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    arguments = {"delta": 0.1, "implementation": "mosaic_gpu"}
+
+    def loss(x, w):
+        w = w if layout == "dc" else w.T
+        labels = jnp.arange(40)
+        return linear_as_softmax_loss(
+            x, w, labels, kernel_layout=layout, **arguments
+        ).sum()
+
+    x = jax.ShapeDtypeStruct((40, width), jnp.bfloat16)
+    w = jax.ShapeDtypeStruct((width, CLASSES + 9), jnp.bfloat16)
+    lowered = jax.jit(jax.grad(loss)).trace(x, w).lower(lowering_platforms=("cuda",))
+    assert "mosaic_gpu" in lowered.as_text()
+    for misfit in (jnp.zeros((40, 8), jnp.float32), jnp.zeros((40, 800), jnp.bfloat16)):
+        with pytest.raises(ValueError, match="takes bfloat16 or float16, and up to"):
+            loss(misfit, jnp.zeros((misfit.shape[1], 50), misfit.dtype))
 
 
 @pytest.mark.parametrize("name", ["features", "kernel", "bias"])

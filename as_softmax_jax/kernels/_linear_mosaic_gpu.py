@@ -1,0 +1,224 @@
+r"""The first pass over an output layer's logits as a GPU kernel that stores none.
+
+For Hopper, whose tensor cores multiply what lies in shared memory. A block of threads
+takes 128 rows and one block of classes, 64 of them at a time. Their columns of the
+kernel stream through a ring of slots while the features stay; the logits, o = xW + b,
+stand in registers only. Of each row it keeps the strongest logit m but the label's, the
+sum s of exponentials relative to it, and the label's own logit:
+
+.. math::
+  m' = \max(m, \max_i o_i), \qquad
+  s' = s \, e^{m - m'} + \textstyle\sum_i e^{o_i - m'}
+
+over the classes i but the label. These three numbers a row and block of classes are
+written, and joined over blocks afterwards by the same rule. The strongest logits of the
+blocks are an answer, too: the passes that follow visit the blocks that hold kept
+classes and no other (`as_softmax_jax.heads._passes`).
+"""
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+# The features of 128 rows must fit into shared memory, beside the ring.
+MAX_WIDTH = 768
+_ROWS, _CLASSES, _DEPTH, _SLOTS = 128, 64, 64, 3
+# How the tensor cores expect rows of 64 narrow numbers in shared memory.
+_TILES = (plgpu.TilingTransform((8, _DEPTH)), plgpu.SwizzleTransform(128))
+_OF_ROWS, _OF_CLASSES = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA.reduce(0)
+# jax before 0.12 wants an index.
+_INDEX = ((),) if "idx" in inspect.signature(plgpu.load).parameters else ()
+
+
+class Seen(NamedTuple):
+    """What the pass has seen of each row."""
+
+    best: jax.Array  # [N] the strongest logit but the label's
+    total: jax.Array  # [N] sum of e^{o - best} but the label's
+    label_logit: jax.Array  # [N]
+    block_best: jax.Array  # [N, blocks] as `best`, of each block of classes
+
+
+def look(
+    features: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    class_mask: jax.Array | None,
+    labels: jax.Array,
+    *,
+    layout: str,
+    classes: int,
+) -> Seen:
+    """Passes over every logit once.
+
+    What does not divide is padded: rows to 128, features to 64, classes to a block.
+    Where a kernel's classes do not, that is a copy of it.
+
+    Args:
+      features: [N, D] bfloat16 or float16, D at most `MAX_WIDTH`.
+      kernel: [D, C] in layout "dc", [C, D] in "cd"; in the features' dtype.
+      bias: [C] float32, or None.
+      class_mask: [1, C] bool, the valid classes; a label counts all the same.
+      labels: [N] int32; -1 where there is none.
+      layout: of the kernel.
+      classes: in a block, a multiple of 64.
+    """
+    (num_rows, width), num_classes = features.shape, kernel.shape[layout.index("c")]
+    if bias is None:
+        bias = jnp.zeros(num_classes, jnp.float32)
+    if class_mask is None:
+        class_mask = jnp.ones((1, num_classes), bool)
+    rows, depth, spare = -num_rows % _ROWS, -width % _DEPTH, -num_classes % classes
+    features = jnp.pad(features, [(0, rows), (0, depth)])
+    padding = {"d": (0, depth), "c": (0, spare)}
+    kernel = jnp.pad(kernel, [padding[axis] for axis in layout])
+    parts, blocks = features.shape[1] // _DEPTH, (num_classes + spare) // classes
+    strip = (_DEPTH, _CLASSES) if layout == "dc" else (_CLASSES, _DEPTH)
+    dtype, shape = features.dtype, (blocks, len(features))
+    best, total, label_logit = plgpu.kernel(
+        functools.partial(_kernel, layout=layout, classes=classes),
+        out_type=[jax.ShapeDtypeStruct(shape, jnp.float32)] * 3,
+        scratch_types=[
+            plgpu.SMEM((parts, _ROWS, _DEPTH), dtype, transforms=_TILES),
+            plgpu.SMEM((_SLOTS, *strip), dtype, transforms=_TILES),
+            plgpu.SMEM((3, _ROWS), jnp.float32),
+            plgpu.Barrier(num_arrivals=parts),
+            plgpu.Barrier(num_barriers=_SLOTS),
+        ],
+        grid=(blocks, len(features) // _ROWS),
+        grid_names=("block", "rows"),
+    )(
+        jnp.pad(labels, (0, rows), constant_values=-1),
+        jnp.pad(bias, (0, spare)),
+        jnp.pad(class_mask[0].astype(jnp.int32), (0, spare)),
+        features,
+        kernel,
+    )
+    strongest = jnp.max(best, axis=0)
+    shift = jnp.where(strongest == -jnp.inf, 0.0, strongest)
+    total = jnp.sum(total * jnp.exp(best - shift[None]), axis=0)
+    seen = Seen(strongest, total, jnp.sum(label_logit, axis=0), best.T)
+    return jax.tree.map(lambda array: array[:num_rows], seen)
+
+
+def _kernel(
+    labels_ref: Any,
+    bias_ref: Any,
+    mask_ref: Any,
+    features_ref: Any,
+    kernel_ref: Any,
+    best_ref: Any,
+    total_ref: Any,
+    label_ref: Any,
+    rows_ref: Any,
+    ring_ref: Any,
+    result_ref: Any,
+    rows_barrier: Any,
+    ring_barrier: Any,
+    *,
+    layout: str,
+    classes: int,
+) -> None:
+    """Works on 128 rows and a block of classes; see the module's equations."""
+    block = jax.lax.axis_index("block")
+    rows = pl.ds(jax.lax.axis_index("rows") * _ROWS, _ROWS)
+    parts, steps = rows_ref.shape[0], classes // _CLASSES
+    first = block * classes
+
+    def fetch(number: Any) -> None:
+        """Asks for a strip of the kernel: 64 features of 64 classes."""
+        step, part = number // parts, number % parts
+        spans = {
+            "d": pl.ds(part * _DEPTH, _DEPTH),
+            "c": pl.ds(first + step * _CLASSES, _CLASSES),
+        }
+        slot = number % _SLOTS
+        source = kernel_ref.at[tuple(spans[axis] for axis in layout)]
+        plgpu.copy_gmem_to_smem(source, ring_ref.at[slot], ring_barrier.at[slot])
+
+    def multiply(step: Any, sums_ref: Any) -> jax.Array:
+        def add(part: Any, nothing: None) -> None:
+            del nothing
+            number = step * parts + part
+            slot = number % _SLOTS
+            plgpu.barrier_wait(ring_barrier.at[slot])
+            strip = ring_ref.at[slot]
+            strip = strip if layout == "dc" else strip.transpose((1, 0))
+            plgpu.wgmma(sums_ref, rows_ref.at[part], strip)
+            ahead = number + _SLOTS - 1
+
+            @pl.when(ahead < steps * parts)
+            def _() -> None:
+                plgpu.wgmma_wait(1)  # who read the slot last is done
+                fetch(ahead)
+
+        jax.lax.fori_loop(jnp.int32(0), jnp.int32(parts), add, None)
+        return sums_ref[...]
+
+    def look_at(step: Any, seen: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        start = first + step * _CLASSES
+        sums_type = plgpu.WGMMAAccumulatorRef((_ROWS, _CLASSES), jnp.float32)
+        logits = pl.run_scoped(functools.partial(multiply, step), sums_type)
+        span = pl.ds(start, _CLASSES)
+        logits += _across(_load(bias_ref.at[span], _OF_CLASSES))
+        is_valid = _across(_load(mask_ref.at[span], _OF_CLASSES)) != 0
+        return _see(seen, logits, is_valid, _down(labels) - start)
+
+    for part in range(parts):
+        source = features_ref.at[rows, pl.ds(part * _DEPTH, _DEPTH)]
+        plgpu.copy_gmem_to_smem(source, rows_ref.at[part], rows_barrier)
+    for number in range(min(_SLOTS - 1, steps * parts)):
+        fetch(jnp.int32(number))
+    labels = _load(labels_ref.at[rows], _OF_ROWS)
+    plgpu.barrier_wait(rows_barrier)
+    zero = plgpu.layout_cast(jnp.zeros(_ROWS, jnp.float32), _OF_ROWS)
+    low = plgpu.layout_cast(jnp.full(_ROWS, -jnp.inf, jnp.float32), _OF_ROWS)
+    seen = (low, zero, zero)
+    seen = jax.lax.fori_loop(jnp.int32(0), jnp.int32(steps), look_at, seen)
+    for number, array in enumerate(seen):
+        result_ref[number] = array
+    plgpu.commit_smem()
+    for number, ref in enumerate((best_ref, total_ref, label_ref)):
+        plgpu.copy_smem_to_gmem(result_ref.at[number], ref.at[block, rows])
+    plgpu.wait_smem_to_gmem(0)
+
+
+def _see(
+    seen: tuple[jax.Array, ...],
+    logits: jax.Array,
+    is_valid: jax.Array,
+    places: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """Returns best, total and label's logit of rows with some more logits seen."""
+    best, total, label_logit = seen
+    number = plgpu.broadcasted_iota(
+        jnp.int32, logits.shape, 1, layout=plgpu.Layout.WGMMA
+    )
+    is_label = number == places
+    label_logit += jnp.sum(jnp.where(is_label, logits, 0.0), axis=1)
+    rivals = jnp.where(is_valid, logits, -jnp.inf)
+    rivals = jnp.where(is_label, -jnp.inf, rivals)
+    strongest = jnp.maximum(best, jnp.max(rivals, axis=1))
+    shift = jnp.where(strongest == -jnp.inf, 0.0, strongest)
+    sums = jnp.sum(jnp.exp(rivals - _down(shift)), axis=1)
+    return strongest, total * jnp.exp(best - shift) + sums, label_logit
+
+
+def _load(ref: Any, layout: Any) -> jax.Array:
+    """Loads a vector from global memory, laid out as rows or columns of logits are."""
+    return plgpu.load(ref, *_INDEX, layout=layout, optimized=False)
+
+
+def _across(vector: jax.Array) -> jax.Array:
+    """Returns [128, 64] with a number a class."""
+    return jax.lax.broadcast_in_dim(vector, (_ROWS, _CLASSES), (1,))
+
+
+def _down(vector: jax.Array) -> jax.Array:
+    """Returns [128, 64] with a number a row."""
+    return jax.lax.broadcast_in_dim(vector, (_ROWS, _CLASSES), (0,))
