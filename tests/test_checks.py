@@ -132,7 +132,7 @@ REFUSALS = {
     "an implementation that is not": (
         {"implementation": "triton"},
         ValueError,
-        r"`implementation` must be one of 'xla', 'mosaic_tpu', .*; got 'triton'",
+        r"`implementation` must be one of 'xla', 'mosaic_gpu', .*; got 'triton'",
     ),
 }
 

@@ -114,8 +114,8 @@ def linear_as_softmax_loss(
       Wijmans et al., `Cut Your Losses in Large-Vocabulary Language Models
       <https://arxiv.org/abs/2411.09009>`_, ICLR 2025, for softmax without logits.
     """
-    implementation = "xla" if implementation is None else implementation
-    _checks.one_of(implementation, IMPLEMENTATIONS, "implementation")
+    op = "linear_as_softmax_loss"
+    implementation = kernels.choose(implementation, IMPLEMENTATIONS, op)
     if implementation != "reference":
         return measure(
             features,

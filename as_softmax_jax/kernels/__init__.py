@@ -2,11 +2,16 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import logging
+from collections.abc import Collection, Iterator
 
 import jax
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.experimental.pallas import tpu as pltpu
+
+from as_softmax_jax import _checks
+
+_log = logging.getLogger("as_softmax_jax")
 
 # The devices that kernels are for.
 _DEVICES = {"mosaic_gpu": "gpu", "mosaic_tpu": "tpu"}
@@ -50,6 +55,26 @@ def interpreted(implementation: str) -> Iterator[None]:
             yield
     finally:
         _interpreted.reset(token)
+
+
+def choose(implementation: str | None, there: Collection[str], op: str) -> str:
+    """Returns the implementation that an op takes, XLA where none is asked for.
+
+    No kernel has won on a device yet, so none is taken unasked. What is taken is
+    logged to the logger "as_softmax_jax" at level DEBUG, once a trace.
+
+    Args:
+      implementation: the name asked for, or None.
+      there: the names that the op has.
+      op: its name.
+
+    Raises:
+      ValueError: the op has no implementation of that name.
+    """
+    chosen = "xla" if implementation is None else implementation
+    _checks.one_of(chosen, there, "implementation")
+    _log.debug("%s on %s: implementation %s", op, jax.default_backend(), chosen)
+    return chosen
 
 
 def can_interpret(implementation: str) -> bool:

@@ -30,6 +30,8 @@ from as_softmax_jax.reference import _as_softmax as reference
 
 KERNELS = {"mosaic_gpu": _as_softmax_mosaic_gpu, "mosaic_tpu": _as_softmax_mosaic_tpu}
 IMPLEMENTATIONS = ("xla", *KERNELS, "reference")
+# What the masks have.
+MASKED = ("xla", "reference")
 
 
 def as_softmax_loss(
@@ -109,7 +111,7 @@ def as_softmax_loss(
       Lv et al., `Adaptive Sparse Softmax: An Effective and Efficient Softmax
       Variant <https://arxiv.org/abs/2508.03175>`_, IEEE TASLP 2025, equations 4-6.
     """
-    implementation = _implementation(implementation, of_loss=True)
+    implementation = kernels.choose(implementation, IMPLEMENTATIONS, "as_softmax_loss")
     x = _inputs.read(
         logits,
         labels,
@@ -167,7 +169,7 @@ def as_softmax_kept(
       [[ True False False]
        [ True  True False]]
     """
-    implementation = _implementation(implementation)
+    implementation = kernels.choose(implementation, MASKED, "as_softmax_kept")
     x = _inputs.read(
         logits, labels, where, class_mask, axis, clean=implementation == "reference"
     )
@@ -282,7 +284,7 @@ def as_softmax_settled(
       >>> print(as_softmax_settled(logits, jnp.array([0, 0]), delta=0.1))
       [ True False]
     """
-    implementation = _implementation(implementation)
+    implementation = kernels.choose(implementation, MASKED, "as_softmax_settled")
     x = _inputs.read(
         logits, labels, where, class_mask, axis, clean=implementation == "reference"
     )
@@ -329,15 +331,6 @@ def count_active(
         valid = jnp.ones(active.shape, bool)
     num_valid = jnp.sum(valid, dtype=jnp.int32)
     return num_valid, jnp.sum(valid & active, dtype=jnp.int32)
-
-
-def _implementation(name: str | None, *, of_loss: bool = False) -> str:
-    """Returns the back-end to use: the one named, or the automatic choice."""
-    if name is None:
-        return "xla"
-    there = IMPLEMENTATIONS if of_loss else ("xla", "reference")
-    _checks.one_of(name, there, "implementation")
-    return name
 
 
 def _by_kernel(name: str, x: _inputs.Inputs, margin: jax.Array) -> jax.Array:

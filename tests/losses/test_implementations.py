@@ -10,7 +10,7 @@ import pytest
 from oracle import as_softmax, assert_no_worse, draw
 
 from as_softmax_jax import as_softmax_kept, as_softmax_loss, as_softmax_settled, kernels
-from as_softmax_jax.losses._as_softmax import IMPLEMENTATIONS, KERNELS
+from as_softmax_jax.losses._as_softmax import IMPLEMENTATIONS, KERNELS, MASKED
 
 KINDS = ("hard", "partial", "settled", "mixed")
 FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
@@ -19,8 +19,6 @@ LONG_ON_GPU = [
     pytest.param(name, marks=pytest.mark.long) if name == "mosaic_gpu" else name
     for name in FAST
 ]
-# Those that have the masks, too.
-MASKED = [name for name in IMPLEMENTATIONS if name not in KERNELS]
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 
@@ -144,6 +142,13 @@ def test_a_kernel_serves_every_option(implementation):
     np.testing.assert_allclose(
         loss.reshape(24), as_softmax_loss(logits, labels, delta=0.1), rtol=1e-5
     )
+
+
+def test_the_choice_is_logged_when_asked(caplog):
+    logits, labels = draw("mixed", 4, 5)
+    with caplog.at_level("DEBUG", "as_softmax_jax"):
+        as_softmax_loss(logits, labels, delta=0.1)
+    assert caplog.messages == ["as_softmax_loss on cpu: implementation xla"]
 
 
 def test_a_kernel_that_cannot_run_is_refused():
