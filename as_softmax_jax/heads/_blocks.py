@@ -6,6 +6,7 @@ over each size runs as often as the count says: fewer than `ROW_SIZES[-1]` rows 
 computed in vain.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from as_softmax_jax._mesh import as_varying, varying_axes
 from as_softmax_jax.losses._inputs import compute_dtype
 
 # Sizes of chunks of rows, the largest first.
-ROW_SIZES = (1024, 128, 16)
-# Classes in a block: [1024, 512] float32 logits are 2 MiB.
+ROW_SIZES = (512, 128, 16)
+# Classes in a block: [512, 512] float32 logits are 1 MiB.
 CLASSES = 512
 
 
@@ -128,7 +129,13 @@ def for_rows(
         def step(i: Any, carry: Any, size: int = size, start: Any = start) -> Any:
             return body(start + i * size, size, carry)
 
-        carry = lax.fori_loop(np.int32(0), jnp.int32(trips), step, carry)
+        if num_rows < 2 * size:
+            # One trip at most. A loop would do: but where a chunk is all rows, XLA
+            # sees that trips do not differ, and computes one before asking for any.
+            once = functools.partial(step, np.int32(0))
+            carry = lax.cond(trips > 0, once, lambda carry: carry, carry)
+        else:
+            carry = lax.fori_loop(np.int32(0), jnp.int32(trips), step, carry)
         start = start + trips * size
     return carry
 
