@@ -164,7 +164,7 @@ class CompactConfig:
     min_batch_size: int = _number(16, 0)
     # Dropout may unsettle what is settled without it: an example that leads by less
     # than delta and this, in probability, is trained on, too.
-    slack: float = _number(0.1, 0.0, 1.0)
+    slack: float = _number(0.3, 0.0, 1.0)
     # An approximation: an example that is settled clearly, and again and again, is not
     # looked at for up to so many epochs; 0: every example is, in each epoch.
     max_skipped_epochs: int = _number(0, 0)
