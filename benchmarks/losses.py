@@ -17,12 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from report import machine, write_section
+from roofline import measure_ceilings
 
 import as_softmax_jax
 
 SHAPES = ((4096, 150), (1024, 5000), (512, 32000), (64, 128256))
 KINDS = ("hard", "partial", "settled")
 DELTA = 0.1
+# A kernel is a contender on its device, up to so many classes.
+KERNELS = {"gpu": ("mosaic_gpu", 49_152), "tpu": ("mosaic_tpu", 32_768)}
 
 
 def mostly(kind, n, c, seed=0):
@@ -42,15 +45,16 @@ def mostly(kind, n, c, seed=0):
     return jnp.asarray(logits), jnp.asarray(labels, jnp.int32)
 
 
-def contenders():
+def contenders(c):
     """The losses to compare, optax first."""
+    as_softmax = functools.partial(as_softmax_jax.as_softmax_loss, delta=DELTA)
+    kernel, most = KERNELS.get(jax.default_backend(), ("", 0))
+    by_kernel = functools.partial(as_softmax, implementation=kernel)
     return {
         "optax": optax.softmax_cross_entropy_with_integer_labels,
         "softmax_loss": as_softmax_jax.softmax_loss,
-        "as_softmax_loss": functools.partial(
-            as_softmax_jax.as_softmax_loss, delta=DELTA
-        ),
-    }
+        "as_softmax_loss": as_softmax,
+    } | ({"kernel": by_kernel} if c <= most else {})
 
 
 def compiled(loss, logits, labels):
@@ -63,13 +67,13 @@ def compiled(loss, logits, labels):
     return jax.jit(value_and_grad).lower(logits, labels).compile()
 
 
-def alternate(functions, arguments, seconds):
+def alternate(functions, arguments, seconds, least=5):
     """Calls the functions in turn for about `seconds`; returns median seconds."""
     times = {name: [] for name in functions}
     for function in functions.values():
         jax.block_until_ready(function(*arguments))
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[next(iter(times))]) < 5:
+    while time.perf_counter() < end or len(times[next(iter(times))]) < least:
         for name, function in functions.items():
             start = time.perf_counter()
             result = jax.block_until_ready(function(*arguments))
@@ -78,19 +82,23 @@ def alternate(functions, arguments, seconds):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(n, c, kind, seconds):
+def measure(n, c, kind, ceilings, seconds):
     """Measures one shape and mix; returns a row of the table."""
     arguments = mostly(kind, n, c)
     functions = {
-        name: compiled(loss, *arguments) for name, loss in contenders().items()
+        name: compiled(loss, *arguments) for name, loss in contenders(c).items()
     }
     medians = alternate(functions, arguments, seconds)
     memory = functions["as_softmax_loss"].memory_analysis().temp_size_in_bytes
     base = medians["optax"]
+    by_kernel = f"{medians['kernel'] / base:.2f}" if "kernel" in medians else "-"
+    # The logits are read once and the gradient written once.
+    least = ceilings.seconds(0, 8 * n * c)
     return (
         f"| [{n}, {c}] | {kind} | {base * 1e3:.2f} ms "
         f"| {medians['softmax_loss'] / base:.2f} "
         f"| {medians['as_softmax_loss'] / base:.2f} "
+        f"| {by_kernel} | {least / medians['as_softmax_loss']:.0%} "
         f"| {memory / (4 * n * c):.1%} |"
     )
 
@@ -101,20 +109,25 @@ def main():
     parser.add_argument("--seconds", type=float, default=8.0, help="per row")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write")
     flags = parser.parse_args()
+    ceilings = measure_ceilings()
     lines = [
         "Forward and backward in float32, as a multiple of the time of",
         "`optax.softmax_cross_entropy_with_integer_labels`; nine rows in ten of the",
         f"kind named, `delta={DELTA}`. Memory: buffers of `as_softmax_loss` beside its",
-        "inputs and outputs, as a share of the logits.",
+        "inputs and outputs, as a share of the logits. Roofline: the time to read the",
+        "logits once and write the gradient once, over that of `as_softmax_loss`, where",
+        "a copy is made in main memory; what fits into a cache can pass 100 %.",
+        "`python benchmarks/losses.py`",
         "",
-        machine(),
+        f"{machine()}; {ceilings}",
         "",
-        "| logits | rows mostly | optax | softmax_loss | as_softmax_loss | memory |",
-        "|---|---|---:|---:|---:|---:|",
+        "| logits | rows mostly | optax | softmax_loss | as_softmax_loss "
+        "| its kernel | roofline | memory |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for n, c in SHAPES:
         for kind in KINDS:
-            lines.append(measure(n, c, kind, flags.seconds))
+            lines.append(measure(n, c, kind, ceilings, flags.seconds))
             print(lines[-1], flush=True)
     if not flags.dry_run:
         write_section("losses", "\n".join(lines))
