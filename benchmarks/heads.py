@@ -285,8 +285,9 @@ def main():
         "multiples of optax's on `x @ w`, or of the chunked softmax's where the logits "
         "do not fit. *Roofline*: the least time for operations that must be done (a "
         "product forward, two more for hard rows) and for bytes that must move, over "
-        f"the head's, with the measured ceilings: {ceilings}. *Error*: of the features' "
-        "gradient against float64, over its largest entry. `python benchmarks/heads.py`",
+        f"the head's, with the measured ceilings: {ceilings}. *Error*: of the "
+        "features' gradient against float64, over its largest entry. "
+        "`python benchmarks/heads.py`",
         "",
         "| classes | rest | settled | optax | dense AS-Softmax | chunked softmax "
         "| `linear_as_softmax_loss` | its loss alone | with gradients / alone "
