@@ -7,6 +7,7 @@ from pathlib import Path
 
 from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import load
+from train.processes import add_process_flags, is_first, join_processes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="the run's folder; default: runs/ and the configuration's name",
     )
+    add_process_flags(parser)
     flags, overrides = parser.parse_known_args(arguments)
     return run(
         lambda: _train(flags, overrides),
@@ -39,6 +41,7 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     from train.signals import Stopped
 
     use_compilation_cache(flags.compilation_cache)
+    join_processes(flags)
     try:
         result = train_and_evaluate(config, workdir)
     except Stopped as stopped:
@@ -47,6 +50,8 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
             file=sys.stderr,
         )
         return 128 + stopped.signal_number
+    if not is_first():
+        return 0
     metric = result["metric"]
     names = [f"validation_{metric}", f"test_{metric}", "gradient_steps", "seconds"]
     figures = ", ".join(f"{n} {result[n]:.6g}" for n in names if n in result)

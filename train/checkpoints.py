@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from train.errors import WorkdirError
 from train.notices import notice
+from train.processes import is_first, wait_for_all
 from train.state import TrainState
 
 # Where a smaller value is the better one.
@@ -141,17 +142,27 @@ class LatestCheckpoint:
                 self._put_aside(step, error)
         return None
 
+    def described(self) -> str:
+        """Returns which checkpoint a run would go on from, in words."""
+        step = self._manager.latest_step()
+        if step is None:
+            return "no checkpoint was saved before"
+        return f"the last good checkpoint is {self._folder / str(step)}"
+
     def remove(self) -> None:
         """Removes the state of a run that is finished."""
         self._manager.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _put_aside(self, step: int, error: Exception) -> None:
         """Moves a checkpoint away: orbax saves no step below one that it sees."""
         folder = self._folder / str(step)
         aside = self._folder.with_name(f"unread-{step}")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
+        if is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        wait_for_all(f"unread-{step}")
         self._manager.reload()
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         notice(f"{folder}: cannot be read, put aside as {aside.name}: {reason}")
@@ -179,8 +190,9 @@ def _as_saved(state: TrainState) -> dict[str, Any]:
 
 def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:
     """Returns a manager of a folder, which is made where it is not there."""
-    if fresh:
+    if fresh and is_first():
         shutil.rmtree(folder, ignore_errors=True)
+    wait_for_all(f"open-{folder.name}")
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
     return ocp.CheckpointManager(folder.absolute(), options=options)
 

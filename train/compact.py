@@ -192,7 +192,8 @@ class CompactFeed(PlainFeed):
         self.num_old = len(self.queue)
         self.examples_trained += len(rows)
         num_seen, self.num_pending = self.num_pending, 0
-        return Item(read_batch(self.examples, rows, batch_size=size), num_seen)
+        batch = read_batch(self.examples, rows, batch_size=size)
+        return Item(batch, rows, num_seen)
 
     def _active_among(self, params: Any, rows: np.ndarray) -> np.ndarray:
         """Returns the active rows among some; adds up what is seen on the way."""

@@ -119,6 +119,9 @@ class OptimizerConfig:
     momentum: float = _number(0.9, 0.0, 1.0)
     # The largest global norm of a gradient; 0: no clipping.
     clip_norm: float = _number(1.0, 0.0)
+    # Of the moving average of the parameters over gradient steps, which is evaluated
+    # and kept in their place; 0: none.
+    ema_decay: float = _number(0.0, 0.0, 0.999999)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,9 @@ class TrainingConfig:
     metric: str = ""
     # Stop after so many evaluations without a better one; 0: never.
     patience: int = _number(0, 0)
+    # End the run after so many batches in a row whose loss or gradient is not finite;
+    # each is left out. 0: never.
+    max_bad_steps: int = _number(20, 0)
     # Mini-steps between checkpoints to resume from; 0: at evaluations alone.
     checkpoint_every: int = _number(0, 0)
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from train.data.examples import Examples
 from train.data.pipeline import Batch, training_batches, training_rows
 from train.metrics import Sums
@@ -16,6 +18,7 @@ class Item(NamedTuple):
     """One batch to train on."""
 
     batch: Batch
+    rows: np.ndarray  # of the training split
     num_seen: int  # examples that it stands for
     last: bool = False  # of training
 
@@ -66,11 +69,12 @@ class PlainFeed:
             batch_size=self.recipe.training.batch_size,
         )
         for batch in batches:
-            num_seen = self._count(self.position)
+            num_seen, rows = self._count(self.position), self.rows[self.position]
             self.position += 1
             self.examples_seen += num_seen
             self.examples_trained += num_seen
-            yield Item(batch, num_seen, last=self.position == len(self.rows))
+            last = self.position == len(self.rows)
+            yield Item(batch, rows, num_seen, last=last)
 
     def finish_epoch(self, trained: Sums) -> Sums:
         """Goes on to the next epoch; returns the sums that stand for this one.

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import as_softmax_jax
+from train.bad_steps import BadStepWatch
 from train.checkpoints import BestCheckpoint, LatestCheckpoint
 from train.compact import make_feed
 from train.config import Config, as_dict, nearest
@@ -31,7 +32,13 @@ from train.state import TrainState, create_state, load_pretrained
 from train.steps import Moment, eval_step, train_step
 from train.targets import Calibration
 from train.tasks import prepare
-from train.workdir import check_workdir, open_workdir, write_arrays, write_json
+from train.workdir import (
+    check_workdir,
+    hold_workdir,
+    open_workdir,
+    write_arrays,
+    write_json,
+)
 
 # The recipe is static: runs with equal recipes in one process compile once.
 _train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
@@ -83,14 +90,18 @@ def train_and_evaluate(
     data = prepare(config)
     recipe = make_recipe(config, data)
 
-    # Phase 2: how things stand before the first step, then the run's folder.
+    # Phase 2: how things stand before the first step.
     state = initial_state(recipe, seed=config.seed)
     before = evaluate(recipe, state.params, data.splits["validation"])
     _check_metric(recipe, before, data)
-    open_workdir(workdir, config, data)
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
-    with stop_requests() as stop, LatestCheckpoint(workdir) as latest:
+    with (
+        hold_workdir(workdir),
+        stop_requests() as stop,
+        LatestCheckpoint(workdir) as latest,
+    ):
+        open_workdir(workdir, config, data)
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, state, feed, start)
         with (
@@ -103,15 +114,18 @@ def train_and_evaluate(
             ) as log,
             BestCheckpoint(workdir, metric=recipe.metric, **history.best) as best,
         ):
-            run = _Run(recipe, data, feed, log, best, latest, stop)
+            watch = BadStepWatch(
+                recipe.training.max_bad_steps,
+                mini_step=int(state.mini_step),
+                total=int(state.bad.total),
+            )
+            run = _Run(recipe, data, feed, log, best, latest, stop, watch)
             state = _train(run, state, history)
             params = best.restore(state.params)
 
         # Phase 4: the figures of the best checkpoint.
         result = _figures(run, history.records, params, before, workdir)
-        result |= {"seconds": history.seconds()}
-        result |= {"classes": list(data.classes), "config": as_dict(config)}
-        result |= {"versions": _versions(), "machine": _machine(recipe)}
+        result |= _origin(config, data, recipe) | {"seconds": history.seconds()}
         write_json(workdir / "result.json", result)
         latest.remove()
     return result
@@ -170,6 +184,7 @@ class _Run(NamedTuple):
     best: BestCheckpoint
     latest: LatestCheckpoint
     stop: StopRequest
+    watch: BadStepWatch
 
 
 @dataclasses.dataclass
@@ -227,6 +242,7 @@ def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
     training = run.recipe.training
     while run.feed.epoch < training.epochs and not _is_out_of_patience(run):
         state = _train_epoch(run, state, history)
+        run.watch.look(state.bad, run.latest.described())
         trained = jax.device_get(state.sums).wide()
         history.sums += run.feed.finish_epoch(trained)
         if (
@@ -237,7 +253,7 @@ def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
         history.records.append(_record(run, state, history))
         history.sums = Sums()
         run.log.evaluation(history.records[-1])
-        run.best.offer(history.records[-1], state.params)
+        run.best.offer(history.records[-1], state.evaluated)
         _save(run, state, history)
         _check_stop(run, state, history)
     return state
@@ -261,7 +277,10 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
         state = _train_step(run.recipe, state, put_batch(mesh, item.batch), moment)
         first = False
         run.log.mini_step(state)
-        if run.stop.signal_number is not None:
+        run.watch.remember(item.rows)
+        if run.watch.is_due:
+            run.watch.look(state.bad, run.latest.described())
+        if run.stop.has_come(run.log.mini_steps):
             _save(run, state, history)
             _check_stop(run, state, history)
         elif every and run.log.mini_steps % every == 0:
@@ -271,7 +290,7 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
 
 def _check_stop(run: _Run, state: TrainState, history: _History) -> None:
     """Ends the run where a signal asked for it; what there is has been saved."""
-    if run.stop.signal_number is not None:
+    if run.stop.has_come(run.log.mini_steps):
         run.latest.wait()
     kept = len(history.records)
     run.stop.check(f"{int(state.mini_step)} mini-steps done, {kept} evaluations kept")
@@ -282,7 +301,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
     recipe, feed = run.recipe, run.feed
     mini_step, gradient_step = jax.device_get((state.mini_step, state.gradient_step))
     train, seen = history.sums.means(), feed.examples_seen
-    validation = evaluate(recipe, state.params, run.data.splits["validation"])
+    validation = evaluate(recipe, state.evaluated, run.data.splits["validation"])
     rate = learning_rate_schedule(
         recipe.optimizer, total_examples=recipe.total_examples
     )
@@ -380,6 +399,16 @@ def _histograms(margins: dict[str, np.ndarray]) -> dict[str, list[float]]:
         for name, values in margins.items()
     }
     return {"edges": _MARGIN_EDGES.round(6).tolist()} | counts
+
+
+def _origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
+    """Returns what a result came from."""
+    return {
+        "classes": list(data.classes),
+        "config": as_dict(config),
+        "versions": _versions(),
+        "machine": _machine(recipe),
+    }
 
 
 def _versions() -> dict[str, str]:

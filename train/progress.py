@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ import jax
 import tensorboardX
 import tqdm
 
+from train.processes import is_first
 from train.state import TrainState
 
 _MINI_STEPS_PER_READING = 20
@@ -37,10 +39,13 @@ class Progress:
         records: Sequence[dict[str, Any]] = (),
         quiet: bool,
     ):
-        for events in workdir.glob("events.out.tfevents.*"):
-            events.unlink()
-        self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=True)
+        lines, first = workdir / "metrics.jsonl", is_first()
+        if first:
+            for events in workdir.glob("events.out.tfevents.*"):
+                events.unlink()
+        self._lines = (lines if first else Path(os.devnull)).open("w", encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=first)
+        quiet = quiet or not first
         self._quiet, self._metric = quiet, metric
         self.mini_steps = 0  # since this process began
         # disable=None: no bar where the output is no terminal.

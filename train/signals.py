@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; like Ctrl-C, no `except Exception` stops it.
@@ -26,6 +29,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
+    def has_come(self, mini_step: int) -> bool:
+        """Whether to stop after this mini-step, of this process's count.
+
+        Where there are several processes they agree on the step, which JAX's runtime
+        sees to: whichever of them gets SIGTERM, all stop there.
+        """
+        if jax.process_count() == 1:
+            return self.signal_number is not None
+        if multihost_utils.reached_preemption_sync_point(mini_step):
+            self.signal_number = signal.SIGTERM
+        return self.signal_number is not None
+
     def check(self, kept: str) -> None:
         """Raises `Stopped`, which says what is kept, once a signal has come."""
         if self.signal_number is not None:
@@ -41,7 +56,8 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Catches SIGINT and SIGTERM inside; only a main thread can, others never stop."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    several = jax.process_count() > 1  # then the signals are the runtime's
+    if several or threading.current_thread() is not threading.main_thread():
         yield request
         return
     numbers = (signal.SIGINT, signal.SIGTERM)

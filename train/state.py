@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from train.bad_steps import BadSteps
 from train.metrics import Sums
 from train.models.pretrained import find_folder, load_weights
 from train.notices import notice
@@ -23,6 +24,13 @@ class TrainState(NamedTuple):
     gradient_step: jax.Array  # shape=(), dtype=int32, optimizer updates so far
     examples_seen: jax.Array  # shape=(), dtype=int32, padding not counted
     sums: Sums  # since the epoch began
+    bad: BadSteps  # mini-steps that were left out
+    average: Any = None  # of params over gradient steps, where one is asked for
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are evaluated and kept."""
+        return self.params if self.average is None else self.average
 
 
 def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
@@ -43,6 +51,8 @@ def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
         gradient_step=jnp.zeros((), jnp.int32),
         examples_seen=jnp.zeros((), jnp.int32),
         sums=Sums.zero(),
+        bad=BadSteps.none(),
+        average=jax.tree.map(jnp.copy, params) if recipe.optimizer.ema_decay else None,
     )
     return constrain_state(recipe.mesh, state)
 
@@ -69,4 +79,9 @@ def load_pretrained(recipe: Recipe, state: TrainState) -> TrainState:
         weights.params,
         state.params["encoder"],
     )
-    return state._replace(params=state.params | {"encoder": encoder})
+    params = state.params | {"encoder": encoder}
+    if state.average is None:
+        return state._replace(params=params)
+    # A copy, for the training step donates both.
+    average = state.average | {"encoder": jax.tree.map(jnp.copy, encoder)}
+    return state._replace(params=params, average=average)

@@ -1,12 +1,11 @@
 """One training step and one evaluation step: pure functions, jitted by the loop."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import PartitionSpec
 
 from as_softmax_jax import count_active, has_updated, heads
 from train.metrics import Sums, active_rows
@@ -17,6 +16,7 @@ from train.state import TrainState
 from train.tasks import find_task
 
 Batch = dict[str, jax.Array]
+Tree = TypeVar("Tree")
 
 
 class Moment(NamedTuple):
@@ -85,12 +85,17 @@ def train_step(
         loss = jnp.sum(measures.losses) / jnp.maximum(jnp.sum(where), 1)
         return loss, measures
 
-    grads, measures = jax.grad(mean_loss, has_aux=True)(state.params)
-    num_valid, num_active = count_active(measures.settled, where)
-    state = _apply_gradients(recipe, state, grads, (num_valid, num_active), moment.last)
+    gradient = jax.value_and_grad(mean_loss, has_aux=True)
+    (loss, measures), grads = gradient(state.params)
+    # The norm overflows a little before its square root would.
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+    counts = count_active(measures.settled, where)
+    state = _apply_gradients(recipe, state, grads, finite, counts, moment.last)
     before = jax.tree.map(lambda x: jnp.where(moment.first, 0, x), state.sums)
+    sums = _where(finite, measures.sums(where), Sums.zero())
     state = state._replace(
-        sums=before + measures.sums(where),
+        sums=before + sums,
+        bad=state.bad.counted(finite, state.mini_step),
         mini_step=state.mini_step + 1,
         examples_seen=state.examples_seen + moment.num_seen,
     )
@@ -170,14 +175,15 @@ def _measure(
     target, objective = recipe.task.target, recipe.objective
     where, labels = target.where(batch), batch["labels"]
     if isinstance(output, LinearLogits):
-        # Rows are picked by their values, which must not cross devices.
-        rows, shared = PartitionSpec("data"), PartitionSpec()
-        found = jax.shard_map(
-            _blocked_measures,
-            mesh=recipe.mesh,
-            in_specs=(LinearLogits(rows, shared, shared), rows, rows, shared),
-            out_specs=rows,
-        )(output, labels, where, objective.blocked_delta(delta))
+        found = heads.measure_on_mesh(
+            recipe.mesh,
+            output.features,
+            output.kernel,
+            labels,
+            delta=objective.blocked_delta(delta),
+            bias=output.bias,
+            where=where,
+        )
         return _Measures(found.loss, found.settled, found.lead >= 0)
     arguments = {"where": where, "delta": delta}
     return _Measures(
@@ -185,14 +191,6 @@ def _measure(
         objective.settled(output, labels, **arguments),
         target.correct(output, labels),
     )
-
-
-def _blocked_measures(
-    output: LinearLogits, labels: jax.Array, where: jax.Array, delta: jax.Array
-) -> heads.Measures:
-    """Measures one device's rows without their logits."""
-    features, kernel, bias = output
-    return heads.measure(features, kernel, labels, delta=delta, bias=bias, where=where)
 
 
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:
@@ -207,10 +205,19 @@ def _apply_gradients(
     recipe: Recipe,
     state: TrainState,
     grads: Any,
+    finite: jax.Array,
     counts: tuple[jax.Array, jax.Array],
     last: jax.Array,
 ) -> TrainState:
-    """Hands the mini-batch's gradient to the optimizer, which steps when it is time."""
+    """Hands the mini-batch's gradient to the optimizer, which steps when it is time.
+
+    A gradient that is not finite, or that of such a loss, leaves everything as it was;
+    in a window it takes its place.
+    """
+    windowed = recipe.training.window != "none"
+    if windowed:
+        # The window leaves out what it sees not to be finite.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), grads)
     updates, optimizer_state = recipe.transformation.update(
         grads,
         state.optimizer_state,
@@ -221,10 +228,38 @@ def _apply_gradients(
         flush=last,
         examples_seen=state.examples_seen,
     )
-    windowed = recipe.training.window != "none"
-    updated = has_updated(optimizer_state) if windowed else jnp.array(True)
+    params = optax.apply_updates(state.params, updates)
+    if windowed:
+        updated = has_updated(optimizer_state)
+    else:
+        updated = finite
+        new, old = (params, optimizer_state), (state.params, state.optimizer_state)
+        params, optimizer_state = _where(finite, new, old)
+    step = state.gradient_step + updated.astype(jnp.int32)
     return state._replace(
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         optimizer_state=optimizer_state,
-        gradient_step=state.gradient_step + updated.astype(jnp.int32),
+        gradient_step=step,
+        average=_averaged(recipe, state.average, params, step, updated),
     )
+
+
+def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Returns the one tree or the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _averaged(
+    recipe: Recipe, average: Any, params: Any, step: jax.Array, updated: jax.Array
+) -> Any:
+    """Returns the moving average of the parameters, moved where they have."""
+    if average is None:
+        return None
+    # At first it follows closely: it would else keep what chance began with.
+    times = step.astype(jnp.float32)
+    decay = jnp.minimum(recipe.optimizer.ema_decay, times / (times + 9.0))
+
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(updated, old * decay + new * (1.0 - decay), old)
+
+    return jax.tree.map(move, average, params)

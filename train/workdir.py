@@ -1,16 +1,20 @@
 """The working directory: which run it belongs to, and files written whole."""
 
+import contextlib
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from train.config import Config, as_dict
 from train.data.examples import TaskData
 from train.errors import WorkdirError
+from train.processes import is_first, wait_for_all
 
 
 def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
@@ -37,6 +41,36 @@ def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
     return _read_json(result) if result.exists() else None
 
 
+@contextlib.contextmanager
+def hold_workdir(workdir: Path) -> Iterator[None]:
+    """Creates the folder, and keeps other runs out of it while inside.
+
+    The system lets go of it when the process ends, however it ends.
+
+    Raises:
+      WorkdirError: another run holds it, or it cannot be written.
+    """
+    if not is_first():
+        wait_for_all("workdir")
+        yield
+        return
+    lock = filelock.FileLock(workdir / ".lock")
+    with _refused_unless_writable(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise WorkdirError(
+                f"--workdir: another run is writing to {workdir}; wait for it, or name "
+                "another folder"
+            ) from None
+    wait_for_all("workdir")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
     """Creates the folder and writes what a run starts with.
 
@@ -46,17 +80,12 @@ def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
     Raises:
       WorkdirError: the folder cannot be written.
     """
-    try:
+    with _refused_unless_writable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", as_dict(config))
         write_json(workdir / "classes.json", list(data.classes))
         for name, content in data.files.items():
             write_text(workdir / name, content)
-    except OSError as error:
-        raise WorkdirError(
-            f"--workdir: cannot write to {workdir}: {error.strerror}; name a folder "
-            "that can be written"
-        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,7 +105,20 @@ def write_text(path: Path, content: str) -> None:
     _write(path, content.encode())
 
 
+@contextlib.contextmanager
+def _refused_unless_writable(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(
+            f"--workdir: cannot write to {workdir}: {error.strerror}; name a folder "
+            "that can be written"
+        ) from error
+
+
 def _write(path: Path, content: bytes) -> None:
+    if not is_first():
+        return
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)

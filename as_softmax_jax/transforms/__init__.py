@@ -1,6 +1,11 @@
 """Gradient transformations and schedules that go with AS-Softmax."""
 
 from as_softmax_jax.transforms._compact import LossSums, compact_value_and_grad
+from as_softmax_jax.transforms._devices import (
+    reduce_window,
+    spread_window,
+    window_specs,
+)
 from as_softmax_jax.transforms._multi_steps import (
     AdaptiveMultiStepsState,
     adaptive_multi_steps,
@@ -24,5 +29,8 @@ __all__ = [
     "compact_value_and_grad",
     "delta_schedule",
     "has_updated",
+    "reduce_window",
     "settled_ratio_window",
+    "spread_window",
+    "window_specs",
 ]

@@ -1,5 +1,6 @@
 """Gradient accumulation over windows whose length follows the settled share."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from as_softmax_jax._mesh import as_varying
 from as_softmax_jax.transforms import _arguments
 from as_softmax_jax.transforms._windows import WindowCounts, WindowRule
 
@@ -24,13 +26,18 @@ class AdaptiveMultiStepsState(NamedTuple):
     emitted: jax.Array  # whether the last update stepped, shape=(), dtype=bool
     # The window's mean gradient so far, in the parameters' shapes, float32 or
     # wider. At `mini_step == 0` nothing reads it: it holds what the last window
-    # left, for clearing it would cost a pass over memory.
+    # left, for clearing it would cost a pass over memory. With `axis_name` this
+    # device's part of that mean, [1, ...]: see `window_specs`.
     acc_grads: optax.Updates
     inner_state: optax.OptState  # as the inner optimizer has it
 
 
 def adaptive_multi_steps(
-    inner: optax.GradientTransformation, window: WindowRule, *, max_mini_steps: int
+    inner: optax.GradientTransformation,
+    window: WindowRule,
+    *,
+    max_mini_steps: int,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Accumulates gradients over windows of a length that `window` decides.
 
@@ -46,16 +53,23 @@ def adaptive_multi_steps(
     are not. Gradients in half precision are accumulated in float32. Schedules in
     `inner` count gradient steps.
 
-    `update` takes `num_valid` and `num_active`, integers, over all devices where
-    there are several (`jax.lax.psum`), and `flush=True` to close a partial window
-    with this mini-batch. Inside `jax.shard_map` and `jax.pmap` each device must be
-    given the same counts, and gradients already reduced over the devices. Any
-    other keyword goes to `inner`.
+    `update` takes `num_valid` and `num_active`, integers, and `flush=True` to close a
+    partial window with this mini-batch. Any other keyword goes to `inner`.
+
+    On several devices under `jax.jit`, gradients and counts are over all of them.
+    Inside `jax.shard_map` and `jax.pmap` either reduce both before `update`
+    (`jax.lax.psum`), or give `axis_name` and each device's own: then gradients
+    cross devices once a window, in the step that closes it, and three integers
+    at each mini-step. Parameters and the state of `inner` are the same on all
+    devices; the accumulated gradient is each device's own, so that the state
+    lies on the mesh as `window_specs` says.
 
     Args:
       inner: The optimizer to run at a window's end.
       window: `settled_ratio_window`, `active_count_window`, or a `WindowRule`.
       max_mini_steps: The longest window, an integer of at least 1.
+      axis_name: The mesh axes over which mini-batches are spread, inside
+        `jax.shard_map` or `jax.pmap`; None: gradients and counts are of all devices.
 
     Returns:
       An optax transformation whose state is an `AdaptiveMultiStepsState`.
@@ -86,9 +100,16 @@ def adaptive_multi_steps(
     optimizer = _checked_optimizer(inner)
     rule = _checked_rule(window)
     limit = _arguments.integer("max_mini_steps", max_mini_steps, at_least=1)
+    step_if = functools.partial(_step_if, optimizer)
+    if axis_name is not None:
+        step_if = functools.partial(_step_across_if, axis_name, optimizer)
 
     def init_fn(params: optax.Params) -> AdaptiveMultiStepsState:
-        return _initial_state(params, optimizer.init(params))
+        state = _initial_state(params, optimizer.init(params))
+        if axis_name is None:
+            return state
+        part = jax.tree.map(lambda acc: _own(acc[None], axis_name), state.acc_grads)
+        return state._replace(acc_grads=part)
 
     def update_fn(
         updates: optax.Updates,
@@ -100,16 +121,22 @@ def adaptive_multi_steps(
         flush: ArrayLike = False,
         **extra: Any,
     ) -> tuple[optax.Updates, AdaptiveMultiStepsState]:
-        valid = _count("num_valid", num_valid)
+        own_valid = valid = _count("num_valid", num_valid)
         active = _count("num_active", num_active)
         finite = _all_finite(updates)
+        if axis_name is not None:
+            counted = (valid, active, (~finite).astype(jnp.int32))
+            valid, active, num_bad = jax.lax.psum(counted, axis_name)
+            finite = num_bad == 0
+            updates = jax.tree.map(lambda grad: jnp.asarray(grad)[None], updates)
         counts = _count_mini_step(state, valid, active, finite, limit)
         length = jnp.clip(_count("window's length", rule(counts)), 1, limit)
         closes = (counts.mini_step >= length) | jnp.asarray(flush, bool)
         emits = closes & (counts.num_active > 0) & (counts.num_valid > 0)
-        mean = _accumulate(updates, state, valid, counts.num_valid, finite)
-        updates, acc_grads, inner_state = _step_if(
-            emits, optimizer, updates, mean, state.inner_state, params, extra
+        shares = _shares(own_valid, valid, counts.num_valid)
+        mean = _accumulate(updates, state, shares, finite)
+        updates, acc_grads, inner_state = step_if(
+            emits, updates, mean, state.inner_state, params, extra
         )
         state = _count_window(state, counts, length, closes, emits, finite)
         return updates, state._replace(acc_grads=acc_grads, inner_state=inner_state)
@@ -276,33 +303,45 @@ def _count_window(
     )
 
 
+class _Shares(NamedTuple):
+    """Counts of which a mini-step's weight in the window's mean is made."""
+
+    own: jax.Array  # valid examples of this mini-step, on this device
+    new: jax.Array  # the same, on all devices
+    total: jax.Array  # of the window so far, this mini-step included
+
+
+def _shares(own: jax.Array, new: jax.Array, total: jax.Array) -> _Shares:
+    return _Shares(own, new, jnp.maximum(total, 1))  # no mini-batch makes 0 / 0
+
+
 def _accumulate(
     grads: optax.Updates,
     state: AdaptiveMultiStepsState,
-    num_valid: jax.Array,
-    total_valid: jax.Array,
+    shares: _Shares,
     finite: jax.Array,
 ) -> optax.Updates:
     """The window's mean gradient with this mini-step's in, if it is finite.
 
     The running form of sum(n * g) / sum(n) cannot overflow on finite gradients,
-    and gives back the gradient itself in a window of one.
+    and gives back the gradient itself in a window of one. On several devices each
+    has its own part, and the parts add up to the mean.
     """
     opens = state.mini_step == 0
-    total_valid = jnp.maximum(total_valid, 1)  # an empty mini-batch is no 0 / 0
 
     def add(grad: jax.Array, acc: jax.Array) -> jax.Array:
         mean = jnp.where(opens, 0, acc)
-        share = num_valid.astype(acc.dtype) / total_valid.astype(acc.dtype)
-        added = mean * (1 - share) + jnp.asarray(grad).astype(acc.dtype) * share
+        own, new, total = (count.astype(acc.dtype) for count in shares)
+        added = mean * (1 - new / total)
+        added += jnp.asarray(grad).astype(acc.dtype) * (own / total)
         return jnp.where(finite, added, mean)
 
     return jax.tree.map(add, grads, state.acc_grads)
 
 
 def _step_if(
-    emits: jax.Array,
     optimizer: optax.GradientTransformationExtraArgs,
+    emits: jax.Array,
     grads: optax.Updates,
     mean: optax.Updates,
     inner_state: optax.OptState,
@@ -337,6 +376,50 @@ def _step_if(
         lambda b, u: jnp.where(emits, b, -0.0).astype(u.dtype), buffer, like
     )
     return updates, buffer, inner_state
+
+
+def _step_across_if(
+    axis_name: str | tuple[str, ...],
+    optimizer: optax.GradientTransformationExtraArgs,
+    emits: jax.Array,
+    grads: optax.Updates,
+    part: optax.Updates,
+    inner_state: optax.OptState,
+    params: optax.Params | None,
+    extra: dict[str, Any],
+) -> tuple[optax.Updates, optax.Updates, optax.OptState]:
+    """As `_step_if`, with the parts of all devices added up inside the branch.
+
+    Every device takes the same branch, for the counts that decide are sums. Updates
+    are the same on all devices and parts are not, so they share no buffer here.
+    """
+
+    def inner_update(part: optax.Updates, inner_state: optax.OptState) -> Any:
+        mean = jax.lax.psum(jax.tree.map(lambda p: p[0], part), axis_name)
+        mean = jax.tree.map(lambda m, g: m.astype(jnp.result_type(g)), mean, grads)
+        return optimizer.update(mean, inner_state, params, **extra)
+
+    like, _ = jax.eval_shape(inner_update, part, inner_state)
+
+    def step(part: optax.Updates, inner_state: optax.OptState) -> Any:
+        return jax.tree.map(
+            _as_like, inner_update(part, inner_state), (like, inner_state)
+        )
+
+    def keep(part: optax.Updates, inner_state: optax.OptState) -> Any:
+        del part
+        # x + -0.0 is x for every x, even -0.0.
+        zeros = jax.tree.map(lambda u: jnp.full(u.shape, -0.0, u.dtype), like)
+        return zeros, inner_state
+
+    updates, inner_state = jax.lax.cond(emits, step, keep, part, inner_state)
+    return updates, part, inner_state
+
+
+def _own(array: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
+    """Marks an array as each device's own, where `jax.shard_map` keeps account."""
+    axes = (axis_name,) if isinstance(axis_name, str) else axis_name
+    return as_varying(array, axes)
 
 
 def _as_like(value: Any, like: Any) -> Any:

@@ -2,10 +2,16 @@
 
 import dataclasses
 import json
+import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from as_softmax_jax import as_softmax_loss, heads
 from train.config import (
     Config,
     DataConfig,
@@ -64,12 +70,15 @@ def text_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "delta", "devices"),
-    [("as_softmax", 0.1, 8), ("as_softmax", 1.0, 1), ("softmax", 0.1, 1)],
+    ("loss", "delta", "mesh"),
+    [
+        *[("as_softmax", 0.1, (8, 1)), ("as_softmax", 0.1, (2, 4))],
+        *[("as_softmax", 1.0, (1, 1)), ("softmax", 0.1, (1, 1))],
+    ],
 )
-def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, devices):
+def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, mesh):
     config = change(text_config, "loss", name=loss, delta=delta)
-    config = change(config, "mesh", data=devices)
+    config = change(config, "mesh", data=mesh[0], model=mesh[1])
     blocked = train_and_evaluate(config, tmp_path / "blocked", quiet=True)
     dense = change(config, "model", head="dense")
     dense = train_and_evaluate(dense, tmp_path / "dense", quiet=True)
@@ -80,6 +89,40 @@ def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, devices):
             a["validation_perplexity"], b["validation_perplexity"], rtol=1e-3
         )
     assert blocked["records"][-1]["train_loss"] < blocked["records"][0]["train_loss"]
+
+
+@pytest.mark.parametrize("num_classes", [40, 41])
+def test_classes_stay_on_their_devices(num_classes):
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, 8)).astype(np.float32)
+    w = rng.normal(size=(8, num_classes)).astype(np.float32)
+    b = rng.normal(size=num_classes).astype(np.float32)
+    t = rng.integers(0, num_classes, 16)
+    where = np.arange(16) % 5 != 0
+
+    def loss(x, w, b):
+        found = heads.measure_on_mesh(
+            mesh, x, w, t, delta=jnp.float32(0.1), bias=b, where=where
+        )
+        return found.loss.sum()
+
+    def plain(x, w, b):
+        return as_softmax_loss(x @ w + b[None], t, delta=0.1, where=where).sum()
+
+    f = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+    rows = jax.device_put(x, NamedSharding(mesh, P("data")))
+    split = num_classes % 4 == 0
+    lies = NamedSharding(mesh, P(None, "model") if split else P())
+    arguments = rows, jax.device_put(w, lies), b
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        f(*arguments),
+        jax.value_and_grad(plain, (0, 1, 2))(x, w, b),
+    )
+    if split:
+        text = f.lower(*arguments).compile().as_text()
+        assert not re.search(r"f32\[8,40\].*all-gather", text)
 
 
 def test_labels_and_classes_come_from_the_vocabulary(text_config):

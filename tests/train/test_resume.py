@@ -35,6 +35,7 @@ COMPACT = CompactConfig(
 def config(feature_config, change, request):
     """Three epochs with dropout; the mode as the test is parametrised."""
     config = change(feature_config, "model", dropout=0.2)
+    config = change(config, "optimizer", ema_decay=0.5)
     config = change(config, "training", **getattr(request, "param", {}))
     return dataclasses.replace(config, compact=COMPACT)
 

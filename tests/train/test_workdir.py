@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
 from train.config import Config
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
-from train.workdir import check_workdir, open_workdir, write_json
+from train.workdir import check_workdir, hold_workdir, open_workdir, write_json
 
 DATA = TaskData({}, ("a", "b"), InputSpec((2,), 2), {"notes.txt": "mine"})
 
@@ -51,3 +53,22 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"accuracy": object()})
     assert json.loads(path.read_text()) == {"accuracy": 1.0}
+
+
+def test_a_workdir_is_held_by_one_run_until_its_process_ends(tmp_path):
+    program = (
+        "import pathlib, sys, time\n"
+        "from train.workdir import hold_workdir\n"
+        "with hold_workdir(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        refused = pytest.raises(WorkdirError, match="another run is writing to")
+        with refused, hold_workdir(tmp_path):
+            pass
+        other.kill()
+    with hold_workdir(tmp_path):
+        pass

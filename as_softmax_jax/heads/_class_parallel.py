@@ -1,0 +1,78 @@
+"""An output layer with its loss on a mesh: rows over one axis, classes over another."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from as_softmax_jax.heads._linear import Measures, measure
+
+
+def measure_on_mesh(
+    mesh: Mesh,
+    features: jax.Array,
+    kernel: jax.Array,
+    labels: jax.Array,
+    *,
+    delta: jax.Array,
+    bias: jax.Array | None = None,
+    where: jax.Array | None = None,
+    data_axis: str = "data",
+    model_axis: str = "model",
+) -> Measures:
+    """Returns what `measure` does, under `jax.jit` with arrays spread over a mesh.
+
+    Rows are picked by their values, which must not cross devices, so the pass is inside
+    `jax.shard_map`: each device of `data_axis` works on its own rows, and each of
+    `model_axis` on its own classes. A kernel whose classes lie split over `model_axis`
+    stays so, and its gradient and the optimizer's state with it; classes that do not
+    divide are padded, and the padding masked.
+
+    Args:
+      mesh: with both axes.
+      features: [N, ..., D]; `data_axis` divides N.
+      kernel: [D, C].
+      labels: integers [N, ...] in [0, C).
+      delta: the margin.
+      bias: [C], or None.
+      where: boolean [N, ...], the rows that count.
+      data_axis: over which rows are split.
+      model_axis: over which classes are split.
+    """
+    parts, num_classes = mesh.shape[model_axis], kernel.shape[1]
+    spare = -num_classes % parts
+    kernel = jnp.pad(kernel, [(0, 0), (0, spare)])
+    bias = None if bias is None else jnp.pad(bias, (0, spare))
+    mask = jnp.arange(num_classes + spare) < num_classes if spare else None
+    axis = model_axis if parts > 1 else None  # the same on a mesh without it
+    rows = P(data_axis)
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(rows, P(None, axis), rows, P(), P(axis), rows, P(axis)),
+        out_specs=rows,
+    )
+    def on_device(
+        features: jax.Array,
+        kernel: jax.Array,
+        labels: jax.Array,
+        delta: jax.Array,
+        bias: jax.Array | None,
+        where: jax.Array | None,
+        class_mask: jax.Array | None,
+    ) -> Measures:
+        return measure(
+            features,
+            kernel,
+            labels,
+            delta=delta,
+            bias=bias,
+            where=where,
+            class_mask=class_mask,
+            axis_name=axis,
+        )
+
+    return on_device(features, kernel, labels, delta, bias, where, mask)

@@ -1,0 +1,87 @@
+"""Two processes of four devices each are one process of eight."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+
+ROOT = Path(train.__file__).parents[1]
+COMMAND = [
+    *(sys.executable, "-m", "train", "--config", "configs/digits.py"),
+    *("--config.training.epochs=2", "--config.optimizer.name=sgd"),
+    *("--config.data.train_examples=200", "--config.training.window=settled_ratio"),
+    *("--config.model.dropout=0.0", "--config.optimizer.learning_rate=0.05"),
+]
+
+
+def start(workdir, devices, *flags):
+    """Starts the command on so many CPU devices."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [*COMMAND, "--workdir", str(workdir), *flags]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*processes):
+    """Waits for all of them, and shows what went wrong."""
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert codes == [0] * len(codes), errors
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
+def records(workdir):
+    names = ("train_loss", "validation_loss", "settled_share", "gradient_steps")
+    result = json.loads((workdir / "result.json").read_text())
+    return np.array([[r[name] for name in names] for r in result["records"]])
+
+
+@pytest.mark.long
+def test_two_processes_are_one(tmp_path):
+    finish(start(tmp_path / "one", 8))
+    found = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
+    finish(
+        *[start(tmp_path / "two", 4, *found, "--process-id", f"{k}") for k in (0, 1)]
+    )
+    np.testing.assert_allclose(
+        records(tmp_path / "two"), records(tmp_path / "one"), rtol=1e-5
+    )
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["machine"]["processes"] == 2
+    assert result["machine"]["devices"] == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator", "localhost:1"], "go together"),
+        (["--num-processes", "2"], "go together"),
+        (
+            ["--coordinator", "h:1", "--num-processes", "2", "--process-id", "2"],
+            "is none of 2",
+        ),
+    ],
+)
+def test_refuses_flags_that_name_no_process(tmp_path, capsys, flags, message):
+    from train.__main__ import main
+
+    command = ["--config", "configs/digits.py", "--workdir", str(tmp_path / "run")]
+    assert main([*command, *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
