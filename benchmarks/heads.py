@@ -201,7 +201,7 @@ def draw_plot(figures, file):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    chart, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    chart, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     titles = {
         "optax": "optax on x @ w",
         "dense": "as_softmax_loss on x @ w",
@@ -222,7 +222,7 @@ def draw_plot(figures, file):
     axes.set_ylim(0)
     axes.set_title(f"Loss and gradients, {PLOTTED:,} classes")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    chart.legend(fontsize="small", loc="outside right upper")
     chart.savefig(file, metadata={"Date": None})
     pyplot.close(chart)
 
