@@ -87,7 +87,7 @@ def train_step(
 
     gradient = jax.value_and_grad(mean_loss, has_aux=True)
     (loss, measures), grads = gradient(state.params)
-    # The norm overflows a little before its square root would.
+    # Squares overflow before the gradient would: one as large as that is bad, too.
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     counts = count_active(measures.settled, where)
     state = _apply_gradients(recipe, state, grads, finite, counts, moment.last)
