@@ -194,7 +194,7 @@ def test_what_the_slack_takes_in_counts_for_the_break_even(make):
 
 
 def test_a_compact_run_learns_from_fewer_examples(feature_config, change, tmp_path):
-    config = compact(feature_config, change, epochs=6, break_even=0.0)
+    config = compact(feature_config, change, epochs=6, break_even=0.0, slack=0.1)
     result = train_and_evaluate(config, tmp_path, quiet=True)
     last = result["records"][-1]
     assert result["validation_accuracy"] > 0.9
