@@ -30,9 +30,7 @@ class BadSteps(NamedTuple):
 
     total: Any  # shape=(), dtype=int32
     in_a_row: Any  # up to the latest mini-step, shape=(), dtype=int32
-    latest: (
-        Any  # numbers of mini-steps, -1 where there is none, shape=(8,), dtype=int32
-    )
+    latest: Any  # their numbers, -1 where there is none, shape=(8,), dtype=int32
 
     @classmethod
     def none(cls) -> "BadSteps":

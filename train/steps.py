@@ -1,6 +1,6 @@
 """One training step and one evaluation step: pure functions, jitted by the loop."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from train.state import TrainState
 from train.tasks import find_task
 
 Batch = dict[str, jax.Array]
-Tree = TypeVar("Tree")
 
 
 class Moment(NamedTuple):
@@ -92,7 +91,7 @@ def train_step(
     counts = count_active(measures.settled, where)
     state = _apply_gradients(recipe, state, grads, finite, counts, moment.last)
     before = jax.tree.map(lambda x: jnp.where(moment.first, 0, x), state.sums)
-    sums = _where(finite, measures.sums(where), Sums.zero())
+    sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
     state = state._replace(
         sums=before + sums,
         bad=state.bad.counted(finite, state.mini_step),
@@ -214,27 +213,34 @@ def _apply_gradients(
     A gradient that is not finite, or that of such a loss, leaves everything as it was;
     in a window it takes its place.
     """
-    windowed = recipe.training.window != "none"
-    if windowed:
+
+    def update(grads: Any, params: Any, optimizer_state: Any) -> tuple[Any, Any]:
+        updates, optimizer_state = recipe.transformation.update(
+            grads,
+            optimizer_state,
+            params,
+            num_valid=counts[0],
+            num_active=counts[1],
+            # The end of training closes the window that is open.
+            flush=last,
+            examples_seen=state.examples_seen,
+        )
+        return optax.apply_updates(params, updates), optimizer_state
+
+    def keep(grads: Any, params: Any, optimizer_state: Any) -> tuple[Any, Any]:
+        del grads
+        return params, optimizer_state
+
+    old = state.params, state.optimizer_state
+    if recipe.training.window == "none":
+        # A branch: to select between old and new would keep both.
+        params, optimizer_state = jax.lax.cond(finite, update, keep, grads, *old)
+        updated = finite
+    else:
         # The window leaves out what it sees not to be finite.
         grads = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), grads)
-    updates, optimizer_state = recipe.transformation.update(
-        grads,
-        state.optimizer_state,
-        state.params,
-        num_valid=counts[0],
-        num_active=counts[1],
-        # The end of training closes the window that is open.
-        flush=last,
-        examples_seen=state.examples_seen,
-    )
-    params = optax.apply_updates(state.params, updates)
-    if windowed:
+        params, optimizer_state = update(grads, *old)
         updated = has_updated(optimizer_state)
-    else:
-        updated = finite
-        new, old = (params, optimizer_state), (state.params, state.optimizer_state)
-        params, optimizer_state = _where(finite, new, old)
     step = state.gradient_step + updated.astype(jnp.int32)
     return state._replace(
         params=params,
@@ -242,11 +248,6 @@ def _apply_gradients(
         gradient_step=step,
         average=_averaged(recipe, state.average, params, step, updated),
     )
-
-
-def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
-    """Returns the one tree or the other."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _averaged(
