@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from as_softmax_jax.kernels._linear import Seen
+
 # The features of 128 rows must fit into shared memory, beside the ring.
 MAX_WIDTH = 768
 _ROWS, _CLASSES, _DEPTH, _SLOTS = 128, 64, 64, 3
@@ -33,15 +35,6 @@ _TILES = (plgpu.TilingTransform((8, _DEPTH)), plgpu.SwizzleTransform(128))
 _OF_ROWS, _OF_CLASSES = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA.reduce(0)
 # jax before 0.12 wants an index.
 _INDEX = ((),) if "idx" in inspect.signature(plgpu.load).parameters else ()
-
-
-class Seen(NamedTuple):
-    """What the pass has seen of each row."""
-
-    best: jax.Array  # [N] the strongest logit but the label's
-    total: jax.Array  # [N] sum of e^{o - best} but the label's
-    label_logit: jax.Array  # [N]
-    block_best: jax.Array  # [N, blocks] as `best`, of each block of classes
 
 
 def look(
@@ -129,41 +122,13 @@ def _kernel(
     rows = pl.ds(jax.lax.axis_index("rows") * _ROWS, _ROWS)
     parts, steps = rows_ref.shape[0], classes // _CLASSES
     first = block * classes
-
-    def fetch(number: Any) -> None:
-        """Asks for a strip of the kernel: 64 features of 64 classes."""
-        step, part = number // parts, number % parts
-        spans = {
-            "d": pl.ds(part * _DEPTH, _DEPTH),
-            "c": pl.ds(first + step * _CLASSES, _CLASSES),
-        }
-        slot = number % _SLOTS
-        source = kernel_ref.at[tuple(spans[axis] for axis in layout)]
-        plgpu.copy_gmem_to_smem(source, ring_ref.at[slot], ring_barrier.at[slot])
-
-    def multiply(step: Any, sums_ref: Any) -> jax.Array:
-        def add(part: Any, nothing: None) -> None:
-            del nothing
-            number = step * parts + part
-            slot = number % _SLOTS
-            plgpu.barrier_wait(ring_barrier.at[slot])
-            strip = ring_ref.at[slot]
-            strip = strip if layout == "dc" else strip.transpose((1, 0))
-            plgpu.wgmma(sums_ref, rows_ref.at[part], strip)
-            ahead = number + _SLOTS - 1
-
-            @pl.when(ahead < steps * parts)
-            def _() -> None:
-                plgpu.wgmma_wait(1)  # who read the slot last is done
-                fetch(ahead)
-
-        jax.lax.fori_loop(jnp.int32(0), jnp.int32(parts), add, None)
-        return sums_ref[...]
+    ring = _Ring(kernel_ref, ring_ref, ring_barrier, layout, first, parts, steps)
 
     def look_at(step: Any, seen: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         start = first + step * _CLASSES
         sums_type = plgpu.WGMMAAccumulatorRef((_ROWS, _CLASSES), jnp.float32)
-        logits = pl.run_scoped(functools.partial(multiply, step), sums_type)
+        multiply = functools.partial(_multiply, ring, rows_ref, step)
+        logits = pl.run_scoped(multiply, sums_type)
         span = pl.ds(start, _CLASSES)
         logits += _across(_load(bias_ref.at[span], _OF_CLASSES))
         is_valid = _across(_load(mask_ref.at[span], _OF_CLASSES)) != 0
@@ -173,7 +138,7 @@ def _kernel(
         source = features_ref.at[rows, pl.ds(part * _DEPTH, _DEPTH)]
         plgpu.copy_gmem_to_smem(source, rows_ref.at[part], rows_barrier)
     for number in range(min(_SLOTS - 1, steps * parts)):
-        fetch(jnp.int32(number))
+        _fetch(ring, jnp.int32(number))
     labels = _load(labels_ref.at[rows], _OF_ROWS)
     plgpu.barrier_wait(rows_barrier)
     zero = plgpu.layout_cast(jnp.zeros(_ROWS, jnp.float32), _OF_ROWS)
@@ -186,6 +151,52 @@ def _kernel(
     for number, ref in enumerate((best_ref, total_ref, label_ref)):
         plgpu.copy_smem_to_gmem(result_ref.at[number], ref.at[block, rows])
     plgpu.wait_smem_to_gmem(0)
+
+
+class _Ring(NamedTuple):
+    """Strips of the kernel on their way: 64 features of 64 classes each."""
+
+    source: Any  # the kernel, in global memory
+    slots: Any  # in shared memory
+    barriers: Any  # of the slots
+    layout: str
+    first: Any  # class of the block
+    parts: int  # strips for one step, which all features take
+    steps: int  # strips of 64 classes in the block
+
+
+def _fetch(ring: _Ring, number: Any) -> None:
+    """Asks for a strip."""
+    step, part = number // ring.parts, number % ring.parts
+    spans = {
+        "d": pl.ds(part * _DEPTH, _DEPTH),
+        "c": pl.ds(ring.first + step * _CLASSES, _CLASSES),
+    }
+    slot = number % _SLOTS
+    source = ring.source.at[tuple(spans[axis] for axis in ring.layout)]
+    plgpu.copy_gmem_to_smem(source, ring.slots.at[slot], ring.barriers.at[slot])
+
+
+def _multiply(ring: _Ring, rows_ref: Any, step: Any, sums_ref: Any) -> jax.Array:
+    """Returns the logits of one step, and asks for the strips of the next."""
+
+    def add(part: Any, nothing: None) -> None:
+        del nothing
+        number = step * ring.parts + part
+        slot = number % _SLOTS
+        plgpu.barrier_wait(ring.barriers.at[slot])
+        strip = ring.slots.at[slot]
+        strip = strip if ring.layout == "dc" else strip.transpose((1, 0))
+        plgpu.wgmma(sums_ref, rows_ref.at[part], strip)
+        ahead = number + _SLOTS - 1
+
+        @pl.when(ahead < ring.steps * ring.parts)
+        def _() -> None:
+            plgpu.wgmma_wait(1)  # who read the slot last is done
+            _fetch(ring, ahead)
+
+    jax.lax.fori_loop(jnp.int32(0), jnp.int32(ring.parts), add, None)
+    return sums_ref[...]
 
 
 def _see(

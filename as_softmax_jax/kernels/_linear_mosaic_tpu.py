@@ -15,24 +15,17 @@ no other (`as_softmax_jax.heads._passes`).
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from as_softmax_jax.kernels._linear import Seen
+
 _ROWS = 256
 _LOW = float("-inf")
-
-
-class Seen(NamedTuple):
-    """What the pass has seen of each row."""
-
-    best: jax.Array  # [N] the strongest logit but the label's
-    total: jax.Array  # [N] sum of e^{o - best} but the label's
-    label_logit: jax.Array  # [N]
-    block_best: jax.Array  # [N, blocks] as `best`, of each block of classes
 
 
 def look(
