@@ -48,7 +48,7 @@ def join_processes(flags: argparse.Namespace) -> None:
             f"--process-id: {flags.process_id} is none of {flags.num_processes} "
             "processes, which count from 0"
         )
-    _initialize(flags.coordinator, flags.num_processes, flags.process_id)
+    _initialize(*named)
 
 
 def is_first() -> bool:
@@ -67,11 +67,15 @@ def wait_for_all(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
-def _initialize(*arguments: object) -> None:
+def _initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
     import jax
 
     try:
-        jax.distributed.initialize(*arguments)  # type: ignore[arg-type]
+        jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(

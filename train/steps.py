@@ -260,7 +260,5 @@ def _averaged(
     times = step.astype(jnp.float32)
     decay = jnp.minimum(recipe.optimizer.ema_decay, times / (times + 9.0))
 
-    def move(old: jax.Array, new: jax.Array) -> jax.Array:
-        return jnp.where(updated, old * decay + new * (1.0 - decay), old)
-
-    return jax.tree.map(move, average, params)
+    moved = optax.incremental_update(params, average, 1.0 - decay)
+    return jax.tree.map(lambda a, b: jnp.where(updated, a, b), moved, average)

@@ -48,31 +48,18 @@ def measure_on_mesh(
     mask = jnp.arange(num_classes + spare) < num_classes if spare else None
     axis = model_axis if parts > 1 else None  # the same on a mesh without it
     rows = P(data_axis)
+    options = {"delta": delta, "bias": bias, "where": where, "class_mask": mask}
+    specs = {"delta": P(), "bias": P(axis), "where": rows, "class_mask": P(axis)}
 
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
-        in_specs=(rows, P(None, axis), rows, P(), P(axis), rows, P(axis)),
+        in_specs=(rows, P(None, axis), rows, specs),
         out_specs=rows,
     )
     def on_device(
-        features: jax.Array,
-        kernel: jax.Array,
-        labels: jax.Array,
-        delta: jax.Array,
-        bias: jax.Array | None,
-        where: jax.Array | None,
-        class_mask: jax.Array | None,
+        features: jax.Array, kernel: jax.Array, labels: jax.Array, options: dict
     ) -> Measures:
-        return measure(
-            features,
-            kernel,
-            labels,
-            delta=delta,
-            bias=bias,
-            where=where,
-            class_mask=class_mask,
-            axis_name=axis,
-        )
+        return measure(features, kernel, labels, axis_name=axis, **options)
 
-    return on_device(features, kernel, labels, delta, bias, where, mask)
+    return on_device(features, kernel, labels, options)

@@ -18,6 +18,11 @@ pytestmark = pytest.mark.standard_promotion(
 DECAY = 0.7
 
 
+def mix(decay, old, new):
+    """The moving average by its formula."""
+    return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
+
+
 @pytest.mark.parametrize("window", ["none", "settled_ratio"])
 def test_it_moves_when_the_parameters_do(feature_config, change, quick_jit, window):
     config = change(feature_config, "optimizer", ema_decay=DECAY)
@@ -36,11 +41,7 @@ def test_it_moves_when_the_parameters_do(feature_config, change, quick_jit, wind
         moved.append(number > before)
         if moved[-1]:
             decay = min(DECAY, number / (number + 9))
-            average = jax.tree.map(
-                lambda old, new: decay * old + (1 - decay) * new,  # noqa: B023
-                average,
-                jax.device_get(state.params),
-            )
+            average = mix(decay, average, jax.device_get(state.params))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
             jax.device_get(state.average),

@@ -177,8 +177,7 @@ def test_what_waits_is_trained_before_falling_back(make, monkeypatch):
 
 def test_what_the_slack_takes_in_counts_for_the_break_even(make):
     feed, params = make(share=0.9, slack=0.9)
-    for _ in feed.items(lambda: params):
-        pass
+    list(feed.items(lambda: params))
     sums = feed.finish_epoch(None)
     settled = 1 - sums.num_active_rows / ROWS
     assert feed.slack_share > 0.1
