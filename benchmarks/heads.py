@@ -201,6 +201,8 @@ def draw_plot(figures, file):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.hashsalt"] = "the same each time"
+
     chart, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     titles = {
         "optax": "optax on x @ w",

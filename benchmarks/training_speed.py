@@ -297,6 +297,8 @@ def draw(task, modes, file):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.hashsalt"] = "the same each time"
+
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for mode, title in TITLES.items():
         if mode in modes and mode != "compact_unsettled" and is_timed(modes[mode][0]):
