@@ -1,5 +1,6 @@
 """The mesh, and where arrays lie on it: one code path for one device and for many."""
 
+import math
 from typing import Any, TypeVar
 
 import jax
@@ -10,6 +11,9 @@ from train.config import MeshConfig
 from train.errors import ConfigError
 
 Tree = TypeVar("Tree")
+
+# A vector of this length is worth splitting: the bias of many classes.
+_LONG = 4096
 
 
 def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
@@ -78,11 +82,12 @@ def replicate(mesh: Mesh, tree: Tree) -> Tree:
 
 
 def _state_spec(shape: tuple[int, ...], model: int) -> PartitionSpec:
-    """Splits the last axis of matrices over `model` where it divides.
+    """Splits the last axis of matrices and long vectors over `model` where it divides.
 
     By shape alone, so that moments and accumulated gradients lie with their parameter.
     """
     parts: list[Any] = [None] * len(shape)
-    if model > 1 and len(shape) >= 2 and shape[-1] % model == 0:
+    large = len(shape) >= 2 or math.prod(shape) >= _LONG
+    if model > 1 and large and shape[-1] % model == 0:
         parts[-1] = "model"
     return PartitionSpec(*parts)
