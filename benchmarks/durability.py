@@ -5,14 +5,17 @@
 
 Each case trains `configs/digits.py` by the command line, in a folder of its own. Two
 runs are equal when the records of all evaluations and the parameters of the best
-checkpoint are, to the bit. A command that was killed is given again until it finishes.
+checkpoint are, to the bit. On other devices sums round otherwise, and losses are
+compared. A full disk takes a user who may mount one.
 """
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -43,15 +46,20 @@ class Case(NamedTuple):
     name: str
     moment: str  # when, in words
     exit_code: int
-    equal: bool
+    end: str  # beside the run that was left alone
     resumed: float  # seconds of the command that finished it
 
 
-def start(workdir, *flags):
+def start(workdir, *flags, devices=1):
     """Starts the command, silently."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     return subprocess.Popen(
         [*COMMAND, "--workdir", str(workdir), *flags],
         cwd=ROOT,
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,26 +87,39 @@ def outcome(workdir):
     return records, parameters
 
 
-def equal(one, other):
-    """Whether two outcomes are the same to the bit."""
+def compared(workdir, whole):
+    """How a run ended, beside the one that was left alone."""
     import jax
 
-    same = jax.tree.map(np.array_equal, one[1], other[1])
-    return one[0] == other[0] and all(jax.tree.leaves(same))
+    records, parameters = outcome(workdir)
+    same = jax.tree.map(np.array_equal, parameters, whole[1])
+    if records == whole[0] and all(jax.tree.leaves(same)):
+        return "the same bits"
+    found, wanted = (
+        np.array([[r["train_loss"], r["validation_loss"]] for r in of])
+        for of in (records, whole[0])
+    )
+    return f"losses within {np.max(abs(found - wanted) / wanted):.0e}"
 
 
-def interrupt(workdir, number, after):
+def interrupt(workdir, number, after, **options):
     """Starts the command and sends it a signal; returns where it was, and its code."""
-    process = start(workdir)
+    process = start(workdir, **options)
     time.sleep(after)
     process.send_signal(number)
     process.communicate()
+    return where(workdir, f"{after:.1f} s"), process.returncode
+
+
+def where(workdir, moment):
+    """What a workdir holds of a run that was ended, in words."""
     latest = workdir / "checkpoints" / "latest"
     saved = [path.name for path in latest.glob("*")] if latest.is_dir() else []
     unfinished = any(not name.isdigit() for name in saved)
     steps = max((int(name) for name in saved if name.isdigit()), default=0)
-    moment = f"{after:.1f} s, {steps} mini-steps saved"
-    return moment + (", while saving" if unfinished else ""), process.returncode
+    return f"{moment}, {steps} mini-steps saved" + (
+        ", while saving" if unfinished else ""
+    )
 
 
 def truncate_newest(workdir):
@@ -124,14 +145,67 @@ def cases(folder, whole, length, flags):
         after = generator.uniform(0.3, 0.95) * length
         moment, code = interrupt(workdir, which, after)
         seconds = finish(workdir)
-        yield Case(name, moment, code, equal(outcome(workdir), whole), seconds)
+        yield Case(name, moment, code, compared(workdir, whole), seconds)
         shutil.rmtree(workdir)
     workdir = folder / "truncated"
     moment, code = interrupt(workdir, signal.SIGTERM, 0.8 * length)
     truncate_newest(workdir)
     seconds = finish(workdir)
-    same = equal(outcome(workdir), whole)
-    yield Case("newest checkpoint cut in half", moment, code, same, seconds)
+    end = compared(workdir, whole)
+    yield Case("newest checkpoint cut in half", moment, code, end, seconds)
+    yield fewer_devices(folder / "devices", whole, length)
+    yield fewer_processes(folder / "processes", whole, length)
+    yield from full_disk(folder / "disk", whole)
+
+
+def fewer_devices(workdir, whole, length):
+    """From eight devices to four to one."""
+    after = 0.8 * length
+    first, code = interrupt(workdir, signal.SIGTERM, after, devices=8)
+    second, code = interrupt(workdir, signal.SIGTERM, after, devices=4)
+    seconds = finish(workdir)
+    end = compared(workdir, whole)
+    return Case("8 devices, 4, then 1", f"{first}; {second}", code, end, seconds)
+
+
+def fewer_processes(workdir, whole, length):
+    """From two processes to one."""
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    flags = ("--coordinator", f"localhost:{port}", "--num-processes", "2")
+    both = [start(workdir, *flags, "--process-id", f"{k}") for k in (0, 1)]
+    latest = workdir / "checkpoints" / "latest"
+    begin = time.perf_counter()
+    while not (latest.is_dir() and any(p.name.isdigit() for p in latest.iterdir())):
+        time.sleep(0.1)
+    for process in both:
+        process.kill()
+    for process in both:
+        process.communicate()
+    moment = where(workdir, f"{time.perf_counter() - begin:.1f} s")
+    seconds = finish(workdir)
+    end, code = compared(workdir, whole), both[0].returncode
+    return Case("2 processes killed, then 1", moment, code, end, seconds)
+
+
+def full_disk(disk, whole):
+    """A disk that is full in the middle of a run, and later has room."""
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(disk), "-o"]
+    if subprocess.run([*mount, "size=2600k"], capture_output=True).returncode:
+        return
+    try:
+        process = start(disk / "run")
+        errors = process.communicate()[1]
+        assert errors.startswith("error: --workdir"), errors
+        moment, code = where(disk / "run", "when full"), process.returncode
+        subprocess.run([*mount, "remount,size=50m"], check=True)
+        seconds = finish(disk / "run")
+        end = compared(disk / "run", whole)
+        yield Case("full disk, then room", moment, code, end, seconds)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def main():
@@ -152,18 +226,15 @@ def main():
             print(case, flush=True)
     resumed = statistics.median(case.resumed for case in done)
     lines = [
-        "## Runs that were interrupted",
-        "",
         f"{machine()}. `python benchmarks/durability.py`: {len(done)} runs of "
         f"`configs/digits.py`, {length:.0f} s each when left alone; "
-        f"{sum(case.equal for case in done)} of them ended equal to the bit. The "
-        f"command that went on took {resumed:.0f} s (median).",
+        f"{sum(case.end == 'the same bits' for case in done)} of them ended in the "
+        f"same bits as it. The command that went on took {resumed:.0f} s (median).",
         "",
-        "| what | when | exit code | equal | seconds to go on |",
+        "| what | when | exit code | end | seconds to go on |",
         "|---|---|---:|---|---:|",
         *(
-            f"| {c.name} | {c.moment} | {c.exit_code} | {'yes' if c.equal else 'NO'} "
-            f"| {c.resumed:.1f} |"
+            f"| {c.name} | {c.moment} | {c.exit_code} | {c.end} | {c.resumed:.1f} |"
             for c in done
         ),
     ]

@@ -7,8 +7,8 @@
 
 The modes take turns epoch by epoch in one process. Every program is compiled before the
 clock starts, and evaluation is not on it. A mode whose cell is there is not trained
-again. With --untimed, for accuracy on a busy machine, cells hold no seconds. The report
-goes into docs/training_speed.md.
+again; a ratio is to the softmax that took turns with it. With --untimed, for accuracy
+on a busy machine, cells hold no seconds. The report goes into docs/training_speed.md.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from train.cli import use_compilation_cache, with_huge_pages
 from train.compact import make_feed
 from train.config import as_dict, load
 from train.data.pipeline import read_batch
-from train.loop import evaluate, initial_state
+from train.figures import evaluate
+from train.loop import initial_state
 from train.recipe import make_recipe
 from train.sections import write_section
 from train.sharding import put_batch
@@ -77,12 +78,13 @@ class Trial:
     def compile(self):
         """Runs a step of each shape that may come, and forgets what it did."""
         held = jax.tree.map(jnp.copy, self.state)
-        examples, size = self.data.splits["train"], self.recipe.training.batch_size
+        examples = self.data.splits["train"]
         order, shapes = examples.order, {}
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            batch = read_batch(examples, rows, batch_size=size)
-            shapes[batch["inputs"].shape] = (batch, rows)
+        for size in self.sizes():
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                batch = read_batch(examples, rows, batch_size=size)
+                shapes[batch["inputs"].shape] = (batch, rows)
         moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
         for batch, rows in shapes.values():
             batch = put_batch(self.recipe.mesh, batch)
@@ -90,6 +92,15 @@ class Trial:
             if self.config.training.mode == "compact":
                 self.feed.look(held.params, rows, counted=False)
         evaluate(self.recipe, held.params, self.data.splits["test"])
+
+    def sizes(self):
+        """The sizes of batches that may come: those of active examples shrink."""
+        size = self.recipe.training.batch_size
+        least = self.config.compact.min_batch_size
+        yield size
+        while self.config.training.mode == "compact" and least and size >= 2 * least:
+            size //= 2
+            yield size
 
     def epoch(self):
         """Trains an epoch on the clock, then evaluates off it."""
@@ -175,8 +186,11 @@ def measure(flags, overrides):
         if flags.untimed:
             for epoch in trial.epochs:
                 del epoch["seconds"]
-        elif mode.startswith("compact"):
-            cell["forward_share"] = forward_share(trial)
+        else:
+            if "softmax" in trials:
+                cell["softmax_seconds"] = seconds({"epochs": trials["softmax"].epochs})
+            if mode.startswith("compact"):
+                cell["forward_share"] = forward_share(trial)
         cell_file(flags, mode).parent.mkdir(parents=True, exist_ok=True)
         cell_file(flags, mode).write_text(json.dumps(cell, indent=1) + "\n")
 
@@ -220,7 +234,6 @@ def table(modes):
         "| forward and backward | gradient steps | test accuracy |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    baseline = {c["seed"]: c for c in modes.get("softmax", []) if is_timed(c)}
     for mode, title in TITLES.items():
         cells = modes.get(mode, [])
         if not cells:
@@ -229,9 +242,9 @@ def table(modes):
         timed = [cell for cell in cells if is_timed(cell)]
         time = f"{statistics.median(map(seconds, timed)):.0f}" if timed else ""
         ratios = [
-            seconds(baseline[cell["seed"]]) / seconds(cell)
+            cell["softmax_seconds"] / seconds(cell)
             for cell in timed
-            if cell["seed"] in baseline
+            if "softmax_seconds" in cell
         ]
         mean = {
             key: statistics.mean(last[key] for last in lasts)
@@ -262,20 +275,20 @@ def notes(modes):
             )
     for mode in ("compact", "compact_skipping"):
         for cell in modes.get(mode, []):
-            yield compact_note(mode, cell, plain.get(cell["seed"]))
+            yield compact_note(mode, cell)
 
 
-def compact_note(mode, cell, plain):
+def compact_note(mode, cell):
     """What one compact cell says beside its row of the table."""
     last, best = cell["epochs"][-1], ceiling(cell)
     shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
     text = (
         f"{TITLES[mode]}, seed {cell['seed']}: settled by epoch {shares}; a pass "
         f"without gradient costs {cell['forward_share']:.2f} of a step. The ceiling is "
-        f"{best:.2f} times plain AS-Softmax"
+        f"{best:.2f} times plain training"
     )
-    if plain:
-        ratio = seconds(plain) / seconds(cell)
+    if "softmax_seconds" in cell:
+        ratio = cell["softmax_seconds"] / seconds(cell)
         text += f", of which it reaches {ratio / best:.0%} ({ratio:.2f})"
     text += (
         f". {last['stale_share']:.1%} of the trained examples were looked at before "

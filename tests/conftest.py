@@ -19,6 +19,8 @@ import pytest
 
 from as_softmax_jax import kernels
 
+pytest_plugins = ["small_runs"]
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

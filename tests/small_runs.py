@@ -1,4 +1,4 @@
-"""Small data and small configurations for the trainer's tests."""
+"""Fixtures of small data and small configurations, for tests of the trainer."""
 
 import dataclasses
 import functools
@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from small_inputs import write_encoder
 
 from train.config import (
     Config,
@@ -105,6 +104,9 @@ def text_folder(tmp_path):
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory):
     """A folder with a small encoder of random parameters."""
+    # It needs what the library does without.
+    from small_inputs import write_encoder
+
     folder = tmp_path_factory.mktemp("encoder")
     write_encoder(folder)
     return folder

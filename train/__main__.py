@@ -22,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workdir",
-        type=Path,
-        help="the run's folder; default: runs/ and the configuration's name",
+        help="the run's folder, or an address such as gs://bucket/run; default: runs/ "
+        "and the configuration's name",
     )
     add_process_flags(parser)
     flags, overrides = parser.parse_known_args(arguments)
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Trains and says how it ended."""
     config = load(flags.config, overrides)
-    workdir = flags.workdir or Path("runs") / Path(flags.config).stem
+    workdir = flags.workdir or f"runs/{Path(flags.config).stem}"
     from train.loop import train_and_evaluate
     from train.signals import Stopped
 
@@ -56,7 +56,7 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     names = [f"validation_{metric}", f"test_{metric}", "gradient_steps", "seconds"]
     figures = ", ".join(f"{n} {result[n]:.6g}" for n in names if n in result)
     best = f"checkpoint of epoch {result['best_epoch']}"
-    print(f"finished: {best}: {figures}; see {workdir / 'result.json'}")
+    print(f"finished: {best}: {figures}; see {workdir}/result.json")
     return 0
 
 

@@ -15,7 +15,7 @@ from train.notices import notice
 
 # The latest bad mini-steps whose numbers are kept.
 _KEPT = 8
-# Examples of a batch that are named.
+# Rows of a batch that are named.
 _NAMED = 8
 # Mini-steps between two looks.
 _LOOK_EVERY = 32
@@ -67,7 +67,7 @@ class BadStepWatch:
         return len(self._rows) >= _LOOK_EVERY
 
     def remember(self, rows: np.ndarray) -> None:
-        """Notes the examples of the next mini-step."""
+        """Notes the next mini-step's rows, by their numbers in the training data."""
         self._rows[self._mini_step] = rows
         self._mini_step += 1
 
@@ -85,7 +85,7 @@ class BadStepWatch:
         new = int(total) - self._total
         if new:
             named = [
-                f"{number} (examples {_listed(self._rows[number])})"
+                f"{number} (rows {_listed(self._rows[number])})"
                 for number in sorted(int(n) for n in latest)
                 if number in self._rows
             ]
@@ -99,11 +99,11 @@ class BadStepWatch:
             raise DivergedError(
                 f"`training.max_bad_steps`: {in_a_row} mini-steps in a row gave a loss "
                 f"or gradient that is not finite; {kept}. Lower "
-                "`optimizer.learning_rate`, or look at the examples named above"
+                "`optimizer.learning_rate`, or look at the rows named above"
             )
 
 
 def _listed(rows: np.ndarray) -> str:
-    """Returns the first numbers of rows of the training split."""
+    """Returns the first row numbers."""
     first = ", ".join(str(int(row)) for row in rows[:_NAMED])
     return first + (", ..." if len(rows) > _NAMED else "")

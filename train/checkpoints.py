@@ -6,25 +6,27 @@ needs to go on as if it had never stopped; it goes when the run is finished.
 
 import logging
 import math
-import shutil
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from train.errors import WorkdirError
 from train.notices import notice
 from train.processes import is_first, wait_for_all
 from train.state import TrainState
+from train.workdir import absolute, check_space
 
 # Where a smaller value is the better one.
 _LOWER_IS_BETTER = ("loss", "ece")
 _BEST, _LATEST = "checkpoints/best", "checkpoints/latest"
 
-# Orbax tells of every step that it takes, and warns of what it was asked to do.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax tells of every step that it takes, warns of what it was asked to do, and shows
+# in full what it then raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class BestCheckpoint:
@@ -75,7 +77,7 @@ class BestCheckpoint:
             return
         self.record, self.evaluations_since = record, 0
         arguments = ocp.args.Composite(params=ocp.args.StandardSave(params))
-        _save(self._manager, record["mini_steps"], arguments)
+        _save(self._manager, record["mini_steps"], arguments, size=_size(params))
 
     def wait(self) -> None:
         """Returns once what was saved is on disk."""
@@ -98,11 +100,12 @@ class LatestCheckpoint:
 
     Args:
       workdir: of the run.
+      keep: how many of the newest.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, *, keep: int):
         self._folder = workdir / _LATEST
-        self._manager = _open(self._folder, keep=2, fresh=False)
+        self._manager = _open(self._folder, keep=keep, fresh=False)
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +127,8 @@ class LatestCheckpoint:
             progress=ocp.args.JsonSave(plain | {"arrays": sorted(arrays)}),
             **{name: ocp.args.ArraySave(value) for name, value in arrays.items()},
         )
-        _save(self._manager, int(state.mini_step), arguments)
+        size = _size((state, arrays))
+        _save(self._manager, int(state.mini_step), arguments, size=size)
 
     def wait(self) -> None:
         """Returns once what was saved is on disk."""
@@ -153,14 +157,14 @@ class LatestCheckpoint:
         """Removes the state of a run that is finished."""
         self._manager.close()
         if is_first():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
 
     def _put_aside(self, step: int, error: Exception) -> None:
         """Moves a checkpoint away: orbax saves no step below one that it sees."""
         folder = self._folder / str(step)
         aside = self._folder.with_name(f"unread-{step}")
         if is_first():
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
             folder.rename(aside)
         wait_for_all(f"unread-{step}")
         self._manager.reload()
@@ -191,18 +195,32 @@ def _as_saved(state: TrainState) -> dict[str, Any]:
 def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:
     """Returns a manager of a folder, which is made where it is not there."""
     if fresh and is_first():
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     wait_for_all(f"open-{folder.name}")
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+    return ocp.CheckpointManager(absolute(folder), options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, arguments: Any) -> None:
+def _save(
+    manager: ocp.CheckpointManager, step: int, arguments: Any, *, size: int
+) -> None:
     """Saves a step, in place of one of that number that a killed run has left."""
     manager.wait_until_finished()
+    check_space(manager.directory, size)
     if step in manager.all_steps():
         manager.delete(step)
     manager.save(step, args=arguments)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, if it is there."""
+    if folder.exists():
+        epath.Path(folder).rmtree()
+
+
+def _size(tree: Any) -> int:
+    """Returns the bytes of all arrays."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
@@ -218,7 +236,7 @@ def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
     Raises:
       WorkdirError: there is none, or it does not fit.
     """
-    folder = (workdir / _BEST).absolute()
+    folder = absolute(workdir / _BEST)
     if not folder.is_dir():
         raise WorkdirError(
             f"--workdir: {workdir} has no checkpoint; name the folder of a run that "

@@ -27,6 +27,8 @@ from train.steps import filter_step
 _filter_step = jax.jit(filter_step, static_argnums=0)
 # Mini-batches that are looked at under one set of parameters, at most.
 _MAX_AHEAD = 64
+# Rows that decide, at the beginning of an epoch, whether it is compact.
+_SAMPLE = 512
 
 
 @dataclasses.dataclass
@@ -62,18 +64,14 @@ class CompactFeed(PlainFeed):
         self.num_old = 0  # of the queue's first rows, looked at before the last update
         self.num_active = 0  # rows found active in this epoch, the slack's included
         self.saved_share = 0.0  # of the last epoch's rows: what no step is needed for
-        self.slack_share = 0.0  # of the last compact epoch's: settled, within the slack
+        self.compacts = False  # whether this epoch is trained compactly
+        self.decided_epoch = 0  # for which that was decided; the first is plain
         self.active_share = 1.0  # of the rows of the last look
         self.looked_sums = Sums()  # of this epoch's looks
         self.audit = Audit()
         # Of each example: how often in a row it was settled, and from when on to look.
         self.times_settled = np.zeros(len(examples), np.int16)
         self.look_from = np.zeros(len(examples), np.int32)
-
-    @property
-    def compacts(self) -> bool:
-        """Whether this epoch is trained compactly."""
-        return self.epoch > 0 and self.saved_share >= self.recipe.compact.break_even
 
     @property
     def batch_size(self) -> int:
@@ -90,10 +88,14 @@ class CompactFeed(PlainFeed):
 
     def items(self, params: Params) -> Iterator[Item]:
         """Yields what is left of this epoch."""
+        if self.decided_epoch < self.epoch:
+            self.compacts, self.decided_epoch = self._pays(params), self.epoch
+        size = self.batch_size
         if not self.compacts:
+            while len(self.queue):  # What a compact epoch before has left.
+                yield self._take(params, size)
             yield from super().items(params)
             return
-        size = self.batch_size
         while len(self.queue) >= size or self.position < self.epoch_end:
             if len(self.queue) >= size:
                 yield self._take(params, size)
@@ -107,12 +109,9 @@ class CompactFeed(PlainFeed):
         """Goes on to the next epoch; returns the sums that stand for this one."""
         if self.compacts:
             sums, self.saved_share = self.looked_sums, self._saved_so_far()
-            num_in_slack = self.num_active - int(sums.num_active_rows)
-            self.slack_share = num_in_slack / len(self.examples)
         else:
-            # Steps do not tell who is within the slack: as many as when last seen.
             sums, num_active = trained, int(trained.num_active_rows)
-            self.saved_share = 1 - num_active / len(self.examples) - self.slack_share
+            self.saved_share = 1 - num_active / len(self.examples)
         self.looked_sums, self.num_active = Sums(), 0
         return super().finish_epoch(sums)
 
@@ -132,9 +131,9 @@ class CompactFeed(PlainFeed):
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the feed stands, for a checkpoint: numbers, lists, arrays."""
-        names = ("num_pending", "num_old", "num_active", "active_share")
-        shares = ("saved_share", "slack_share")
-        plain = {name: getattr(self, name) for name in (*names, *shares)}
+        counts = ("num_pending", "num_old", "num_active", "active_share")
+        decided = ("saved_share", "compacts", "decided_epoch")
+        plain = {name: getattr(self, name) for name in (*counts, *decided)}
         return (
             super().get_state()
             | plain
@@ -163,6 +162,21 @@ class CompactFeed(PlainFeed):
     @property
     def _is_last_epoch(self) -> bool:
         return self.epoch + 1 == self.recipe.training.epochs
+
+    def _pays(self, params: Params) -> bool:
+        """Whether enough needs no step: of the last epoch, and of a sample now.
+
+        Plain steps do not tell who is within the slack, and see dropout; the sample is
+        looked at as a compact epoch would.
+        """
+        least = self.recipe.compact.break_even
+        if not least or self.saved_share < least:
+            return not least
+        size = min(_SAMPLE, len(self.examples))
+        generator = np.random.default_rng((self.seed, self.epoch))
+        rows = np.sort(generator.permutation(len(self.examples))[:size])
+        looked = self.look(params(), rows, counted=False)
+        return 1.0 - float(looked.active.mean()) >= least
 
     def _saved_so_far(self) -> float:
         """Returns the share of this epoch's rows that need no step."""

@@ -147,6 +147,10 @@ def _refuse_flags(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
         folder = getattr(flags, name)
         if folder.exists() and not folder.is_dir():
             raise WorkdirError(f"--{name}: {folder} is a file; name a folder")
+        if folder.parts and folder.parts[0] in ("gs:", "s3:"):
+            raise WorkdirError(
+                f"--{name}: {folder} is an address; a grid's folder must be local"
+            )
     if flags.section and not flags.markdown:
         raise ConfigError("--section: there is no file for it; name it with --markdown")
     if flags.markdown:

@@ -88,6 +88,9 @@ class ModelConfig:
     # blocked: training never holds the logits of all classes, for many thousands of
     # them; with the losses as_softmax and softmax.
     head: str = _choice("dense", "dense", "blocked")
+    # Of the blocked head's classes, those that a step trains, drawn anew each time
+    # with all labels of the batch among them (Partial FC); 1: all.
+    class_share: float = _number(1.0, 1e-6, 1.0)
     # Recompute activations in the backward pass: less memory, more time.
     remat: bool = False
 
@@ -152,6 +155,11 @@ class TrainingConfig:
     max_bad_steps: int = _number(20, 0)
     # Mini-steps between checkpoints to resume from; 0: at evaluations alone.
     checkpoint_every: int = _number(0, 0)
+    # Of these, so many of the newest are kept, in case one cannot be read.
+    keep_checkpoints: int = _number(2, 1)
+    # In the end, list so many training examples whose label the network contradicts
+    # most, which takes a pass over all of them; 0: none.
+    suspicious_rows: int = _number(20, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ python -m train.evaluate --workdir DIR --split test [--config.data.path=FOLDER]
 import argparse
 import dataclasses
 import json
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from train import data
@@ -15,14 +15,14 @@ from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import Config, MeshConfig, check, override
 from train.data.examples import TaskData
 from train.errors import ConfigError
-from train.loop import evaluate, split_figures
+from train.figures import evaluate, split_figures
 from train.recipe import make_recipe
 from train.runs import read_run
 from train.tasks.task import encode_labelled
 
 
 def evaluate_run(
-    workdir: str | Path, split: str, overrides: list[str] | None = None
+    workdir: str | os.PathLike, split: str, overrides: list[str] | None = None
 ) -> dict[str, Any]:
     """Returns the metrics of a run's best checkpoint on one split.
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         "The metrics of a finished run on a split.",
         "Where the data has moved: --config.data.path=FOLDER",
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument("--split", default="test", help="train, validation or test")
     flags, overrides = parser.parse_known_args(arguments)
     return run(lambda: _evaluate(flags, overrides), interrupted="nothing is written")

@@ -4,6 +4,7 @@ python -m train.export --workdir DIR --output FOLDER
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from train.models.pretrained import export_encoder
 from train.runs import read_run
 
 
-def export_run(workdir: str | Path, folder: str | Path) -> str:
+def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:
     """Writes the best checkpoint of a run as a Hugging Face folder.
 
     Args:
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser(
         "train.export", "A fine-tuned encoder as a Hugging Face folder."
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
         "--output", required=True, type=Path, help="the folder to write"
     )

@@ -1,26 +1,27 @@
 """The loop: `train_and_evaluate`, in phases."""
 
 import dataclasses
-import functools
-import platform
-import sys
+import os
 import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-import as_softmax_jax
 from train.bad_steps import BadStepWatch
 from train.checkpoints import BestCheckpoint, LatestCheckpoint
 from train.compact import make_feed
-from train.config import Config, as_dict, nearest
-from train.data.examples import Examples, TaskData
-from train.data.pipeline import evaluation_batches
-from train.errors import ConfigError
+from train.config import Config
+from train.data.examples import TaskData
 from train.feed import PlainFeed
+from train.figures import (
+    Evidence,
+    check_metric,
+    evaluate,
+    final_figures,
+    origin,
+    split_figures,
+)
 from train.metrics import Sums
 from train.notices import notice
 from train.optimizer import learning_rate_schedule
@@ -29,37 +30,25 @@ from train.recipe import Recipe, make_recipe
 from train.sharding import put_batch
 from train.signals import StopRequest, stop_requests
 from train.state import TrainState, create_state, load_pretrained
-from train.steps import Moment, eval_step, train_step
-from train.targets import Calibration
+from train.steps import Moment, train_step
+from train.suspicion import note_settled_from_the_start
 from train.tasks import prepare
 from train.workdir import (
+    as_folder,
     check_workdir,
     hold_workdir,
     open_workdir,
-    write_arrays,
     write_json,
 )
 
 # The recipe is static: runs with equal recipes in one process compile once.
 _train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-_eval_step = jax.jit(eval_step, static_argnums=0)
 # Initialisation runs once: on a CPU, compiling it well costs seconds and saves none.
 _QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
-# Of the histogram of margins that a result keeps.
-_MARGIN_EDGES = np.linspace(-1.0, 1.0, 41)
-
-
-class Evaluation(NamedTuple):
-    """A split under the parameters of a moment."""
-
-    means: dict[str, float]  # loss, accuracy, settled_share
-    reading: np.ndarray  # what the target read, shape=(n, ...), in the split's order
-
-
 def train_and_evaluate(
-    config: Config, workdir: str | Path, *, quiet: bool = False
+    config: Config, workdir: str | os.PathLike, *, quiet: bool = False
 ) -> dict[str, Any]:
     """Trains as `config` says and returns what `workdir/result.json` holds.
 
@@ -79,7 +68,7 @@ def train_and_evaluate(
       TrainerError: a bad input; the workdir is then as it was.
       Stopped: a signal ended the run; the next one goes on from there.
     """
-    start, workdir = time.perf_counter(), Path(workdir)
+    start, workdir = time.perf_counter(), as_folder(workdir)
 
     # Phase 1: everything that can be refused, before anything is written.
     finished = check_workdir(workdir, config)
@@ -93,17 +82,17 @@ def train_and_evaluate(
     # Phase 2: how things stand before the first step.
     state = initial_state(recipe, seed=config.seed)
     before = evaluate(recipe, state.params, data.splits["validation"])
-    _check_metric(recipe, before, data)
+    check_metric(recipe, before, data)
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
     with (
         hold_workdir(workdir),
         stop_requests() as stop,
-        LatestCheckpoint(workdir) as latest,
+        LatestCheckpoint(workdir, keep=recipe.training.keep_checkpoints) as latest,
     ):
         open_workdir(workdir, config, data)
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
-        state, history = _resume(latest, state, feed, start)
+        state, history = _resume(latest, recipe, state, feed, start)
         with (
             Progress(
                 workdir,
@@ -124,8 +113,9 @@ def train_and_evaluate(
             params = best.restore(state.params)
 
         # Phase 4: the figures of the best checkpoint.
-        result = _figures(run, history.records, params, before, workdir)
-        result |= _origin(config, data, recipe) | {"seconds": history.seconds()}
+        evidence = Evidence(before, best.record, history.records)
+        result = final_figures(recipe, data, params, evidence, workdir)
+        result |= origin(config, data, recipe) | {"seconds": history.seconds()}
         write_json(workdir / "result.json", result)
         latest.remove()
     return result
@@ -137,41 +127,6 @@ def initial_state(recipe: Recipe, *, seed: int) -> TrainState:
     create = jax.jit(create_state, static_argnums=0, compiler_options=options)
     state = create(recipe, np.uint32(seed))
     return load_pretrained(recipe, state)
-
-
-def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
-    """Returns the means and the readings of every example of a split.
-
-    Args:
-      recipe: of the run.
-      params: of the network at this moment.
-      examples: the split; its last batch is padded, and the padding cut off again.
-    """
-    outputs = []
-    for batch in evaluation_batches(examples, batch_size=recipe.training.batch_size):
-        outputs.append(_eval_step(recipe, params, put_batch(recipe.mesh, batch)))
-    outputs = jax.device_get(outputs)
-    sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in outputs))
-    return Evaluation(sums.means(), in_order(examples, [o.reading for o in outputs]))
-
-
-def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
-    """Returns the outputs of batches as one array in the order of the split.
-
-    Args:
-      examples: what `evaluation_batches` gave in batches.
-      outputs: [batch, ...] each; per token they are as long as their batch was, and
-        become as long as the inputs.
-    """
-    if outputs[0].ndim == 3:
-        length = examples.inputs.shape[1]
-        outputs = [
-            np.pad(o, ((0, 0), (0, length - o.shape[1]), (0, 0))) for o in outputs
-        ]
-    joined = np.concatenate(outputs)[: len(examples)]
-    restored = np.empty_like(joined)
-    restored[examples.order] = joined
-    return restored
 
 
 class _Run(NamedTuple):
@@ -203,9 +158,17 @@ class _History:
 
 
 def _resume(
-    latest: LatestCheckpoint, state: TrainState, feed: PlainFeed, start: float
+    latest: LatestCheckpoint,
+    recipe: Recipe,
+    state: TrainState,
+    feed: PlainFeed,
+    start: float,
 ) -> tuple[TrainState, _History]:
-    """Returns the state to go on from; what is restored also goes into the feed."""
+    """Returns the state to go on from; what is restored also goes into the feed.
+
+    Positions in the data are those of global batches, and so the same for any number
+    of processes.
+    """
     restored = latest.restore(state)
     if restored is None:
         return state, _History(start)
@@ -216,9 +179,27 @@ def _resume(
         best=progress.pop("best"),
         sums=Sums(*progress.pop("sums")),
     )
+    there, here = progress.pop("layout", _layout(recipe)), _layout(recipe)
     feed.set_state(progress)
     notice(f"going on after {int(state.mini_step)} mini-steps")
+    if there != here:
+        notice(
+            f"saved by {_in_words(there)}, now {_in_words(here)}: the data go on after "
+            f"{feed.examples_seen} examples seen, and sums may round otherwise"
+        )
     return state, history
+
+
+def _layout(recipe: Recipe) -> dict[str, int]:
+    """Returns what a run may go on with more or fewer of."""
+    return {"processes": jax.process_count(), **recipe.mesh.shape}
+
+
+def _in_words(layout: dict[str, int]) -> str:
+    return (
+        f"{layout['processes']} process(es) with {layout['data']} x {layout['model']} "
+        "devices"
+    )
 
 
 def _save(run: _Run, state: TrainState, history: _History) -> None:
@@ -233,6 +214,7 @@ def _save(run: _Run, state: TrainState, history: _History) -> None:
         "records": [{k: finite(v) for k, v in r.items()} for r in history.records],
         "best": history.best,
         "sums": [float(value) for value in history.sums],
+        "layout": _layout(run.recipe),
     }
     run.latest.save(state, run.feed.get_state() | progress)
 
@@ -251,6 +233,8 @@ def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
         ):
             continue
         history.records.append(_record(run, state, history))
+        if len(history.records) == 1:
+            note_settled_from_the_start(history.records[0]["settled_share"])
         history.sums = Sums()
         run.log.evaluation(history.records[-1])
         run.best.offer(history.records[-1], state.evaluated)
@@ -277,7 +261,7 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
         state = _train_step(run.recipe, state, put_batch(mesh, item.batch), moment)
         first = False
         run.log.mini_step(state)
-        run.watch.remember(item.rows)
+        run.watch.remember(run.feed.examples.row_numbers(item.rows))
         if run.watch.is_due:
             run.watch.look(state.bad, run.latest.described())
         if run.stop.has_come(run.log.mini_steps):
@@ -318,114 +302,4 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         "delta": round(float(recipe.objective.delta_at(seen)), 6),
         "learning_rate": float(rate(seen)),
         "seconds": history.seconds(),
-    }
-
-
-def split_figures(
-    recipe: Recipe,
-    data: TaskData,
-    split: str,
-    evaluation: Evaluation,
-    calibration: Calibration | None,
-) -> dict[str, float]:
-    """Returns loss and metrics of a split, under names such as test_accuracy.
-
-    Args:
-      recipe: of the run.
-      data: with the split.
-      split: its name.
-      evaluation: what `evaluate` says of it.
-      calibration: of the checkpoint, where there is one.
-    """
-    labels = data.splits[split].labels
-    figures = {"loss": evaluation.means["loss"]} | recipe.task.target.metrics(
-        evaluation.reading, labels, data.classes, calibration
-    )
-    return {f"{split}_{name}": value for name, value in figures.items()}
-
-
-def _check_metric(recipe: Recipe, before: Evaluation, data: TaskData) -> None:
-    """Refuses a metric that no evaluation will have."""
-    there = split_figures(recipe, data, "validation", before, None)
-    names = [name.removeprefix("validation_") for name in there]
-    if recipe.metric not in names:
-        raise ConfigError(
-            f"`training.metric`: no {recipe.metric!r}; {nearest(recipe.metric, names)}"
-        )
-
-
-def _figures(
-    run: _Run,
-    records: list[dict[str, Any]],
-    params: Any,
-    before: Evaluation,
-    workdir: Path,
-) -> dict[str, Any]:
-    """Returns the figures of the best checkpoint; writes calibration and margins."""
-    recipe, data, target = run.recipe, run.data, run.recipe.task.target
-    labels, best = data.splits["validation"].labels, run.best.record
-    assert best is not None, "the last mini-step is always evaluated"
-    after = evaluate(recipe, params, data.splits["validation"])
-    calibration = target.calibrate(after.reading, labels)
-    figures = split_figures(recipe, data, "validation", after, calibration)
-    if "test" in data.splits:
-        test = evaluate(recipe, params, data.splits["test"])
-        figures |= split_figures(recipe, data, "test", test, calibration)
-    margins = {
-        "before": target.margins(before.reading, labels),
-        "after": target.margins(after.reading, labels),
-    }
-    write_arrays(workdir / "margins.npz", **margins)
-    write_json(workdir / "calibration.json", calibration._asdict())
-    counters = ("mini_steps", "gradient_steps", "examples_seen", "settled_share")
-    return {
-        "task": recipe.network.task,
-        "metric": recipe.metric,
-        "best_epoch": best["epoch"],
-        "best_mini_steps": best["mini_steps"],
-        **figures,
-        **{name: records[-1][name] for name in ("train_loss", "train_accuracy")},
-        **{name: records[-1][name] for name in counters},
-        "calibration": calibration._asdict(),
-        "records": [{k: finite(v) for k, v in r.items()} for r in records],
-        "margins": _histograms(margins),
-    }
-
-
-def _histograms(margins: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """Returns how many margins lie in each of 40 bins, before and after training."""
-    counts = {
-        name: np.histogram(np.clip(values, -1.0, 1.0), _MARGIN_EDGES)[0].tolist()
-        for name, values in margins.items()
-    }
-    return {"edges": _MARGIN_EDGES.round(6).tolist()} | counts
-
-
-def _origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
-    """Returns what a result came from."""
-    return {
-        "classes": list(data.classes),
-        "config": as_dict(config),
-        "versions": _versions(),
-        "machine": _machine(recipe),
-    }
-
-
-def _versions() -> dict[str, str]:
-    own = {
-        "python": platform.python_version(),
-        "as_softmax_jax": as_softmax_jax.__version__,
-    }
-    packages = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
-    return own | {package: version(package) for package in packages}
-
-
-def _machine(recipe: Recipe) -> dict[str, Any]:
-    """Returns what ran it."""
-    return {
-        "platform": sys.platform,
-        "processor": platform.machine(),
-        "device": jax.devices()[0].device_kind,
-        "devices": int(recipe.mesh.size),
-        "processes": jax.process_count(),
     }

@@ -13,6 +13,7 @@ and their margin. In Python:
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from train.data.files import read_file
 from train.data.pipeline import evaluation_batches
 from train.data.records import Records
 from train.errors import DataError
-from train.loop import in_order
+from train.figures import in_order
 from train.runs import read_run
 from train.steps import predict_step
 from train.targets import Encoded
@@ -49,7 +50,7 @@ class Predictor:
       WorkdirError: the folder holds no finished run.
     """
 
-    def __init__(self, workdir: str | Path):
+    def __init__(self, workdir: str | os.PathLike):
         self.run = read_run(workdir)
 
     def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
@@ -131,7 +132,7 @@ def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
 def main(arguments: list[str] | None = None) -> int:
     """Predicts, and returns the process's exit code."""
     parser = make_parser("train.predict", "Answers for new inputs from a finished run.")
-    parser.add_argument("--workdir", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
         "--input", required=True, type=Path, help="a .parquet, .jsonl or .csv file"
     )

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ import tqdm
 
 from train.processes import is_first
 from train.state import TrainState
+from train.workdir import write_text
 
 _MINI_STEPS_PER_READING = 20
 
@@ -39,11 +39,12 @@ class Progress:
         records: Sequence[dict[str, Any]] = (),
         quiet: bool,
     ):
-        lines, first = workdir / "metrics.jsonl", is_first()
+        self._file, first = workdir / "metrics.jsonl", is_first()
         if first:
             for events in workdir.glob("events.out.tfevents.*"):
                 events.unlink()
-        self._lines = (lines if first else Path(os.devnull)).open("w", encoding="utf-8")
+        self._lines: list[str] = []
+        write_text(self._file, "")
         self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=first)
         quiet = quiet or not first
         self._quiet, self._metric = quiet, metric
@@ -63,7 +64,6 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
         self._events.close()
-        self._lines.close()
 
     def mini_step(self, state: TrainState) -> None:
         """Shows where training stands: means since the last evaluation, steps, speed.
@@ -92,8 +92,9 @@ class Progress:
 
     def _write(self, record: dict[str, Any]) -> None:
         plain = {name: finite(value) for name, value in record.items()}
-        self._lines.write(json.dumps(plain) + "\n")
-        self._lines.flush()
+        self._lines.append(json.dumps(plain) + "\n")
+        # All lines anew: a file in a bucket cannot grow.
+        write_text(self._file, "".join(self._lines))
         for name, value in plain.items():
             if value is not None:
                 self._events.add_scalar(name, value, record["mini_steps"])

@@ -162,6 +162,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         note_rows_that_never_settle(objective, train.labels)
     if config.model.head == "blocked":
         check_blocked(objective)
+    _check_class_share(config)
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
     if training.mode == "compact":
         _check_compact(config, objective, mesh)
@@ -183,6 +184,22 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         total_examples=total_examples,
         mesh=mesh,
     )
+
+
+def _check_class_share(config: Config) -> None:
+    """Refuses a share of the classes where each step needs all."""
+    if config.model.class_share == 1.0:
+        return
+    if config.model.head != "blocked":
+        raise ConfigError(
+            "`model.class_share`: a dense head makes the logits of all classes; set "
+            "`model.head` to blocked"
+        )
+    if config.training.window != "none":
+        raise ConfigError(
+            "`model.class_share`: a window's gradients would be of other classes each; "
+            "set `training.window` to none"
+        )
 
 
 def _check_compact(config: Config, objective: Objective, mesh: Mesh) -> None:

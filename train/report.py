@@ -24,6 +24,8 @@ from train.workdir import write_text
 
 # A table with more is set smaller.
 _MANY_COLUMNS = 11
+# Training rows that the page lists.
+_MANY_ROWS = 20
 
 
 class Chapter(NamedTuple):
@@ -36,6 +38,7 @@ class Chapter(NamedTuple):
     note: str  # how to read the rest of the table
     plots: Sequence[Plot]
     facts: Mapping[str, Mapping[str, str]]  # headed lists of names and values
+    suspicious: Mapping[str, str]  # training rows, and what speaks against their labels
 
 
 def make_chapter(comparison: Comparison) -> Chapter:
@@ -50,6 +53,7 @@ def make_chapter(comparison: Comparison) -> Chapter:
         note=how_to_read(summaries, split=split, metric=metric),
         plots=make_plots(rows),
         facts=_facts(comparison),
+        suspicious=_suspicious([run.result for run in comparison.runs]),
     )
 
 
@@ -149,6 +153,31 @@ def _facts(comparison: Comparison) -> dict[str, dict[str, str]]:
     }
 
 
+def _suspicious(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the rows that most runs contradict, by the widest margins first."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        for entry in result.get("suspicious", ()):
+            word = f", word {entry['word']}" if "word" in entry else ""
+            found.setdefault(f"row {entry['row']}{word}", []).append(entry)
+
+    worst = sorted(found.items(), key=lambda item: (-len(item[1]), _margin(item[1])))
+    return {
+        place: f"{_shown(entries[0]['label'])}; predicted {_predicted(entries)} in "
+        f"{len(entries)} of {len(results)} runs, margin {_margin(entries):.2f}"
+        for place, entries in worst[:_MANY_ROWS]
+    }
+
+
+def _predicted(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what was predicted in place of the label."""
+    return " or ".join(dict.fromkeys(_shown(entry["predicted"]) for entry in entries))
+
+
+def _margin(entries: Sequence[Mapping[str, Any]]) -> float:
+    return sum(entry["margin"] for entry in entries) / len(entries)
+
+
 def _distinct(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns every value of each name; runs may come from several machines."""
     names = dict.fromkeys(name for fact in facts for name in fact)
@@ -204,11 +233,22 @@ def _article(chapter: Chapter) -> str:
 <div class="plots">
 {figures}
 </div>
-<details>
+{_suspicious_element(chapter.suspicious)}<details>
 <summary>Configuration, machine and versions</summary>
 {lists}
 </details>
 </article>"""
+
+
+def _suspicious_element(rows: Mapping[str, str]) -> str:
+    """Returns the list of rows, folded up; nothing where there are none."""
+    if not rows:
+        return ""
+    listed = _facts_element("Row, its label, and what the networks say", rows)
+    return (
+        "<details>\n<summary>Training rows whose labels are contradicted, and may be "
+        f"wrong</summary>\n{listed}\n</details>\n"
+    )
 
 
 def _table_element(table: Table) -> str:

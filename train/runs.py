@@ -1,6 +1,7 @@
 """A finished run, read back from its folder in another process."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from train.recipe import Network
 from train.targets import Calibration, Classes
 from train.tasks import find_task
 from train.tasks.task import Codec, Task
+from train.workdir import as_folder
 
 
 class FinishedRun(NamedTuple):
@@ -38,7 +40,7 @@ class FinishedRun(NamedTuple):
         return f"{self.workdir}, checkpoint after mini-step {self.checkpoint}"
 
 
-def read_run(workdir: str | Path) -> FinishedRun:
+def read_run(workdir: str | os.PathLike) -> FinishedRun:
     """Reads the best checkpoint of a finished run and all that goes with it.
 
     Args:
@@ -47,7 +49,7 @@ def read_run(workdir: str | Path) -> FinishedRun:
     Raises:
       WorkdirError: it is no such folder, or something in it cannot be read.
     """
-    workdir = Path(workdir)
+    workdir = as_folder(workdir)
     config = _read_config(workdir)
     classes = tuple(_read_json(workdir, "classes.json"))
     calibration = Calibration(**_read_json(workdir, "calibration.json"))

@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from as_softmax_jax import count_active, has_updated, heads
+from train.class_sampling import draw_classes, narrow, widen
 from train.metrics import Sums, active_rows
 from train.models.head import LinearLogits, Logits
 from train.recipe import Network, Recipe
@@ -77,6 +78,10 @@ def train_step(
     # The mini-step's number, not a split key: a resumed run draws the same masks.
     key = jax.random.fold_in(state.key, state.mini_step)
     inputs = _augmented(recipe, batch["inputs"], key)
+    drawn = draw_classes(recipe, jax.random.fold_in(key, 2), batch["labels"], where)
+    if drawn is not None:
+        batch = batch | {"labels": drawn.labels}
+    whole, state = state, narrow(recipe, drawn, state)
 
     def mean_loss(params: Any) -> tuple[jax.Array, _Measures]:
         output = recipe.network.output(params, inputs, rngs=nnx.Rngs(dropout=key))
@@ -98,7 +103,7 @@ def train_step(
         mini_step=state.mini_step + 1,
         examples_seen=state.examples_seen + moment.num_seen,
     )
-    return constrain_state(recipe.mesh, state)
+    return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))
 
 
 def filter_step(

@@ -1,20 +1,46 @@
 """The working directory: which run it belongs to, and files written whole."""
 
 import contextlib
+import errno
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+from etils import epath
 
-from train.config import Config, as_dict
+from train.config import Config, as_dict, from_dict
 from train.data.examples import TaskData
-from train.errors import WorkdirError
+from train.errors import ConfigError, WorkdirError
 from train.processes import is_first, wait_for_all
+
+# Bytes that a checkpoint takes beside its arrays.
+_BESIDE = 2**20
+# What a full disk, or a quota that is used up, gives rise to.
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def as_folder(name: str | os.PathLike) -> Path:
+    """Returns a folder by its name: a path, or an address such as gs://bucket/run.
+
+    Addresses are read and written through fsspec, which needs gcsfs or s3fs.
+    """
+    return epath.Path(name)
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a folder lies in the file system."""
+    return "://" not in os.fspath(folder)
+
+
+def absolute(folder: Path) -> Path:
+    """Returns the whole path of a folder; an address is one."""
+    return folder.absolute() if is_local(folder) else folder
 
 
 def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
@@ -31,7 +57,9 @@ def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
         raise WorkdirError(f"--workdir: {workdir} is a file; name a folder")
     if not (workdir / "config.json").exists():
         return None
-    held, asked = _read_json(workdir / "config.json"), as_dict(config)
+    held, asked = _held_config(workdir / "config.json"), as_dict(config)
+    if isinstance(held, dict):
+        held["mesh"] = asked["mesh"]  # A run goes on on other devices, too.
     if held != asked:
         raise WorkdirError(
             f"--workdir: {workdir} holds a run of another configuration "
@@ -45,7 +73,8 @@ def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
 def hold_workdir(workdir: Path) -> Iterator[None]:
     """Creates the folder, and keeps other runs out of it while inside.
 
-    The system lets go of it when the process ends, however it ends.
+    The system lets go of it when the process ends, however it ends. At an address
+    there is no such lock.
 
     Raises:
       WorkdirError: another run holds it, or it cannot be written.
@@ -54,21 +83,14 @@ def hold_workdir(workdir: Path) -> Iterator[None]:
         wait_for_all("workdir")
         yield
         return
-    lock = filelock.FileLock(workdir / ".lock")
-    with _refused_unless_writable(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise WorkdirError(
-                f"--workdir: another run is writing to {workdir}; wait for it, or name "
-                "another folder"
-            ) from None
-    wait_for_all("workdir")
-    try:
-        yield
-    finally:
-        lock.release()
+    with contextlib.ExitStack() as held:
+        with _refused_unless_writable(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            if is_local(workdir):
+                held.callback(_lock(workdir).release)
+        wait_for_all("workdir")
+        with _refused_when_full(workdir):
+            yield
 
 
 def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
@@ -86,6 +108,21 @@ def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
         write_json(workdir / "classes.json", list(data.classes))
         for name, content in data.files.items():
             write_text(workdir / name, content)
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Refuses to begin to write so many bytes where they have no room.
+
+    Raises:
+      WorkdirError: they have none.
+    """
+    if not is_local(folder):
+        return
+    needed, free = size + _BESIDE, shutil.disk_usage(folder).free
+    if free < needed:
+        raise _full(
+            folder, f"a checkpoint takes {needed:,} bytes, and {free:,} are free"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -116,12 +153,55 @@ def _refused_unless_writable(workdir: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _refused_when_full(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # Orbax tells of the system's error in words alone.
+        if not any(reason in str(error) for reason in _FULL):
+            raise
+        raise _full(workdir, "no space is left") from error
+
+
+def _lock(workdir: Path) -> filelock.BaseFileLock:
+    """Returns the folder's lock, held."""
+    lock = filelock.FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise WorkdirError(
+            f"--workdir: another run is writing to {workdir}; wait for it, or name "
+            "another folder"
+        ) from None
+    return lock
+
+
+def _full(folder: Path, what: str) -> WorkdirError:
+    return WorkdirError(
+        f"--workdir: {folder}: {what}; what was saved before is whole. Make room, and "
+        "give the same command again to go on from there"
+    )
+
+
 def _write(path: Path, content: bytes) -> None:
     if not is_first():
         return
+    if not is_local(path):
+        path.write_bytes(content)  # An object is there once it is whole.
+        return
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
-    os.replace(partial, path)
+    partial.replace(path)
+
+
+def _held_config(path: Path) -> Any:
+    """Returns the configuration in a file; a key that came later has its default."""
+    held = _read_json(path)
+    try:
+        return as_dict(from_dict(held))
+    except (AttributeError, ConfigError, TypeError):
+        return held
 
 
 def _read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def free_port():
         return one.getsockname()[1]
 
 
+def wait_for(condition):
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
 def records(workdir):
     names = ("train_loss", "validation_loss", "settled_share", "gradient_steps")
     result = json.loads((workdir / "result.json").read_text())
@@ -85,3 +94,32 @@ def test_refuses_flags_that_name_no_process(tmp_path, capsys, flags, message):
     assert main([*command, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_one_process_goes_on_from_two(tmp_path):
+    finish(start(tmp_path / "whole", 8))
+    found = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
+    saving = "--config.training.checkpoint_every=2"
+    two = [
+        start(tmp_path / "run", 4, *found, "--process-id", f"{k}", saving)
+        for k in (0, 1)
+    ]
+    latest = tmp_path / "run" / "checkpoints" / "latest"
+    wait_for(
+        lambda: latest.is_dir() and any(p.name.isdigit() for p in latest.iterdir())
+    )
+    for process in two:
+        process.kill()
+    for process in two:
+        process.communicate()
+    assert not (tmp_path / "run" / "result.json").exists()
+    one = start(tmp_path / "run", 4, saving)
+    errors = one.communicate(timeout=300)[1]
+    assert one.returncode == 0, errors
+    assert (
+        "saved by 2 process(es) with 8 x 1 devices, now 1 process(es) with 4" in errors
+    )
+    np.testing.assert_allclose(
+        records(tmp_path / "run"), records(tmp_path / "whole"), rtol=1e-5
+    )

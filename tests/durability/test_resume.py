@@ -158,7 +158,7 @@ def test_patience_has_run_out_in_a_resumed_run_too(
     config = change(config, "optimizer", learning_rate=0.0)
     config = change(config, "training", epochs=9, patience=1)
     train_and_evaluate(config, tmp_path / "whole", quiet=True)
-    monkeypatch.setattr(loop, "_figures", lambda *_: kill())
+    monkeypatch.setattr(loop, "final_figures", lambda *_: kill())
     with pytest.raises(RuntimeError):
         train_and_evaluate(config, tmp_path / "run", quiet=True)
     monkeypatch.undo()

@@ -6,7 +6,8 @@ import pytest
 
 from train.checkpoints import read_checkpoint
 from train.compact import make_feed
-from train.loop import evaluate, initial_state, train_and_evaluate
+from train.figures import evaluate
+from train.loop import initial_state, train_and_evaluate
 from train.recipe import make_recipe
 from train.sharding import put_batch
 from train.steps import Moment, train_step

@@ -28,6 +28,11 @@ def get_config():
 """
 TRAIN = "x,y,label\n1,2,a\n3,4,b\n"
 VALIDATION = "x,y,label\n1,3,a\n"
+TEXT = '{"text": "turn it on", "label": "on"}\n'
+TEXT_FLAGS = [
+    *("--config.task=text", "--config.data.train=train.jsonl"),
+    "--config.data.validation=validation.jsonl",
+]
 
 # name -> (files that differ, flags, what the line says)
 CASES = {
@@ -135,6 +140,264 @@ CASES = {
         {},
         ["--config.training.epochs=2000000000"],
         ["`training.epochs`", "2^31"],
+    ),
+    # Files.
+    "a row that is too long": (
+        {"train.csv": "x,y,label\n1,2,a\n3,4,5,b\n"},
+        [],
+        ["train.csv:3: 4 values for 3 columns"],
+    ),
+    "a kind of file that is not known": (
+        {"train.xlsx": "x,y,label\n1,2,a\n"},
+        ["--config.data.train=train.xlsx"],
+        ["train.xlsx: unknown kind of file", ".parquet"],
+    ),
+    "JSON that is none": (
+        {"train.jsonl": '{"x": 1, "y": 2, "label": "a"}\n{"x": 1,\n'},
+        ["--config.data.train=train.jsonl"],
+        ["train.jsonl:2: not JSON"],
+    ),
+    "JSON that is no object": (
+        {"train.jsonl": "[1, 2]\n"},
+        ["--config.data.train=train.jsonl"],
+        ["train.jsonl:1"],
+    ),
+    "Parquet that is cut short": (
+        {"train.parquet": b"PAR1\x00\x00"},
+        ["--config.data.train=train.parquet"],
+        ["train.parquet"],
+    ),
+    "an empty file": ({"train.csv": ""}, [], ["train.csv"]),
+    "unknown source": (
+        {},
+        ["--config.data.source=file"],
+        ["`data.source`: no 'file'; did you mean `files`?"],
+    ),
+    "a class folder that is not there": (
+        {},
+        ["--config.data.source=folders", "--config.task=image"],
+        ["no such folder", "--config.data.path"],
+    ),
+    "no room for a held-out share": (
+        {},
+        ["--config.data.validation=", "--config.data.validation_share=0.1"],
+        ["0.1 of 2 training examples is 0", "--config.data.validation_share"],
+    ),
+    "TFDS without a name": (
+        {},
+        ["--config.data.source=tfds"],
+        ["--config.data.name=imdb_reviews"],
+    ),
+    # Labels.
+    "a missing label": (
+        {"train.csv": "x,y,label\n1,2,a\n3,4,\n"},
+        [],
+        ["train.csv", "1 missing labels, the first in row 2"],
+    ),
+    "labels that are fractions": (
+        {"train.jsonl": '{"x": 1, "y": 2, "label": 0.5}\n'},
+        ["--config.data.train=train.jsonl"],
+        ["train.jsonl", "all text or all whole numbers", "1 float"],
+    ),
+    "several labels that are no list": (
+        {"train.jsonl": '{"text": "a", "label": 7}\n'},
+        ["--config.task=multi_label", "--config.data.train=train.jsonl"],
+        ["train.jsonl: row 1", "it must be a list"],
+    ),
+    "several labels of which there are none": (
+        {"train.jsonl": '{"text": "a", "label": []}\n'},
+        ["--config.task=multi_label", "--config.data.train=train.jsonl"],
+        ["train.jsonl", "no example has a label"],
+    ),
+    "tags of another number than words": (
+        {"train.jsonl": '{"tokens": ["a", "b"], "label": ["O"]}\n'},
+        ["--config.task=tokens", "--config.data.train=train.jsonl"],
+        ["train.jsonl: row 1 has 2 tokens and 1 tags"],
+    ),
+    "tags that mark nothing": (
+        {"train.jsonl": '{"tokens": ["a"], "label": ["PER"]}\n'},
+        ["--config.task=tokens", "--config.data.train=train.jsonl"],
+        ["train.jsonl: row 1", "tag 'PER'", "--config.data.tags=flat"],
+    ),
+    # Inputs.
+    "text that is a number": (
+        {"train.jsonl": '{"text": 5, "label": "a"}\n'},
+        ["--config.task=text", "--config.data.train=train.jsonl"],
+        ["train.jsonl: row 1 of text column `text` is 5; it must be text"],
+    ),
+    "words that are no list": (
+        {"train.jsonl": '{"tokens": 3, "label": ["O"]}\n'},
+        ["--config.task=tokens", "--config.data.train=train.jsonl"],
+        ["train.jsonl: row 1 of column `tokens` is 3; it must be a list"],
+    ),
+    "a recording that is not there": (
+        {"train.csv": "audio,label\na.wav,a\n", "validation.csv": "audio,label\na.wav,a\n"},
+        ["--config.task=audio"],
+        ["train.csv", "column `audio`", "row 1"],
+    ),
+    # Models.
+    "a width that heads do not divide": (
+        {"train.jsonl": TEXT, "validation.jsonl": TEXT},
+        [*TEXT_FLAGS, "--config.model.width=10", "--config.model.heads=4"],
+        ["`model.width`: 10 does not divide into 4 heads"],
+    ),
+    "a pretrained model without a folder": (
+        {"train.jsonl": TEXT, "validation.jsonl": TEXT},
+        [*TEXT_FLAGS, "--config.model.name=pretrained"],
+        ["`model.name` 'pretrained'", "name a folder"],
+    ),
+    "a pretrained folder that is not there": (
+        {"train.jsonl": TEXT, "validation.jsonl": TEXT},
+        [*TEXT_FLAGS, "--config.model.pretrained=/no/such/encoder"],
+        ["`model.pretrained`: no folder /no/such/encoder"],
+    ),
+    "a pretrained folder without a tokenizer": (
+        {"train.jsonl": TEXT, "validation.jsonl": TEXT},
+        [*TEXT_FLAGS, "--config.model.pretrained=configs"],
+        ["tokenizer.json"],
+    ),
+    "a dtype that is not known": (
+        {},
+        ["--config.model.compute_dtype=float16"],
+        ["`model.compute_dtype`: no 'float16'"],
+    ),
+    "dropout of everything": (
+        {},
+        ["--config.model.dropout=1.0"],
+        ["`model.dropout`", "at most 0.99"],
+    ),
+    "a blocked head and a loss of all logits": (
+        {},
+        ["--config.model.head=blocked", "--config.loss.name=entmax"],
+        ["`model.head`: blocked goes with as_softmax and softmax"],
+    ),
+    "a share of the classes of a dense head": (
+        {},
+        ["--config.model.class_share=0.5"],
+        ["`model.class_share`", "`model.head` to blocked"],
+    ),
+    "a share of the classes that is none": (
+        {},
+        ["--config.model.class_share=0"],
+        ["`model.class_share`", "at least"],
+    ),
+    # Losses and optimizers.
+    "a loss for several labels": (
+        {},
+        ["--config.loss.name=multi_label_as_softmax"],
+        ["`loss.name`: multi_label_as_softmax wants any number of labels"],
+    ),
+    "an option that the loss has not": (
+        {},
+        ["--config.loss.options.smoothing=0.1"],
+        ["`loss.options`: as_softmax has no 'smoothing'"],
+    ),
+    "an option that must be whole": (
+        {},
+        ["--config.loss.name=sparse_softmax", "--config.loss.options.k=1.5"],
+        ["`loss.options.k` must be whole; got 1.5"],
+    ),
+    "an option out of its range": (
+        {},
+        ["--config.loss.name=entmax", "--config.loss.options.alpha=0.5"],
+        ["`loss`: entmax", "alpha"],
+    ),
+    "delta that is not a number": (
+        {},
+        ["--config.loss.delta=nan"],
+        ["`loss.delta`", "a finite number"],
+    ),
+    "unknown optimizer": (
+        {},
+        ["--config.optimizer.name=adam"],
+        ["`optimizer.name`: no 'adam'; did you mean `adamw`?"],
+    ),
+    "a learning rate below 0": (
+        {},
+        ["--config.optimizer.learning_rate=-1"],
+        ["`optimizer.learning_rate`", "at least 0"],
+    ),
+    "an average that never moves": (
+        {},
+        ["--config.optimizer.ema_decay=1"],
+        ["`optimizer.ema_decay`", "at most"],
+    ),
+    # Training.
+    "no epoch": ({}, ["--config.training.epochs=0"], ["`training.epochs`", "least 1"]),
+    "a metric that is not measured": (
+        {},
+        ["--config.training.metric=f2"],
+        ["`training.metric`: no 'f2'"],
+    ),
+    "unknown window": (
+        {},
+        ["--config.training.window=ratio"],
+        ["`training.window`: no 'ratio'"],
+    ),
+    "compact training and windows": (
+        {},
+        ["--config.training.mode=compact", "--config.training.window=settled_ratio"],
+        ["`training.window`: compact batches", "set it to none"],
+    ),
+    "compact training of a loss that never is 0": (
+        {},
+        ["--config.training.mode=compact", "--config.loss.name=softmax"],
+        ["`training.mode`: softmax never has a loss of exactly 0", "as_softmax"],
+    ),
+    "groups by length of what has none": (
+        {},
+        ["--config.training.group_by_length=true"],
+        ["`training.group_by_length`: inputs of features are all of one size"],
+    ),
+    "augmentation of what is no image": (
+        {},
+        ["--config.data.augment=flip"],
+        ["`data.augment`"],
+    ),
+    "no checkpoint to keep": (
+        {},
+        ["--config.training.keep_checkpoints=0"],
+        ["`training.keep_checkpoints`", "at least 1"],
+    ),
+    # The command.
+    "a flag that is none": ({}, ["--delta=0.1"], ["unknown flag '--delta=0.1'"]),
+    "a key without a value": (
+        {},
+        ["--config.loss.delta"],
+        ["unknown flag '--config.loss.delta'", "--config.loss.delta=0.2"],
+    ),
+    "a configuration that fails": (
+        {"config.py": "def get_config():\n    return 1 / 0\n"},
+        [],
+        ["config.py:2: ZeroDivisionError"],
+    ),
+    "a configuration that returns something else": (
+        {"config.py": "def get_config():\n    return {}\n"},
+        [],
+        ["config.py: define get_config()"],
+    ),
+    "a configuration with an unknown key": (
+        {
+            "config.py": "from train.config import *\n"
+            "def get_config():\n    return Config(loss=LossConfig(dleta=0.1))\n"
+        },
+        [],
+        ["config.py:3: unknown key `dleta`; did you mean `delta`?"],
+    ),
+    "a cache that cannot be written": (
+        {},
+        ["--compilation-cache=/proc/nothing"],
+        ["--compilation-cache: cannot write to /proc/nothing"],
+    ),
+    "half of what tells a process of the others": (
+        {},
+        ["--coordinator=localhost:1234"],
+        ["--coordinator, --num-processes and --process-id go together"],
+    ),
+    "a process that is none of them": (
+        {},
+        ["--coordinator=localhost:1", "--num-processes=2", "--process-id=2"],
+        ["--process-id: 2 is none of 2 processes"],
     ),
 }
 

@@ -61,8 +61,8 @@ def test_examples_of_bad_batches_are_named(capsys):
     watch.look(bad, "nothing was saved")
     told = capsys.readouterr().err
     assert "2 mini-step(s) left out" in told
-    assert "11 (examples 1100, 1101, " in told
-    assert "13 (examples 1300, 1301, " in told
+    assert "11 (rows 1100, 1101, " in told
+    assert "13 (rows 1300, 1301, " in told
     assert "1120" not in told
     watch.look(bad, "nothing was saved")
     assert not capsys.readouterr().err

@@ -21,10 +21,13 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
+from train.data.pipeline import evaluation_batches
 from train.errors import ConfigError
 from train.loop import initial_state, train_and_evaluate
 from train.predict import Predictor
 from train.recipe import make_recipe
+from train.sharding import put_batch
+from train.steps import Moment, train_step
 from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
@@ -168,4 +171,64 @@ def test_compact_training_goes_with_it(text_config, change, tmp_path):
 def test_refuses_a_loss_that_needs_all_logits(text_config, change):
     config = change(text_config, "loss", name="entmax")
     with pytest.raises(ConfigError, match="blocked goes with as_softmax and softmax"):
+        make_recipe(config, prepare(config))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("model", [1, 4])
+def test_a_step_moves_the_drawn_classes_alone(text_config, change, optimizer, model):
+    config = change(text_config, "model", class_share=0.25)
+    config = change(config, "optimizer", name=optimizer, ema_decay=0.5)
+    # Few labels, so that a quarter of the classes is room for others.
+    config = change(config, "training", batch_size=1)
+    config = change(config, "mesh", model=model)
+    config = change(config, "data", vocabulary_size=56)
+    data = prepare(config)
+    recipe, num_classes = make_recipe(config, data), len(data.classes)
+    state = initial_state(recipe, seed=0)
+    # As after some steps: what the optimizer keeps is no longer 0.
+    kept = jax.tree.map(
+        lambda leaf: leaf + 1 if leaf.ndim else leaf, state.optimizer_state
+    )
+    state = state._replace(optimizer_state=kept)
+    *_, batch = evaluation_batches(data.splits["validation"], batch_size=1)
+    moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+    after = jax.jit(train_step, static_argnums=0)(
+        recipe, state, put_batch(recipe.mesh, batch), moment
+    )
+    parts = [(s.params, s.optimizer_state, s.average) for s in (state, after)]
+    moved = set()
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(parts[0]),
+        jax.tree.leaves(parts[1]),
+        strict=True,
+    ):
+        if "['head']" in jax.tree_util.keystr(path):
+            columns = (np.asarray(old) != np.asarray(new)).reshape(-1, num_classes)
+            moved |= set(np.flatnonzero(columns.any(0)))
+    # Each of four devices has room for every label.
+    assert len(moved) == {1: 56 // 4, 4: 4 * batch["labels"].size}[model]
+    assert set(batch["labels"][batch["labels"] >= 0].tolist()) <= moved
+
+
+def test_a_share_of_the_classes_is_learned(text_config, change, tmp_path):
+    config = change(text_config, "model", class_share=0.9)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    first, last = result["records"]
+    assert last["validation_perplexity"] < first["validation_perplexity"] < 64
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "words"),
+    [
+        ("model", {"head": "dense"}, "set `model.head` to blocked"),
+        ("training", {"window": "settled_ratio"}, "set `training.window` to none"),
+    ],
+)
+def test_refuses_a_share_of_classes_that_does_not_go(
+    text_config, change, section, fields, words
+):
+    config = change(text_config, "model", class_share=0.5)
+    config = change(config, section, **fields)
+    with pytest.raises(ConfigError, match=words):
         make_recipe(config, prepare(config))

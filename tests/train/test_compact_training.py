@@ -156,40 +156,75 @@ def test_below_the_break_even_training_is_plain(feature_config, change, tmp_path
         }
 
 
-def test_the_share_of_the_last_epoch_decides(make):
-    feed, _ = make(break_even=0.4)
-    for share, expected in [(0.39, False), (0.4, True)]:
-        feed.saved_share = share
-        assert feed.compacts is expected
-    feed.epoch = 0
+@pytest.mark.parametrize(
+    ("share", "num_active", "expected"),
+    [(0.39, 0, False), (0.4, 49, True), (0.4, 50, False)],
+)
+def test_the_last_epoch_and_a_sample_decide(make, share, num_active, expected):
+    feed, params = make(share=share, break_even=0.4)
     assert not feed.compacts
+    looks = []
+
+    def look(params, rows, *, counted=True):
+        looks.append(rows)
+        assert not counted
+        return Looked(np.arange(len(rows)) < num_active, np.zeros(len(rows)))
+
+    feed.look, original = look, feed.look
+    items = feed.items(lambda: params)
+    if expected:  # The look that follows is not the sample's.
+        with pytest.raises(AssertionError):
+            next(items)
+    else:
+        next(items)
+    feed.look = original
+    assert feed.compacts is expected
+    if share == 0.4:
+        np.testing.assert_array_equal(looks[0], np.arange(ROWS))
+
+
+def test_an_epoch_is_decided_once(make):
+    feed, params = make(share=0.9, break_even=0.0)
+    next(feed.items(lambda: params))
+    kept = feed.get_state()
+    assert kept["compacts"]
+    assert kept["decided_epoch"] == 1
+    resumed, _ = make(share=0.9, break_even=1.0)
+    resumed.set_state(kept)
+    next(resumed.items(lambda: params))
+    assert resumed.compacts
 
 
 def test_what_waits_is_trained_before_falling_back(make, monkeypatch):
     feed, params = make(share=0.9, break_even=0.9)
+    monkeypatch.setattr(CompactFeed, "_pays", lambda *_: feed.epoch == 1)
     trained = [
         row for item in feed.items(lambda: params) for row in rows_of(feed, item)
     ]
     assert sorted(trained) == sorted(active_rows(feed, params))
     feed.finish_epoch(None)
-    assert not feed.compacts
+    assert feed.saved_share < 0.9
 
 
-def test_what_the_slack_takes_in_counts_for_the_break_even(make):
-    feed, params = make(share=0.9, slack=0.9)
-    list(feed.items(lambda: params))
-    sums = feed.finish_epoch(None)
-    settled = 1 - sums.num_active_rows / ROWS
-    assert feed.slack_share > 0.1
-    assert feed.saved_share == pytest.approx(settled - feed.slack_share)
-    # Plain steps do not see the slack; the epoch after one is not tried in vain.
-    feed.recipe = dataclasses.replace(
-        feed.recipe,
-        compact=dataclasses.replace(feed.recipe.compact, break_even=settled - 0.05),
-    )
+@pytest.mark.parametrize(("slack", "expected"), [(0.0, True), (0.5, False)])
+def test_what_the_slack_takes_in_counts_for_the_break_even(make, slack, expected):
+    feed, params = make()
+    lead = feed.look(params, np.arange(ROWS), counted=False).lead
+    settled, saved = (float(np.mean(lead > margin)) for margin in (0.1, 0.1 + 0.5))
+    assert saved < settled - 0.05
+    feed, params = make(share=1.0, slack=slack, break_even=settled - 0.02)
+    next(feed.items(lambda: params))
+    assert feed.compacts is expected
+
+
+def test_what_a_compact_epoch_has_left_comes_first_in_a_plain_one(make):
+    feed, params = make(share=0.0, break_even=1.0)
+    feed.queue = np.array([3, 70, 5])
+    items = feed.items(lambda: params)
+    assert rows_of(feed, next(items)) == [3, 70, 5]
     assert not feed.compacts
-    feed.finish_epoch(sums)
-    assert not feed.compacts
+    rest = [row for item in items for row in rows_of(feed, item)]
+    assert sorted(rest) == list(range(ROWS))
 
 
 def test_a_compact_run_learns_from_fewer_examples(feature_config, change, tmp_path):

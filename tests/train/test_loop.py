@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import train
-from train import loop
+from train import figures, loop
 from train.config import Config, DataConfig, ModelConfig, TrainingConfig, as_dict
 from train.errors import ConfigError
-from train.loop import evaluate, initial_state, train_and_evaluate
+from train.figures import evaluate
+from train.loop import initial_state, train_and_evaluate
 from train.progress import Progress
 from train.recipe import make_recipe
 from train.signals import Stopped
@@ -98,7 +99,7 @@ def test_runs_that_differ_by_seed_compile_once(feature_config, change, tmp_path)
         config = Config(**{**vars(feature_config), "seed": seed})
         train_and_evaluate(config, tmp_path / str(seed), quiet=True)
     assert loop._train_step._cache_size() == 1
-    assert loop._eval_step._cache_size() == 1
+    assert figures._eval_step._cache_size() == 1
 
 
 @pytest.mark.parametrize("window", ["settled_ratio", "active_count"])

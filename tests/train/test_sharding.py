@@ -8,10 +8,12 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from train.config import MeshConfig
+from train.data.pipeline import read_batch
 from train.errors import ConfigError
 from train.loop import initial_state, train_and_evaluate
 from train.recipe import make_recipe
 from train.sharding import make_mesh, put_batch
+from train.steps import Moment, train_step
 from train.tasks import prepare
 
 pytestmark = pytest.mark.standard_promotion(
@@ -37,6 +39,40 @@ def test_eight_devices_equal_one(feature_config, change, tmp_path):
         np.testing.assert_allclose(
             losses(several, tmp_path / f"{data}x{model}"), expected, rtol=1e-5
         )
+
+
+def steps(config, count):
+    """The loss of each of so many steps, and the parameters after them."""
+    data = prepare(config)
+    recipe = make_recipe(config, data)
+    state, examples = initial_state(recipe, seed=0), data.splits["train"]
+    step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+    found = []
+    for number in range(count):
+        rows = (16 * number + np.arange(16)) % len(examples)
+        batch = put_batch(recipe.mesh, read_batch(examples, rows, batch_size=16))
+        # Each is the first of an epoch, so that sums are of one batch.
+        moment = Moment(np.int32(16), np.bool_(True), np.bool_(False))
+        state = step(recipe, state, batch, moment)
+        found.append(float(state.sums.loss))
+    return np.array(found), jax.device_get(state.params)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (2, 4)])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_fifty_steps_on_eight_devices_are_those_of_one(
+    feature_config, change, mesh, optimizer
+):
+    config = change(feature_config, "optimizer", name=optimizer, schedule="constant")
+    losses_of_one, params = steps(config, 50)
+    several = change(config, "mesh", data=mesh[0], model=mesh[1])
+    losses_of_eight, others = steps(several, 50)
+    np.testing.assert_allclose(losses_of_eight, losses_of_one, rtol=1e-5, atol=1e-7)
+    if optimizer == "sgd":
+        for one, other in zip(
+            jax.tree.leaves(params), jax.tree.leaves(others), strict=True
+        ):
+            np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * abs(one).max())
 
 
 def test_a_batch_lies_split_over_data(feature_config):

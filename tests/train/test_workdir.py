@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from train.config import Config
+from train.config import Config, MeshConfig, TrainingConfig
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
 from train.workdir import check_workdir, hold_workdir, open_workdir, write_json
@@ -39,6 +39,24 @@ def test_refuses_another_run_and_names_the_difference(tmp_path):
     other = dataclasses.replace(Config(), seed=3)
     with pytest.raises(WorkdirError, match="seed: 0 there, 3 asked for"):
         check_workdir(tmp_path, other)
+
+
+def test_a_run_may_go_on_on_other_devices(tmp_path):
+    open_workdir(tmp_path, Config(), DATA)
+    mesh = MeshConfig(data=4, model=2)
+    assert check_workdir(tmp_path, dataclasses.replace(Config(), mesh=mesh)) is None
+
+
+def test_a_key_that_came_later_has_its_default(tmp_path):
+    open_workdir(tmp_path, Config(), DATA)
+    file = tmp_path / "config.json"
+    held = json.loads(file.read_text())
+    del held["training"]["keep_checkpoints"]
+    write_json(file, held)
+    assert check_workdir(tmp_path, Config()) is None
+    training = TrainingConfig(keep_checkpoints=3)
+    with pytest.raises(WorkdirError, match="keep_checkpoints: 2 there, 3 asked for"):
+        check_workdir(tmp_path, dataclasses.replace(Config(), training=training))
 
 
 def test_refuses_a_folder_whose_configuration_is_damaged(tmp_path):

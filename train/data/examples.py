@@ -23,13 +23,19 @@ class Examples:
       inputs: [n, ...].
       labels: what the task's target makes of them, one row an example; [n, 0] where
         they are not known, as in prediction.
+      numbers: of the rows in their source, from 1 on, [n]; None: all of them in order.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
+    numbers: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def row_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the numbers that some rows have in their source, from 1 on."""
+        return rows + 1 if self.numbers is None else self.numbers[rows]
 
     @property
     def order(self) -> np.ndarray:

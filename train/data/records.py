@@ -16,12 +16,14 @@ class Records:
       origin: the file or data set, for messages.
       columns: name -> array with one entry (or row) an example.
       untyped: every value is text, whatever it stands for, as in CSV.
+      numbers: of the rows in `origin`, from 1 on; None: all of them in order.
     """
 
     split: str
     origin: str
     columns: dict[str, np.ndarray]
     untyped: bool = False
+    numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return min((len(column) for column in self.columns.values()), default=0)
@@ -29,7 +31,10 @@ class Records:
     def rows(self, indices: np.ndarray, split: str = "") -> "Records":
         """Returns some of the rows, as another split where one is named."""
         columns = {name: column[indices] for name, column in self.columns.items()}
-        return dataclasses.replace(self, split=split or self.split, columns=columns)
+        numbers = indices + 1 if self.numbers is None else self.numbers[indices]
+        return dataclasses.replace(
+            self, split=split or self.split, columns=columns, numbers=numbers
+        )
 
     def column(self, name: str) -> np.ndarray:
         """Returns a column, or refuses with the names of those that are there."""

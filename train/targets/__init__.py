@@ -100,6 +100,17 @@ class Target(Protocol):
     def margins(self, reading: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns how far, in probability, each label leads: p_t - max p_i."""
 
+    def contradiction(
+        self, reading: np.ndarray, label: np.ndarray, classes: Classes
+    ) -> dict[str, Any]:
+        """Returns `label` and `predicted` of one example, where they differ most.
+
+        Args:
+          reading: of the example.
+          label: as `encode` returns it.
+          classes: as `find_classes` returns them.
+        """
+
     def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns what fits the validation split best."""
 

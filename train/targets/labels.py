@@ -50,7 +50,7 @@ def list_values(records: Records, column: str, separator: str) -> list[list]:
       DataError: a row is neither.
     """
     rows = []
-    for number, value in enumerate(records.column(column), start=1):
+    for number, value in enumerate(records.column(column).tolist(), start=1):
         if isinstance(value, str):
             parts = value.split(separator) if separator else [value]
             rows.append([part.strip() for part in parts if part.strip()])

@@ -97,6 +97,16 @@ class MultiLabel:
         of_labels = np.min(p, axis=-1, initial=1.0, where=labels)
         return of_labels - np.max(p, axis=-1, initial=0.0, where=~labels)
 
+    def contradiction(
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+    ) -> dict[str, Any]:
+        """Returns the labels, and as many of the likeliest classes, one at least."""
+        likeliest = np.argsort(-logits, kind="stable")[: max(int(label.sum()), 1)]
+        return {
+            "label": [classes[k] for k in np.flatnonzero(label)],
+            "predicted": [classes[k] for k in likeliest],
+        }
+
     def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns the temperature, and the threshold of the largest micro F1."""
         return Calibration(

@@ -75,6 +75,13 @@ class NextToken(Tags):
         """Returns p_t - max over i != t of p_i of every token but a text's first."""
         return reading[labels != NO_LABEL][:, 1]
 
+    def contradiction(
+        self, reading: np.ndarray, label: np.ndarray, classes: Classes
+    ) -> dict[str, Any]:
+        """Returns the least likely token; what was predicted instead is not kept."""
+        known = label != NO_LABEL
+        return {"label": classes[label[known][reading[known][:, 1].argmin()]]}
+
     def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns a temperature of 1: no logits are kept to fit another."""
         return Calibration(temperature=1.0, threshold=0.0)

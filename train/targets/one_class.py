@@ -79,6 +79,12 @@ class OneClass:
         """Returns p_t - max over i != t of p_i, [n]; with one class alone, p_t."""
         return lead(probabilities(logits), labels)
 
+    def contradiction(
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+    ) -> dict[str, Any]:
+        """Returns the label and the largest logit's class."""
+        return {"label": classes[int(label)], "predicted": classes[logits.argmax()]}
+
     def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns the temperature; there is no threshold."""
         return Calibration(fit_temperature(logits, labels), threshold=0.0)

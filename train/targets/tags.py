@@ -107,6 +107,18 @@ class Tags:
         logits, flat = _labelled(logits, labels)
         return lead(probabilities(logits), flat)
 
+    def contradiction(
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+    ) -> dict[str, Any]:
+        """Returns the word, from 1 on, whose tag is contradicted most."""
+        logits, flat = _labelled(logits, label)
+        word = int(np.argmin(lead(probabilities(logits), flat)))
+        return {
+            "word": word + 1,
+            "label": classes[flat[word]],
+            "predicted": classes[logits[word].argmax()],
+        }
+
     def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns the temperature; there is no threshold."""
         return Calibration(fit_temperature(*_labelled(logits, labels)), threshold=0.0)

@@ -105,6 +105,8 @@ def encode_labelled(
         records = records.rows(encoded.kept)
     labels = task.target.encode(records, encoded, classes, config)
     if encoded.lengths is None:
-        return Examples(encoded.inputs, labels)
+        return Examples(encoded.inputs, labels, numbers=records.numbers)
     tagged = codec.spec(len(classes)).per_token
-    return Sequences(encoded.inputs, labels, encoded.lengths, tagged)
+    return Sequences(
+        encoded.inputs, labels, encoded.lengths, tagged, numbers=records.numbers
+    )
