@@ -22,12 +22,16 @@ COMMAND = [
 ]
 
 
-def start(workdir, devices, *flags):
+def start(workdir, devices, *flags, **variables):
     """Starts the command on so many CPU devices."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
+    environment = (
+        os.environ
+        | variables
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+    )
     command = [*COMMAND, "--workdir", str(workdir), *flags]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
@@ -61,13 +65,38 @@ def records(workdir):
     return np.array([[r[name] for name in names] for r in result["records"]])
 
 
-@pytest.mark.long
-def test_two_processes_are_one(tmp_path):
-    finish(start(tmp_path / "one", 8))
+def by_flags(workdir):
+    """Starts two processes that are told of each other."""
     found = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
-    finish(
-        *[start(tmp_path / "two", 4, *found, "--process-id", f"{k}") for k in (0, 1)]
-    )
+    return [start(workdir, 4, *found, "--process-id", f"{k}") for k in (0, 1)]
+
+
+def by_slurm(workdir):
+    """Starts two processes with the variables that Slurm sets."""
+    variables = {
+        "SLURM_JOB_ID": f"{os.getpid()}",  # decides the port
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+    }
+    return [
+        start(
+            workdir,
+            4,
+            "--distributed",
+            SLURM_PROCID=f"{k}",
+            SLURM_LOCALID=f"{k}",
+            **variables,
+        )
+        for k in (0, 1)
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("start_two", [by_flags, by_slurm])
+def test_two_processes_are_one(tmp_path, start_two):
+    finish(start(tmp_path / "one", 8))
+    finish(*start_two(tmp_path / "two"))
     np.testing.assert_allclose(
         records(tmp_path / "two"), records(tmp_path / "one"), rtol=1e-5
     )

@@ -231,7 +231,10 @@ CASES = {
         ["train.jsonl: row 1 of column `tokens` is 3; it must be a list"],
     ),
     "a recording that is not there": (
-        {"train.csv": "audio,label\na.wav,a\n", "validation.csv": "audio,label\na.wav,a\n"},
+        {
+            "train.csv": "audio,label\na.wav,a\n",
+            "validation.csv": "audio,label\na.wav,a\n",
+        },
         ["--config.task=audio"],
         ["train.csv", "column `audio`", "row 1"],
     ),
