@@ -107,9 +107,9 @@ def _margins(
     margins = target.margins(reading, labels)
     there, right = (np.zeros(num_classes, bool) for _ in range(2))
     if target.loss_target == "multi_hot":
-        there |= (labels > 0).any(axis=0)
-        right |= (labels[margins > 0] > 0).any(axis=0)
-        return margins, there, right
+        others = np.max(reading, axis=-1, initial=-np.inf, where=~labels)
+        ahead = labels & (reading > others[:, None])
+        return margins, labels.any(axis=0), ahead.any(axis=0)
     flat = labels[labels != NO_LABEL]
     there[flat] = True
     right[flat[margins > 0]] = True
