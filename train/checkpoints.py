@@ -142,7 +142,7 @@ class LatestCheckpoint:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # Orbax wraps what it meets in a bare one.
                 self._put_aside(step, error)
         return None
 
@@ -168,8 +168,7 @@ class LatestCheckpoint:
             folder.rename(aside)
         wait_for_all(f"unread-{step}")
         self._manager.reload()
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        notice(f"{folder}: cannot be read, put aside as {aside.name}: {reason}")
+        notice(f"{folder}: cannot be read, put aside as {aside.name}: {_reason(error)}")
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
         first = ocp.args.Composite(
@@ -251,12 +250,17 @@ def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
             )
         try:
             return step, _restore(manager, step, like)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # Orbax wraps what it meets in a bare one.
             raise WorkdirError(
-                f"--workdir: checkpoint {step} of {workdir} cannot be read: {reason}; "
-                "train again"
+                f"--workdir: checkpoint {step} of {workdir} cannot be read: "
+                f"{_reason(error)}; train again"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Returns what is behind an error of orbax, in a line."""
+    cause = error.__cause__ or error
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:

@@ -129,17 +129,36 @@ def test_checkpoints_come_between_evaluations_when_asked_for(
     assert "going on after 4 mini-steps" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, capsys):
+def empty_all(folder):
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def halve_the_largest(folder):
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def remove_all(folder):
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("damage", [empty_all, halve_the_largest, remove_all])
+def test_a_damaged_checkpoint_is_left_out(
+    config, change, tmp_path, monkeypatch, capsys, damage
+):
+    # Large enough that its arrays lie in files of their own.
+    config = change(config, "model", width=512)
     with pytest.raises(RuntimeError):
         train_with_end(config, tmp_path, monkeypatch, after=14, end=kill)
     newest = tmp_path / "checkpoints" / "latest" / "12"
-    for file in (newest / "state").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
+    damage(newest / "state")
     train_and_evaluate(config, tmp_path, quiet=True)
     notes = capsys.readouterr().err
     assert f"{newest}: cannot be read, put aside as unread-12" in notes
-    assert (tmp_path / "checkpoints" / "unread-12" / "state").exists()
+    assert (tmp_path / "checkpoints" / "unread-12").exists()
     assert "going on after 6 mini-steps" in notes
 
 
