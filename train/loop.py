@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -57,8 +58,7 @@ def train_and_evaluate(
 
     Args:
       config: a checked configuration.
-      workdir: the folder for config, class names, metrics, the best checkpoint,
-        margins and result.
+      workdir: the folder for all that the run writes, or an address of one.
       quiet: show nothing on the terminal.
 
     Returns:
@@ -94,23 +94,12 @@ def train_and_evaluate(
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, recipe, state, feed, start)
         with (
-            Progress(
-                workdir,
-                metric=recipe.metric,
-                total_examples=recipe.total_examples,
-                records=history.records,
-                quiet=quiet,
-            ) as log,
+            _progress(workdir, recipe, history, quiet=quiet) as log,
             BestCheckpoint(workdir, metric=recipe.metric, **history.best) as best,
         ):
-            watch = BadStepWatch(
-                recipe.training.max_bad_steps,
-                mini_step=int(state.mini_step),
-                total=int(state.bad.total),
-            )
+            watch = _watch(recipe, state)
             run = _Run(recipe, data, feed, log, best, latest, stop, watch)
-            state = _train(run, state, history)
-            params = best.restore(state.params)
+            params = best.restore(_train(run, state, history).params)
 
         # Phase 4: the figures of the best checkpoint.
         evidence = Evidence(before, best.record, history.records)
@@ -199,6 +188,26 @@ def _in_words(layout: dict[str, int]) -> str:
     return (
         f"{layout['processes']} process(es) with {layout['data']} x {layout['model']} "
         "devices"
+    )
+
+
+def _progress(
+    workdir: Path, recipe: Recipe, history: _History, *, quiet: bool
+) -> Progress:
+    return Progress(
+        workdir,
+        metric=recipe.metric,
+        total_examples=recipe.total_examples,
+        records=history.records,
+        quiet=quiet,
+    )
+
+
+def _watch(recipe: Recipe, state: TrainState) -> BadStepWatch:
+    return BadStepWatch(
+        recipe.training.max_bad_steps,
+        mini_step=int(state.mini_step),
+        total=int(state.bad.total),
     )
 
 

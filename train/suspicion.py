@@ -109,7 +109,9 @@ def _margins(
     if target.loss_target == "multi_hot":
         others = np.max(reading, axis=-1, initial=-np.inf, where=~labels)
         ahead = labels & (reading > others[:, None])
-        return margins, labels.any(axis=0), ahead.any(axis=0)
+        there |= labels.any(axis=0)
+        right |= ahead.any(axis=0)
+        return margins, there, right
     flat = labels[labels != NO_LABEL]
     there[flat] = True
     right[flat[margins > 0]] = True
