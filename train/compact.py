@@ -27,7 +27,7 @@ from train.steps import filter_step
 _filter_step = jax.jit(filter_step, static_argnums=0)
 # Mini-batches that are looked at under one set of parameters, at most.
 _MAX_AHEAD = 64
-# Rows that decide, at the beginning of an epoch, whether it is compact.
+# About so many rows decide, at the beginning of an epoch, whether it is compact.
 _SAMPLE = 512
 
 
@@ -170,11 +170,10 @@ class CompactFeed(PlainFeed):
         looked at as a compact epoch would.
         """
         least = self.recipe.compact.break_even
-        if not least or self.saved_share < least:
-            return not least
-        size = min(_SAMPLE, len(self.examples))
-        generator = np.random.default_rng((self.seed, self.epoch))
-        rows = np.sort(generator.permutation(len(self.examples))[:size])
+        if self.saved_share < least:
+            return False
+        num_rows, seeds = len(self.examples), (self.seed, self.epoch)
+        rows = np.flatnonzero(_draw_sample(num_rows, _SAMPLE / num_rows, seeds))
         looked = self.look(params(), rows, counted=False)
         return 1.0 - float(looked.active.mean()) >= least
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from typing import ClassVar
+from unittest.mock import MagicMock
 
 import fsspec
 import numpy as np
@@ -46,18 +47,9 @@ def bucket(monkeypatch):
     for name in ("gcs", "gs"):
         fsspec.register_implementation(name, Bucket, clobber=True)
     epath.backend.fsspec_backend._get_filesystem.cache_clear()
-    monkeypatch.setattr("train.progress.tensorboardX.SummaryWriter", Silent)
+    # TensorBoard's writer speaks to buckets by itself.
+    monkeypatch.setattr("train.progress.tensorboardX.SummaryWriter", MagicMock())
     return "gs://bucket"
-
-
-class Silent:
-    """In place of TensorBoard's writer, which speaks to buckets by itself."""
-
-    def __init__(self, *_, **__):
-        pass
-
-    def __getattr__(self, name):
-        return lambda *_: None
 
 
 def test_a_run_keeps_its_files_there(bucket):

@@ -58,9 +58,7 @@ def text_config(tmp_path):
         data=DataConfig(
             source="files",
             path=str(folder),
-            train="train.jsonl",
-            validation="validation.jsonl",
-            test="test.jsonl",
+            test="test",
             max_length=12,
             vocabulary_size=64,
         ),
