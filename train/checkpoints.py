@@ -196,7 +196,12 @@ def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:
     if fresh and is_first():
         _remove(folder)
     wait_for_all(f"open-{folder.name}")
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    # Without names of their own, processes that save to two folders at once can wait
+    # for each other at different places, forever.
+    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, multiprocessing_options=apart
+    )
     return ocp.CheckpointManager(absolute(folder), options=options)
 
 

@@ -22,7 +22,7 @@ COMMAND = [
 ]
 
 
-def start(workdir, devices, *flags, **variables):
+def start(workdir, devices, *flags, command=COMMAND, **variables):
     """Starts the command on so many CPU devices."""
     environment = (
         os.environ
@@ -32,7 +32,7 @@ def start(workdir, devices, *flags, **variables):
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
     )
-    command = [*COMMAND, "--workdir", str(workdir), *flags]
+    command = [*command, "--workdir", str(workdir), *flags]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -40,7 +40,7 @@ def start(workdir, devices, *flags, **variables):
 
 def finish(*processes):
     """Waits for all of them, and shows what went wrong."""
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=200)[1] for process in processes]
     codes = [process.returncode for process in processes]
     assert codes == [0] * len(codes), errors
 
@@ -65,10 +65,15 @@ def records(workdir):
     return np.array([[r[name] for name in names] for r in result["records"]])
 
 
-def by_flags(workdir):
+def by_flags(workdir, *flags, devices=4, command=COMMAND):
     """Starts two processes that are told of each other."""
     found = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
-    return [start(workdir, 4, *found, "--process-id", f"{k}") for k in (0, 1)]
+    return [
+        start(
+            *(workdir, devices, *found, "--process-id", f"{k}", *flags), command=command
+        )
+        for k in (0, 1)
+    ]
 
 
 def by_slurm(workdir):
@@ -105,6 +110,17 @@ def test_two_processes_are_one(tmp_path, start_two):
     assert result["machine"]["devices"] == 8
 
 
+@pytest.mark.long
+def test_saving_the_best_and_the_latest_at_once_ends(feature_folder, tmp_path):
+    command = [*COMMAND[:4], "configs/csv_features.py"]
+    flags = (
+        f"--config.data.path={feature_folder}",
+        *("--config.training.epochs=20", "--config.training.checkpoint_every=1"),
+    )
+    finish(*by_flags(tmp_path / "run", *flags, devices=1, command=command))
+    assert (tmp_path / "run" / "result.json").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -128,12 +144,8 @@ def test_refuses_flags_that_name_no_process(tmp_path, capsys, flags, message):
 @pytest.mark.long
 def test_one_process_goes_on_from_two(tmp_path):
     finish(start(tmp_path / "whole", 8))
-    found = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
     saving = "--config.training.checkpoint_every=2"
-    two = [
-        start(tmp_path / "run", 4, *found, "--process-id", f"{k}", saving)
-        for k in (0, 1)
-    ]
+    two = by_flags(tmp_path / "run", saving)
     latest = tmp_path / "run" / "checkpoints" / "latest"
     wait_for(
         lambda: latest.is_dir() and any(p.name.isdigit() for p in latest.iterdir())
