@@ -61,7 +61,8 @@ def integer_labels(
     around into another class; narrow ones are cast before they meet a comparison,
     for the same reason.
     """
-    if isinstance(labels, np.ndarray) and labels.dtype in (np.int64, np.uint64):
+    wide = (np.int64, np.uint64)
+    if isinstance(labels, (np.ndarray, np.generic)) and labels.dtype in wide:
         # JAX cuts these to 32 bits unless 64-bit types are enabled.
         labels = np.clip(labels, -1 if labels.dtype == np.int64 else 0, num_classes)
     array = _array(labels, "labels")
@@ -157,8 +158,16 @@ def parameter(
     """
     array = number(value, dtype, name)
     concrete = concrete_value(value)
-    if concrete is not None and not np.all(holds(concrete) | np.isnan(concrete)):
-        raise ValueError(f"`{name}` must be {allowed}; got {_shown(concrete)}.")
+    if concrete is not None:
+        with np.errstate(over="ignore"):
+            computed = concrete.astype(array.dtype)  # 1e-50 becomes 0
+        out = ~(holds(concrete) | np.isnan(concrete))
+        rounded_out = ~(holds(computed) | np.isnan(concrete))
+        if np.any(out | rounded_out):
+            dtype = "" if np.any(out) else f", out of range as {array.dtype}"
+            raise ValueError(
+                f"`{name}` must be {allowed}; got {_shown(concrete)}{dtype}."
+            )
     array = _broadcast(array, shape, name, "loss")
     return jnp.where(holds(array), array, jnp.nan)
 
@@ -280,6 +289,10 @@ def _array(value: ArrayLike, name: str) -> jax.Array:
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"`{name}` must be an array; got {type(value).__name__}."
+        ) from error
+    except OverflowError as error:
+        raise ValueError(
+            f"`{name}` must hold numbers that fit JAX's types; {error}."
         ) from error
 
 

@@ -4,7 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from as_softmax_jax.heads._linear import Measures, measure
@@ -31,7 +31,7 @@ def measure_on_mesh(
     divide are padded, and the padding masked.
 
     Args:
-      mesh: with both axes.
+      mesh: with both axes, of type Auto.
       features: [N, ..., D]; `data_axis` divides N.
       kernel: [D, C].
       labels: integers [N, ...] in [0, C).
@@ -40,7 +40,15 @@ def measure_on_mesh(
       where: boolean [N, ...], the rows that count.
       data_axis: over which rows are split.
       model_axis: over which classes are split.
+
+    Raises:
+      ValueError: an axis of the mesh is of type Explicit.
     """
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"`mesh` must have axes of type Auto; got {mesh.axis_types}. Make it with "
+            "`jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))`."
+        )
     parts, num_classes = mesh.shape[model_axis], kernel.shape[1]
     spare = -num_classes % parts
     kernel = jnp.pad(kernel, [(0, 0), (0, spare)])

@@ -135,7 +135,7 @@ def _look(program: Program, layer: Layer, rows: Rows) -> tuple[_Seen, jax.Array]
             seen = jax.tree.map(
                 lambda whole, part: _write(whole, part, offset), seen, new
             )
-            corner = (offset, span.index)
+            corner = [jnp.asarray(i, jnp.int32) for i in (offset, span.index)]
             return seen, lax.dynamic_update_slice(block_best, best[:, None], corner)
 
         return for_rows(rows.num_valid, num_rows, chunk, carry)

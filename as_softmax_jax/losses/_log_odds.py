@@ -68,9 +68,11 @@ def _log_odds_and_rivals(
 @label_log_odds.defjvp
 def _label_log_odds_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     logits, labels = primals
-    log_odds, rivals = _log_odds_and_rivals(logits, labels)
+    _, rivals = _log_odds_and_rivals(logits, labels)
     slope = _inputs.take_label(tangents[0], labels)
-    return log_odds, slope - jnp.sum(rivals * tangents[0], axis=-1)
+    return label_log_odds(logits, labels), slope - jnp.sum(
+        rivals * tangents[0], axis=-1
+    )
 
 
 @jax.custom_jvp

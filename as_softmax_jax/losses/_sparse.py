@@ -229,7 +229,8 @@ def entmax_loss(
     """
     x = _inputs.read(logits, labels, where, class_mask, axis)
     exponent = _alpha(alpha, x)
-    loss = _loss(_sorted_alpha(alpha), x.logits, x.labels, exponent)
+    probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    loss = _loss(x.logits, x.labels, exponent, probs)
     return _inputs.finish(loss, x, jnp.isnan(exponent))
 
 
@@ -286,34 +287,14 @@ def _sorted_alpha(alpha: ArrayLike) -> float | None:
     return None
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _loss(
-    by_sorting: float | None, logits: jax.Array, labels: jax.Array, alpha: jax.Array
-) -> jax.Array:
-    """The loss of each row, with the gradient p* - onehot."""
-    probs = _probs(by_sorting, logits, alpha)
-    return _loss_of_probs(logits, labels, alpha, probs)
-
-
-@_loss.defjvp
-def _loss_jvp(
-    by_sorting: float | None, primals: Any, tangents: Any
-) -> tuple[jax.Array, jax.Array]:
-    logits, labels, alpha = primals
-    probs = _probs(by_sorting, logits, alpha)
-    others = _others(probs, labels)
-    slope = jnp.sum(others * tangents[0], axis=-1)
-    slope -= jnp.sum(others, axis=-1) * _inputs.take_label(tangents[0], labels)
-    return _loss_of_probs(logits, labels, alpha, probs), slope
-
-
 def _others(probs: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns p* with 0 at the label, whose own 1 - p_t is the sum of the rest."""
     is_label = _inputs.is_label(labels, probs.shape[-1])
     return jnp.where(is_label, jnp.zeros((), probs.dtype), probs)
 
 
-def _loss_of_probs(
+@jax.custom_jvp
+def _loss(
     logits: jax.Array, labels: jax.Array, alpha: jax.Array, probs: jax.Array
 ) -> jax.Array:
     r"""Computes the loss from p*, to a part of the size of 1 - p_t.
@@ -334,6 +315,16 @@ def _loss_of_probs(
     own = (1 - missing) * -jnp.expm1(power * jnp.log1p(-missing))
     loss = jnp.sum(others * gap, axis=-1) + (entropy + own) / (alpha * power)
     return jnp.maximum(loss, 0)
+
+
+@_loss.defjvp
+def _loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """Computes <p* - onehot, do>: at the maximum the loss stands still in p*."""
+    _, labels, _, probs = primals
+    others = _others(probs, labels)
+    slope = jnp.sum(others * tangents[0], axis=-1)
+    slope -= jnp.sum(others, axis=-1) * _inputs.take_label(tangents[0], labels)
+    return _loss(*primals), slope
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from as_softmax_jax import _checks
 from as_softmax_jax._mesh import as_varying, shared_axes, varying_axes
 from as_softmax_jax.transforms import _arguments
+from as_softmax_jax.transforms._draws import draws_by_shared_key
 
 PerExampleLoss = Callable[[Any, Any], Any]
 """`f(params, batch)` -> losses [N, ...], or a pair of those and auxiliary output."""
@@ -58,9 +59,9 @@ def compact_value_and_grad(
     a step, when more than a quarter of the rows are settled.
 
     What ties rows together breaks the equation. Dropout must draw each row's mask by
-    a key of the row's own, an entry of `batch`; a draw by one key for all rows is
-    refused. Statistics of a batch (BatchNorm) cannot be seen in general, and must not
-    be used.
+    a key of the row's own, an entry of `batch`; a draw by one key for all rows, or by
+    keys split from it, is refused. Statistics of a batch (BatchNorm) cannot be seen in
+    general, and must not be used.
 
     Under `jax.jit`, a batch that is spread over devices is gathered across them. So
     call `f` inside `jax.shard_map`: there each device compacts its own rows, at one
@@ -294,29 +295,10 @@ def _kinds(leaf: Any) -> set[str]:
 
 def _refuse_shared_draws(pair: PerExampleLoss, params: Any, batch: Any) -> None:
     """Refuses a loss that draws random numbers by one key for all examples."""
-    jaxpr = jax.make_jaxpr(pair)(params, batch)
-    if any(_is_shared_draw(equation) for equation in _equations(jaxpr.jaxpr)):
+    if draws_by_shared_key(pair, params, batch):
         raise ValueError(
             "`per_example_loss` must draw no random numbers by one key for all "
-            "examples: they would change with the rows that are left. Turn dropout "
-            "off, or make keys a part of `batch`, one an example, and draw under "
-            "`jax.vmap`."
+            "examples, nor by keys split from one: they would change with the rows "
+            "that are left. Turn dropout off, or make keys a part of `batch`, one an "
+            "example, and draw under `jax.vmap`."
         )
-
-
-def _is_shared_draw(equation: Any) -> bool:
-    return (
-        equation.primitive.name == "random_bits" and not equation.invars[0].aval.shape
-    )
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yields the equations of a jaxpr and of those inside it."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-        ):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner)

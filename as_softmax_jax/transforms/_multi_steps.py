@@ -121,6 +121,7 @@ def adaptive_multi_steps(
         flush: ArrayLike = False,
         **extra: Any,
     ) -> tuple[optax.Updates, AdaptiveMultiStepsState]:
+        _check_shapes(updates, state.acc_grads, axis_name)
         own_valid = valid = _count("num_valid", num_valid)
         active = _count("num_active", num_active)
         finite = _all_finite(updates)
@@ -200,6 +201,24 @@ def _checked_rule(window: WindowRule) -> WindowRule:
     return window
 
 
+def _check_shapes(
+    grads: optax.Updates, acc_grads: optax.Updates, axis_name: str | None
+) -> None:
+    """Refuses gradients that are not those of the parameters of `init`."""
+    grads, acc_grads = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (grads, acc_grads))
+    )
+    if axis_name is not None:  # one more axis, of devices
+        acc_grads = {path: shape[1:] for path, shape in acc_grads.items()}
+    for path in grads | acc_grads:
+        if grads.get(path) != acc_grads.get(path):
+            raise ValueError(
+                f"`updates{path}` must have the shape of its parameter, "
+                f"{acc_grads.get(path)}; got {grads.get(path)}."
+            )
+
+
 def _count(name: str, value: ArrayLike | None) -> jax.Array:
     """Returns a count as int32, or refuses it by `name`."""
     if value is None:
@@ -256,8 +275,9 @@ def _all_finite(grads: optax.Updates) -> jax.Array:
     sums_finite = jnp.stack([jnp.isfinite(total) for total in sums]).all()
 
     def each_entry() -> jax.Array:
-        largest = [jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]
-        return jnp.stack([jnp.isfinite(entry) for entry in largest]).all()
+        # 0 * inf and 0 * NaN are NaN. (XLA's max on CPU passes over NaN, and a map of
+        # what is finite would be written to memory.)
+        return jnp.stack([jnp.sum(leaf * 0) == 0 for leaf in leaves]).all()
 
     return jax.lax.cond(sums_finite, lambda: sums_finite, each_entry)
 

@@ -329,9 +329,10 @@ def test_a_margin_of_one_is_softmax_cross_entropy(implementation):
     )
 
 
-def test_float64_stays_float64():
+@pytest.mark.parametrize("num_classes", [50, 1030])
+def test_float64_stays_float64(num_classes):
     with jax.enable_x64(True):
-        x, w, t = draw("mixed", 30, 50, dtype=np.float64)
+        x, w, t = draw("mixed", 30, num_classes, dtype=np.float64)
         truth = as_softmax(x @ w, t, np.float64(0.1), rounding=2.0**-52)
         loss, vjp = jax.vjp(
             lambda x, w: linear_as_softmax_loss(x, w, t, delta=0.1), x, w

@@ -359,6 +359,8 @@ class TestTargets:
         assert jnp.isnan(loss[bad]).all()
         assert jnp.isnan(gradient[bad]).all()
         assert jnp.isfinite(loss[~bad]).all()
+        row = LOSSES[name]
+        assert jnp.isnan(row.function(logits[1], labels[1], **row.keywords))
 
     @every_loss
     def test_multi_hot_targets_of_every_dtype_mean_the_same(self, name):

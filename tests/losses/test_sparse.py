@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 from as_softmax_jax import (
     entmax_loss,
+    focal_loss,
     softmax_loss,
     sparse_softmax_loss,
     sparsemax_loss,
@@ -215,3 +216,32 @@ class TestEntmax:
         message = rf"`alpha` must be above 1 .*`softmax_loss`\); got {alpha}\."
         with pytest.raises(ValueError, match=message):
             entmax_loss(*random(), alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(sparse_softmax_loss, k=1),
+        functools.partial(focal_loss, class_mask=np.array([True, False, False])),
+        sparsemax_loss,
+        functools.partial(entmax_loss, alpha=1.3),
+        entmax_loss,
+    ],
+)
+def test_second_derivatives_are_those_of_the_gradient(loss):
+    with jax.enable_x64(True):
+
+        def squared(o):
+            return jnp.sum(loss(o, jnp.array([0])) ** 2)
+
+        logits, step = jnp.array([[0.5, 0.45, 0.3]]), 1e-6
+        moved = logits[None] + step * jnp.eye(3)[:, None]
+        back = logits[None] - step * jnp.eye(3)[:, None]
+        by_differences = jax.vmap(jax.grad(squared))(moved)
+        by_differences -= jax.vmap(jax.grad(squared))(back)
+        for hessian in (jax.hessian(squared), jax.jacrev(jax.grad(squared))):
+            np.testing.assert_allclose(
+                hessian(logits).reshape(3, 3),
+                by_differences.reshape(3, 3) / (2 * step),
+                atol=1e-8,
+            )

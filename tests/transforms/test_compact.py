@@ -421,6 +421,51 @@ def test_refuses_dropout_by_one_key(wrap):
         compact_value_and_grad(losses, capacities=(2,))(LINEAR, linear_batch(2))
 
 
+def by_parts_of_one_key(x):
+    return jax.vmap(dropped)(jax.random.split(jax.random.key(0), len(x)), x)
+
+
+def by_numbered_keys(x):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(0), jnp.arange(len(x))
+    )
+    return jax.vmap(dropped)(keys, x)
+
+
+@pytest.mark.parametrize("drop", [by_parts_of_one_key, by_numbered_keys])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint])
+def test_refuses_dropout_by_parts_of_one_key(wrap, drop):
+    def losses(params, batch):
+        x = wrap(drop)(batch["x"])
+        return as_softmax_loss(x @ params, batch["y"], delta=DELTA)
+
+    with pytest.raises(ValueError, match="nor by keys split from one"):
+        compact_value_and_grad(losses, capacities=(2,))(LINEAR, linear_batch(2))
+
+
+@pytest.mark.parametrize("of", ["jit", "scan"])
+def test_a_key_of_each_row_may_pass_through_inner_programs(of):
+    def losses(params, batch):
+        if of == "jit":
+            x = jax.jit(jax.vmap(dropped))(batch["key"], batch["x"])
+        else:
+            draw = jax.vmap(jax.random.bernoulli)
+
+            def layer(carry, _):
+                keys, x = carry
+                keys = jax.vmap(jax.random.fold_in)(keys, jnp.ones(len(x), int))
+                return (keys, jnp.where(draw(keys)[:, None], x, 0)), None
+
+            (_, x), _ = jax.lax.scan(layer, (batch["key"], batch["x"]), length=2)
+        return as_softmax_loss(x @ params, batch["y"], delta=DELTA)
+
+    batch = linear_batch(2)
+    batch["key"] = jax.random.split(jax.random.key(0), len(batch["y"]))
+    _, grads = compact_value_and_grad(losses, capacities=(2,))(LINEAR, batch)
+    expected = jax.grad(lambda w: losses(w, batch).mean())(LINEAR)
+    np.testing.assert_allclose(grads, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_refuses_a_key_among_the_parameters():
     params = {"w": LINEAR, "key": jax.random.key(0)}
     f = compact_value_and_grad(lambda p, b: linear_losses(p["w"], b), capacities=(2,))

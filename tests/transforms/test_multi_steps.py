@@ -247,6 +247,28 @@ def test_one_bad_leaf_drops_the_whole_mini_step():
     assert states[-1].num_skipped == 1
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("size", [2048, 4096, 8193])
+def test_a_bad_entry_of_a_large_gradient_is_found(size, bad):
+    grad = jnp.ones(size).at[size // 2].set(bad)
+    tx = adaptive_multi_steps(optax.sgd(1.0), active_count_window(1), max_mini_steps=1)
+    params = jnp.zeros(size)
+    updates, state = jax.jit(tx.update)(
+        grad, tx.init(params), params, num_valid=4, num_active=4
+    )
+    assert state.num_skipped == 1
+    assert not updates.any()
+
+
+def test_refuses_gradients_of_other_shapes():
+    tx = adaptive_multi_steps(optax.sgd(1.0), active_count_window(1), max_mini_steps=1)
+    params = {"w": jnp.zeros((3, 2))}
+    with pytest.raises(ValueError, match=r"`updates\['w'\]` must have the shape .*2\)"):
+        tx.update(
+            {"w": jnp.ones(2)}, tx.init(params), params, num_valid=1, num_active=1
+        )
+
+
 def test_a_window_of_non_finite_mini_steps_closes_without_a_step():
     nan = vector(float("nan"))
     updates, states = run(
