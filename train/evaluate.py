@@ -10,7 +10,6 @@ import os
 import sys
 from typing import Any
 
-from train import data
 from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.config import Config, MeshConfig, check, override
 from train.data.examples import TaskData
@@ -18,7 +17,7 @@ from train.errors import ConfigError
 from train.figures import evaluate, split_figures
 from train.recipe import make_recipe
 from train.runs import read_run
-from train.tasks.task import encode_labelled
+from train.tasks.task import encode_labelled, read_records
 
 
 def evaluate_run(
@@ -39,7 +38,7 @@ def evaluate_run(
     """
     finished = read_run(workdir)
     config = _with_overrides(finished.config, overrides or [])
-    splits = data.read(config.data)
+    splits = read_records(finished.task, config.data)
     if split not in splits:
         raise ConfigError(
             f"--split: no {split!r}; the run's data has {', '.join(splits)}"

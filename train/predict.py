@@ -69,6 +69,11 @@ class Predictor:
         Raises:
           DataError: an input cannot be read.
         """
+        if isinstance(inputs, str | bytes | dict):
+            raise DataError(
+                f"inputs must be a list of them; got one {type(inputs).__name__}: put "
+                "it in a list"
+            )
         if not len(inputs):
             return []
         return self.answers(_as_records(inputs, self.run.codec.columns))

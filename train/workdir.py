@@ -100,13 +100,16 @@ def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
     tokenizer: what it takes to use the model in another process.
 
     Raises:
-      WorkdirError: the folder cannot be written.
+      WorkdirError: the folder cannot be written, or holds the state of a run on other
+        data.
     """
+    files = {"classes.json": _as_json(list(data.classes)), **data.files}
+    if any((workdir / "checkpoints" / "latest").glob("[0-9]*")):
+        _refuse_other_data(workdir, files)
     with _refused_unless_writable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", as_dict(config))
-        write_json(workdir / "classes.json", list(data.classes))
-        for name, content in data.files.items():
+        for name, content in files.items():
             write_text(workdir / name, content)
 
 
@@ -127,7 +130,7 @@ def check_space(folder: Path, size: int) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under its name only once it is whole."""
-    _write(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_text(path, _as_json(value))
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -140,6 +143,21 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes text as UTF-8 under its name only once it is whole."""
     _write(path, content.encode())
+
+
+def _refuse_other_data(workdir: Path, files: dict[str, str]) -> None:
+    """Refuses to go on where what was made of the data then is not what is now."""
+    for name, content in files.items():
+        held = workdir / name
+        if held.exists() and held.read_text(encoding="utf-8") != content:
+            raise WorkdirError(
+                f"--workdir: {workdir} holds a run on other data: its {name} is not "
+                "that of the data now; name another folder"
+            )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 @contextlib.contextmanager

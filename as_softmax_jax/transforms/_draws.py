@@ -39,7 +39,8 @@ def _follow(jaxpr: core.Jaxpr, of_batch: Sequence[bool]) -> tuple[bool, list[boo
     for equation in jaxpr.eqns:
         inputs = [comes(value) for value in equation.invars]
         if equation.primitive.name == "random_bits":
-            shared |= not equation.invars[0].aval.shape or not inputs[0]
+            key: Any = equation.invars[0].aval
+            shared |= not key.shape or not inputs[0]
         outputs = [any(inputs)] * len(equation.outvars)
         for inner in _inside(equation):
             # A loop's carry may come from the batch only after its first round.
@@ -60,6 +61,6 @@ def _inside(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
         list(equation.params.values()), is_leaf=lambda value: hasattr(value, "eqns")
     )
     for part in parts:
-        inner = getattr(part, "jaxpr", part)
+        inner: Any = getattr(part, "jaxpr", part)
         if hasattr(inner, "eqns"):
             yield inner

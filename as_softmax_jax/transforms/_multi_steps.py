@@ -202,7 +202,9 @@ def _checked_rule(window: WindowRule) -> WindowRule:
 
 
 def _check_shapes(
-    grads: optax.Updates, acc_grads: optax.Updates, axis_name: str | None
+    grads: optax.Updates,
+    acc_grads: optax.Updates,
+    axis_name: str | tuple[str, ...] | None,
 ) -> None:
     """Refuses gradients that are not those of the parameters of `init`."""
     grads, acc_grads = (

@@ -17,6 +17,7 @@ import pytest
 import train
 from train import loop
 from train.config import CompactConfig
+from train.errors import WorkdirError
 from train.loop import train_and_evaluate
 from train.progress import Progress
 from train.signals import Stopped
@@ -171,6 +172,23 @@ def test_without_its_checkpoint_a_run_begins_anew(config, tmp_path, monkeypatch)
     train_and_evaluate(config, tmp_path / "run", quiet=True)
     train_and_evaluate(config, tmp_path / "whole", quiet=True)
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "file"),
+    [("class-1", "class-9", "classes.json"), ("0.", "7.", "features.json")],
+)
+def test_a_run_does_not_go_on_on_other_data(
+    config, tmp_path, monkeypatch, feature_folder, old, new, file
+):
+    with pytest.raises(Stopped):
+        train_with_end(config, tmp_path / "run", monkeypatch, after=8, end=stop)
+    before = (tmp_path / "run" / file).read_text()
+    for table in feature_folder.iterdir():
+        table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(WorkdirError, match=f"holds a run on other data: its {file}"):
+        train_and_evaluate(config, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / file).read_text() == before
 
 
 def test_patience_has_run_out_in_a_resumed_run_too(

@@ -54,7 +54,10 @@ CASES = {
     "no such file": (
         {},
         ["--config.data.validation=valid.csv"],
-        ["valid.csv: no such file", "--config.data.validation"],
+        [
+            *("valid.csv: no such file, the folder has", "validation.csv"),
+            "--config.data.validation",
+        ],
     ),
     "no such folder": (
         {},
@@ -87,9 +90,40 @@ CASES = {
         ["validation split has label 'c' in 2 rows", "1 more", "training never has"],
     ),
     "labels of mixed types": (
-        {"train.csv": "x,y,label\n1,2,a\n3,4,7\n"},
+        {
+            "train.jsonl": '{"x": 1, "y": 2, "label": "a"}\n'
+            '{"x": 1, "y": 2, "label": 7}\n'
+        },
+        ["--config.data.train=train.jsonl"],
+        ["train.jsonl", "`label`", "1 str, 1 int"],
+    ),
+    "two columns of one name": (
+        {"train.csv": "x,y,x,label\n1,2,3,a\n"},
         [],
-        ["train.csv", "`label`", "1 str, 1 int"],
+        ["train.csv:1: two columns have the name `x`"],
+    ),
+    "a feature too large to square": (
+        {"train.csv": "x,y,label\n1,2,a\n3,1e300,b\n"},
+        [],
+        ["train.csv", "`y` has values too large to square"],
+    ),
+    "a list as Python writes it": (
+        {"train.csv": "text,label\nhello,\"['a', 'b']\"\n"},
+        ["--config.task=multi_label"],
+        ["train.csv: row 1 of column `label`", "as Python writes it", "'|'"],
+    ),
+    "no token that follows another": (
+        {"train.jsonl": '{"text": "a b"}\n', "validation.jsonl": '{"text": "a"}\n'},
+        [
+            *("--config.task=next_token", "--config.data.train=train.jsonl"),
+            "--config.data.validation=validation.jsonl",
+        ],
+        ["validation.jsonl: the validation split has no text of two tokens"],
+    ),
+    "a bad row where validation is held out": (
+        {"train.csv": "x,y,label\n" + "1,2,a\n" * 19 + "1,,a\n"},
+        ["--config.data.validation=", "--config.data.validation_share=0.5"],
+        ["train.csv", "`y` has '' in row 20"],
     ),
     "text that is not UTF-8": (
         {"train.csv": "x,y,label\n1,2,caf\xe9\n".encode("latin-1")},

@@ -13,6 +13,7 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
+from train.errors import DataError
 from train.evaluate import evaluate_run
 from train.evaluate import main as evaluate_main
 from train.loop import train_and_evaluate
@@ -86,6 +87,12 @@ def test_answers_have_label_probability_and_margin(trained):
         assert answer["margin"] == pytest.approx(2 * answer["probability"] - 1)
     assert Predictor(workdir)([]) == []
     assert Predictor(workdir)([{"text": "turn on the fan"}]) == answers[1:2]
+
+
+def test_one_text_is_no_list_of_them(trained):
+    predictor = Predictor(trained("text", "as_softmax"))
+    with pytest.raises(DataError, match="must be a list of them; got one str"):
+        predictor("turn it on")
 
 
 def test_several_labels(trained):

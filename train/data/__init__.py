@@ -20,12 +20,14 @@ SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {
 _SPLIT_SEED = 0
 
 
-def read(config: DataConfig) -> dict[str, Records]:
+def read(config: DataConfig, *, one_label: bool = False) -> dict[str, Records]:
     """Returns the records of `train`, `validation` and, where there is one, `test`.
 
     Args:
       config: the source, its splits, the share held out for validation where no split
         is named for it, and how many training examples to keep.
+      one_label: whether a row has one label. Then none is held out with all its rows,
+        for what training never has cannot be validated.
 
     Raises:
       ConfigError: no such source.
@@ -37,26 +39,38 @@ def read(config: DataConfig) -> dict[str, Records]:
         )
     splits = SOURCES[config.source](config)
     if "validation" not in splits:
-        splits |= _hold_out(splits["train"], config.validation_share)
+        train = splits["train"]
+        labels = (
+            list(map(str, train.column(config.label_column))) if one_label else None
+        )
+        splits |= _hold_out(train, config.validation_share, labels)
     if 0 < config.train_examples < len(splits["train"]):
         kept = _shuffled(len(splits["train"]))[: config.train_examples]
         splits["train"] = splits["train"].rows(np.sort(kept))
     return splits
 
 
-def _hold_out(train: Records, share: float) -> dict[str, Records]:
+def _hold_out(
+    train: Records, share: float, labels: list[str] | None
+) -> dict[str, Records]:
     """Returns training and validation records parted at random."""
     held = round(share * len(train))
-    if not 0 < held < len(train):
+    order = _shuffled(len(train))
+    is_held = np.zeros(len(train), bool)
+    is_held[order[:held]] = True
+    if labels is not None:
+        kept = {labels[row] for row in order[held:]}
+        is_held &= [label in kept for label in labels]
+    if not 0 < is_held.sum() < len(train):
         raise DataError(
-            f"{train.origin}: {share:g} of {len(train)} training examples is {held}; "
+            f"{train.origin}: {share:g} of {len(train)} training examples is "
+            f"{is_held.sum()}, where each label keeps one; "
             "name a validation split with --config.data.validation, or set "
             "--config.data.validation_share so that both get examples"
         )
-    order = _shuffled(len(train))
     return {
-        "train": train.rows(np.sort(order[held:])),
-        "validation": train.rows(np.sort(order[:held]), "validation"),
+        "train": train.rows(np.flatnonzero(~is_held)),
+        "validation": train.rows(np.flatnonzero(is_held), "validation"),
     }
 
 

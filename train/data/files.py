@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,15 @@ def read_file(path: Path, split: str) -> Records:
       DataError: the file is missing, empty, or not what its ending says.
     """
     path = _with_ending(path)
-    if path.suffix not in READERS:
+    ending = path.suffix.lower()
+    if ending not in READERS:
         raise DataError(
             f"{path}: unknown kind of file; it must end in {', '.join(READERS)}"
         )
     if not path.is_file():
-        raise DataError(f"{path}: no such file; {_cure(split)}")
+        raise DataError(f"{path}: no such file{_beside(path)}; {_cure(split)}")
     try:
-        untyped = path.suffix == ".csv"
-        records = Records(split, str(path), READERS[path.suffix](path), untyped)
+        records = Records(split, str(path), READERS[ending](path), ending == ".csv")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not len(records):
@@ -85,6 +86,12 @@ def _with_ending(path: Path) -> Path:
     there = [path.with_name(path.name + ending) for ending in READERS]
     found = [candidate for candidate in there if candidate.is_file()]
     return found[0] if found else there[0]
+
+
+def _beside(path: Path) -> str:
+    """Returns what the folder of a missing file holds, in words."""
+    there = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:6]
+    return f", the folder has {', '.join(there)}" if there else ""
 
 
 def _cure(split: str) -> str:
@@ -113,7 +120,8 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 def _read_jsonl(path: Path) -> dict[str, np.ndarray]:
     """Reads one JSON object a line; every line has the same keys."""
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    # Not by `splitlines`, which also parts at characters that text may hold.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -132,8 +140,14 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     """Reads a CSV file whose first line names the columns; values stay text."""
     lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     rows: list[list[str]] = []
+    csv.field_size_limit(2**31 - 1)
     try:
         names = next(lines, [])
+        twice = sorted(name for name, n in Counter(names).items() if n > 1)
+        if twice:
+            raise DataError(
+                f"{path}:1: two columns have the name `{twice[0]}`; rename one"
+            )
         for row in lines:
             if row and len(row) != len(names):
                 raise DataError(
@@ -168,7 +182,7 @@ def _text(path: Path) -> str:
 def _typed(values: list[Any]) -> np.ndarray:
     """Returns integers or floats as such, anything else as Python objects."""
     kinds = {type(value) for value in values}
-    if kinds <= {int}:
+    if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values):
         return np.array(values, np.int64)
     if kinds <= {int, float}:
         return np.array(values, np.float64)

@@ -1,5 +1,6 @@
 """Images or recordings in folders named by their class: SPLIT/CLASS/FILE."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ from train.config import DataConfig
 from train.data.files import data_folder, split_names
 from train.data.records import Records
 from train.errors import DataError
+from train.notices import notice
 
 IMAGE_ENDINGS = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"]
 )
-AUDIO_ENDINGS = frozenset([".wav", ".flac", ".ogg"])
+AUDIO_ENDINGS = frozenset([".wav", ".flac", ".ogg", ".mp3"])
 
 
 def read(config: DataConfig) -> dict[str, Records]:
@@ -52,6 +54,7 @@ def _read_split(folder: Path, split: str, config: DataConfig) -> Records:
             f"{error.filename}: cannot be read: {error.strerror}"
         ) from error
     _refuse_empty(found, folder, split)
+    _say_what_is_left_out(found, folder)
     files = [f"{name}/{file}" for name, inside in found.items() for file in inside]
     labels = [name for name, inside in found.items() for _ in inside]
     paths = np.array(files, object)
@@ -81,6 +84,22 @@ def _files(folder: Path) -> list[str]:
         and not entry.name.startswith(".")
         and entry.is_file()
     )
+
+
+def _say_what_is_left_out(found: dict[str, list[str]], folder: Path) -> None:
+    """Says how many files of the class folders are no examples."""
+    left_out: Counter[str] = Counter()
+    for name, inside in found.items():
+        taken = {folder / name / file for file in inside}
+        files = (path for path in (folder / name).rglob("[!.]*") if path.is_file())
+        left_out.update(path.suffix for path in files if path not in taken)
+    if left_out:
+        kinds = ", ".join(ending or "none" for ending, _ in left_out.most_common(3))
+        endings = ", ".join(sorted(IMAGE_ENDINGS | AUDIO_ENDINGS))
+        notice(
+            f"{folder}: {left_out.total()} files are left out (endings: {kinds}); "
+            f"examples lie in CLASS/ itself and end in {endings}"
+        )
 
 
 def _refuse_empty(found: dict[str, list[str]], folder: Path, split: str) -> None:

@@ -213,4 +213,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise CannotDecodeError("pixels that are floats; store them as whole numbers")
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    pixels = np.asarray(image)
+    if pixels.max(initial=0) > 0xFFFF or pixels.min(initial=0) < 0:
+        raise CannotDecodeError("pixels that need more than 16 bits; scale them to 8")
+    if 0 < pixels.max(initial=0) < 256:
+        raise CannotDecodeError(
+            "pixels of 16 bits or more, all below 256 and so as good as black; save "
+            "them with 8 bits"
+        )
+    return Image.fromarray((pixels >> 8).astype(np.uint8))

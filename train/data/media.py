@@ -222,7 +222,8 @@ def _place(records: Records, column: str, row: int) -> str:
     """Returns the row's number, with the name of its file where it has one."""
     value = records.column(column)[row]
     path = value.get("path") if isinstance(value, dict) else value
-    return f"{path}, row {row + 1}" if isinstance(path, str) else f"row {row + 1}"
+    place = f"row {records.number(row)}"
+    return f"{path}, {place}" if isinstance(path, str) else place
 
 
 def _folder(records: Records) -> Path:

@@ -36,6 +36,10 @@ class Records:
             self, split=split or self.split, columns=columns, numbers=numbers
         )
 
+    def number(self, row: int) -> int:
+        """Returns which row of `origin` a row is, from 1 on."""
+        return row + 1 if self.numbers is None else int(self.numbers[row])
+
     def column(self, name: str) -> np.ndarray:
         """Returns a column, or refuses with the names of those that are there."""
         if name not in self.columns:

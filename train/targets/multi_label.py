@@ -45,7 +45,7 @@ class MultiLabel:
         self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
     ) -> np.ndarray:
         """Returns the multi-hot labels, bool [n, classes]."""
-        index, rows = index_of(classes), label_lists(records, config)
+        index, rows = index_of(classes), label_lists(records, config, classes)
         refuse_unknown(records, [v for row in rows for v in row], classes)
         labels = np.zeros((len(rows), len(classes)), bool)
         for row, values in zip(labels, rows, strict=True):
@@ -141,12 +141,13 @@ class MultiLabel:
 
 
 def _f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {
-        f"{average}_f1": float(
-            f1_score(labels, predictions, average=average, zero_division=0.0)
-        )
-        for average in ("micro", "macro")
-    }
+    # Of single decisions, since scikit-learn takes one class alone for a pair of them.
+    micro = f1_score(labels.ravel(), predictions.ravel(), zero_division=0.0)
+    of_classes = [
+        f1_score(of_class, predicted, zero_division=0.0)
+        for of_class, predicted in zip(labels.T, predictions.T, strict=True)
+    ]
+    return {"micro_f1": float(micro), "macro_f1": float(np.mean(of_classes))}
 
 
 def _best_threshold(logits: np.ndarray, labels: np.ndarray) -> float:

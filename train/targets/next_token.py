@@ -9,6 +9,7 @@ import numpy as np
 from train.config import DataConfig
 from train.data.examples import NO_LABEL, NO_TOKEN
 from train.data.records import Records
+from train.errors import DataError
 from train.targets import Calibration, Classes, Encoded
 from train.targets.one_class import label_lead
 from train.targets.tags import Tags
@@ -34,6 +35,11 @@ class NextToken(Tags):
         labels = np.full(encoded.inputs.shape, NO_LABEL, np.int32)
         following = encoded.inputs[:, 1:]
         labels[:, :-1] = np.where(following == NO_TOKEN, NO_LABEL, following)
+        if (labels == NO_LABEL).all():
+            raise DataError(
+                f"{records.origin}: the {records.split} split has no text of two "
+                "tokens or more, so no token that follows another; add one"
+            )
         return labels
 
     def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:

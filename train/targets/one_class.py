@@ -33,7 +33,7 @@ class OneClass:
     ) -> np.ndarray:
         """Returns class indices, int32 [n]."""
         index = index_of(classes)
-        values = label_values(records, config.label_column)
+        values = label_values(records, config.label_column, classes)
         refuse_unknown(records, values, classes)
         return np.array([index[value] for value in values], np.int32)
 

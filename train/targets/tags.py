@@ -47,11 +47,11 @@ class Tags:
         refuse_unknown(records, list(itertools.chain(*tags_of)), classes)
         labels = np.full(encoded.inputs.shape, NO_LABEL, np.int32)
         rows = zip(labels, tags_of, encoded.first_pieces, strict=True)
-        for number, (row, tags, pieces) in enumerate(rows, start=1):
+        for k, (row, tags, pieces) in enumerate(rows):
             if len(tags) != len(pieces):
                 raise DataError(
-                    f"{records.origin}: row {number} has {len(pieces)} tokens and "
-                    f"{len(tags)} tags; give each token one tag"
+                    f"{records.origin}: row {records.number(k)} has {len(pieces)} "
+                    f"tokens and {len(tags)} tags; give each token one tag"
                 )
             seen = pieces < len(row)
             row[pieces[seen]] = [
@@ -155,11 +155,11 @@ def _tags(records: Records, config: DataConfig) -> list[list[str]]:
     """Returns each row's tags as text; refuses what the scheme does not know."""
     rows = [[str(tag) for tag in row] for row in label_lists(records, config)]
     if config.tags == "bio":
-        for number, row in enumerate(rows, start=1):
+        for k, row in enumerate(rows):
             for tag in row:
                 if not _BIO.fullmatch(tag):
                     raise DataError(
-                        f"{records.origin}: row {number} of label column "
+                        f"{records.origin}: row {records.number(k)} of label column "
                         f"`{config.label_column}` has tag {tag!r}; a tag must be O, "
                         "B-TYPE or I-TYPE, or say --config.data.tags=flat for tags "
                         "that mark no entities"

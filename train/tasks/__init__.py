@@ -1,6 +1,5 @@
 """The kinds of task, each a file found by its name in the configuration."""
 
-from train import data
 from train.config import Config, nearest
 from train.data.examples import TaskData
 from train.errors import ConfigError
@@ -13,7 +12,7 @@ from train.tasks import (
     text,
     tokens,
 )
-from train.tasks.task import Task, encode_labelled, model_name
+from train.tasks.task import Task, encode_labelled, model_name, read_records
 
 TASKS: dict[str, Task] = {
     "text": text.TASK,
@@ -42,7 +41,7 @@ def prepare(config: Config) -> TaskData:
     """
     task = find_task(config.task)
     model_name(task.models, config.model)
-    splits = data.read(config.data)
+    splits = read_records(task, config.data)
     classes = task.target.find_classes(splits["train"], config.data)
     codec = task.codec.fit(config, splits["train"])
     # Where nothing is labelled, the classes are the tokens.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,11 +13,14 @@ from train.data.examples import InputSpec
 from train.data.records import Records
 from train.errors import DataError
 from train.models.mlp import Mlp
+from train.notices import notice
 from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import Task
 
 _KEPT = "features.json"
+# The index that pandas writes: without a name in CSV, with one of these in Parquet.
+_ROW_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +44,17 @@ class FeatureCodec:
         """Takes the configured columns, or all but the label."""
         columns = _feature_columns(train, config.data)
         values = _matrix(train, columns)
-        deviation = values.std(axis=0)
-        # A constant column stays constant instead of dividing by zero.
-        deviation = np.where(deviation > 0, deviation, 1.0)
+        # A constant column stays constant: its deviation is 0, or rounding.
+        constant = values.min(axis=0) == values.max(axis=0)
+        with np.errstate(over="ignore"):
+            deviation = np.where(constant, 1.0, values.std(axis=0))
+        for name, size in zip(columns, deviation, strict=True):
+            if not np.isfinite(size):
+                raise DataError(
+                    f"{train.origin}: feature column `{name}` has values too large to "
+                    "square; scale it, or leave it out with "
+                    "--config.data.feature_columns"
+                )
         return cls(columns, values.mean(axis=0), deviation)
 
     @classmethod
@@ -73,8 +85,15 @@ class FeatureCodec:
 
 def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
     """Returns the configured columns, or all but the label."""
-    others = [name for name in records.columns if name != config.label_column]
-    columns = config.feature_columns or tuple(others)
+    if config.feature_columns:
+        return config.feature_columns
+    names = [name for name in records.columns if name != config.label_column]
+    columns = tuple(name for name in names if not _ROW_NAMES.fullmatch(name))
+    if len(columns) < len(names):
+        notice(
+            f"{records.origin}: a column without a name, which numbers the rows, is no "
+            "feature"
+        )
     if not columns:
         raise DataError(f"{records.origin}: no column beside the label; add a feature")
     return columns
@@ -89,7 +108,8 @@ def _matrix(records: Records, columns: tuple[str, ...]) -> np.ndarray:
         if bad.size:
             raise DataError(
                 f"{records.origin}: feature column `{name}` has {bad.size} values that "
-                f"are not finite, the first in row {bad[0] + 1}; fill or remove them"
+                f"are not finite, the first in row {records.number(bad[0])}; fill or "
+                "remove them"
             )
         features.append(values)
     return np.stack(features, axis=1)
@@ -107,8 +127,8 @@ def _numbers(records: Records, name: str) -> np.ndarray:
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{records.origin}: feature column `{name}` has {value!r} in row "
-                f"{row + 1}, which is no number; mend it, or name the numeric columns "
-                "with --config.data.feature_columns"
+                f"{records.number(row)}, which is no number; mend it, or name the "
+                "numeric columns with --config.data.feature_columns"
             ) from error
     return numbers
 

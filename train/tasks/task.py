@@ -8,11 +8,13 @@ from typing import Protocol, Self
 import jax
 from flax import nnx
 
+from train import data
 from train.config import Config, DataConfig, ModelConfig, nearest
 from train.data.examples import Examples, InputSpec, Sequences
 from train.data.records import Records
 from train.errors import ConfigError
 from train.targets import Classes, Encoded, Target
+from train.targets.one_class import OneClass
 
 # The name of the model whose parameters come from `model.pretrained`.
 PRETRAINED = "pretrained"
@@ -90,6 +92,11 @@ def model_name(models: Mapping[str, object], config: ModelConfig) -> str:
             f"not fit: name a folder for {PRETRAINED!r}, and none for other models"
         )
     return name
+
+
+def read_records(task: Task, config: DataConfig) -> dict[str, Records]:
+    """Returns the records of each split; see `train.data.read`."""
+    return data.read(config, one_label=isinstance(task.target, OneClass))
 
 
 def encode_labelled(

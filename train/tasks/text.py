@@ -116,12 +116,12 @@ class TextCodec:
     def _rows(records: Records, column: str) -> Sequence[Any]:
         """Returns the documents, or refuses the first row that is none."""
         texts = records.column(column).tolist()
-        for row, text in enumerate(texts, start=1):
+        for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(
-                    f"{records.origin}: row {row} of text column `{column}` is "
-                    f"{text!r}; it must be text: name another column with "
-                    "--config.data.input_column, or mend the row"
+                    f"{records.origin}: row {records.number(row)} of text column "
+                    f"`{column}` is {text!r}; it must be text: name another "
+                    "column with --config.data.input_column, or mend the row"
                 )
         return texts
 

@@ -33,12 +33,12 @@ class TokenCodec(TextCodec):
         """Returns the words of each row, or refuses the first that has none as such."""
         # Words hold no spaces, so a file that has text for a list parts it there.
         rows = list_values(records, column, " ")
-        for number, row in enumerate(rows, start=1):
+        for k, row in enumerate(rows):
             if not all(isinstance(word, str) for word in row):
                 raise DataError(
-                    f"{records.origin}: row {number} of token column `{column}` is "
-                    f"{row!r}; it must be a list of words: name another column with "
-                    "--config.data.input_column, or mend the row"
+                    f"{records.origin}: row {records.number(k)} of token column "
+                    f"`{column}` is {row!r}; it must be a list of words: name another "
+                    "column with --config.data.input_column, or mend the row"
                 )
         return rows
 

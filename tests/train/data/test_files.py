@@ -57,6 +57,48 @@ def test_csv_text_that_looks_like_a_number_stays_text(tmp_path):
     assert texts.tolist() == ["007", "a, b"]
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x1d"])
+def test_a_line_of_json_ends_at_a_newline_alone(tmp_path, character):
+    for split in ("train", "validation"):
+        row = {"text": f"a{character}b", "label": "c"}
+        line = json.dumps(row, ensure_ascii=False)
+        (tmp_path / f"{split}.jsonl").write_text(line + "\r\n", encoding="utf-8")
+    texts = read(config_for(tmp_path, ".jsonl"))["train"].column("text")
+    assert texts.tolist() == [f"a{character}b"]
+
+
+def test_large_values_are_read(tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + "x" * 200_000 + ",a\n")
+        (tmp_path / f"{split}.jsonl").write_text(f'{{"id": {2**64}, "label": "a"}}\n')
+    assert len(read(config_for(tmp_path, ".csv"))["train"].column("text")[0]) == 200_000
+    assert read(config_for(tmp_path, ".jsonl"))["train"].column("id")[0] == 2**64
+
+
+def test_endings_in_capitals_are_endings(tmp_path):
+    for split in ("train", "validation"):
+        write(tmp_path / f"{split}.csv", ROWS)
+        (tmp_path / f"{split}.csv").rename(tmp_path / f"{split}.CSV")
+    assert len(read(config_for(tmp_path, ".CSV"))["train"]) == 3
+
+
+def test_a_label_of_one_row_is_not_held_out(tmp_path):
+    labels = ["a", "b"] * 30 + [f"rare {k}" for k in range(8)]
+    write(tmp_path / "train.csv", {"x": range(len(labels)), "label": labels})
+    config = DataConfig(
+        source="files",
+        path=str(tmp_path),
+        train="train.csv",
+        validation="",
+        validation_share=0.5,
+    )
+    splits = read(config, one_label=True)
+    assert set(splits["train"].column("label")) == set(labels)
+    assert set(splits["validation"].column("label")) == {"a", "b"}
+    seen = [*splits["train"].numbers, *splits["validation"].numbers]
+    assert sorted(seen) == list(range(1, len(labels) + 1))
+
+
 def test_the_environment_names_the_folder(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     for split in ("train", "validation"):

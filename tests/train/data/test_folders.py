@@ -56,7 +56,7 @@ def test_the_configuration_names_folders_and_columns(config, folder):
     }
 
 
-def test_hidden_files_and_other_endings_are_no_examples(config, folder):
+def test_hidden_files_and_other_endings_are_no_examples(config, folder, capsys):
     touch(
         folder / "train",
         "README.txt",
@@ -69,6 +69,9 @@ def test_hidden_files_and_other_endings_are_no_examples(config, folder):
     train = read(config)["train"]
     assert train.columns["image"].tolist()[:2] == ["cat/1.jpeg", "cat/2.webp"]
     assert len(train) == 4
+    note = capsys.readouterr().err
+    assert "train: 3 files are left out (endings: .txt, .png)" in note
+    assert "validation" not in note
 
 
 def test_refuses_a_folder_that_is_not_there(config):

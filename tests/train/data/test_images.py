@@ -76,6 +76,19 @@ def test_sixteen_bits_become_eight():
     np.testing.assert_array_equal(decoded[..., 0], [[0, 1, 128, 255]])
 
 
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.full((2, 2), 200, np.uint16), "all below 256"),
+        (np.full((2, 2), 70_000, np.int32), "more than 16 bits"),
+        (np.full((2, 2), -1, np.int32), "more than 16 bits"),
+    ],
+)
+def test_deep_pixels_that_would_be_lost_cannot_be_decoded(pixels, words):
+    with pytest.raises(CannotDecodeError, match=words):
+        decode_image(encode(pixels, "TIFF"), channels=1)
+
+
 def test_the_image_is_turned_upright():
     turned = Image.new("RGB", (2, 1))
     turned.putdata([RED, BLUE])

@@ -33,8 +33,7 @@ def test_labels_become_one_row_of_flags():
 
 def test_text_is_parted_at_the_separator():
     rows = records(["joy| anger", "", "7"], untyped=True)
-    with pytest.raises(DataError, match="2 str, 1 int"):
-        TARGET.find_classes(rows, CONFIG)
+    assert TARGET.find_classes(rows, CONFIG) == ("7", "anger", "joy")
     rows = records(["joy; anger", ""], untyped=True)
     config = DataConfig(label_column="labels", separator=";")
     assert TARGET.find_classes(rows, config) == ("anger", "joy")
@@ -108,3 +107,27 @@ def test_an_answer_lists_its_labels_the_likeliest_first():
     assert answer["labels"] == ["c", "a"]
     assert answer["probabilities"] == pytest.approx([0.9, 0.75])
     assert answer["margin"] == pytest.approx(0.75 - 0.2)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 5])
+def test_f1_of_any_number_of_classes_counts_positives(num_classes):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, num_classes))
+    labels = rng.random(size=(40, num_classes)) < 0.3
+    found = TARGET.metrics(logits, labels, ("a",) * num_classes)
+
+    def f1(predicted, wanted):
+        both = np.sum(predicted & wanted)
+        return 2 * both / (predicted.sum() + wanted.sum())
+
+    assert found["micro_f1"] == pytest.approx(f1(logits > 0, labels))
+    of_classes = [f1(logits[:, k] > 0, labels[:, k]) for k in range(num_classes)]
+    assert found["macro_f1"] == pytest.approx(np.mean(of_classes))
+    none = TARGET.metrics(-abs(logits), labels, ("a",) * num_classes)
+    assert none["micro_f1"] == none["macro_f1"] == 0.0
+
+
+def test_missing_labels_are_counted_by_row():
+    rows = records([["a", "b", "c"], ["a"], ["b", None]])
+    with pytest.raises(DataError, match="1 missing labels, the first in row 3"):
+        TARGET.find_classes(rows, CONFIG)

@@ -49,7 +49,6 @@ def test_untyped_numbers_are_numbers_and_codes_are_text():
     ("values", "untyped", "words"),
     [
         ([0, 1, "two"], False, ["all text or all whole numbers", "2 int, 1 str"]),
-        (["0", "1", "two"], True, ["all text or all whole numbers", "2 int, 1 str"]),
         ([0, None, 1], False, ["1 missing labels", "row 2"]),
         (["a", "", "b"], True, ["1 missing labels", "row 2"]),
         ([0.0, float("nan")], False, ["1 missing labels", "row 2"]),
@@ -115,3 +114,23 @@ def test_an_answer_has_its_calibrated_probability_and_lead():
     assert answer["label"] == "a"
     assert answer["probability"] == pytest.approx(0.8 / 1.4)
     assert answer["margin"] == pytest.approx((0.8 - 0.6) / 1.4)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (["-1", "0", "1"], (-1, 0, 1)),
+        (["09", "10", "11"], ("09", "10", "11")),
+        (["1", "2", "other"], ("1", "2", "other")),
+        (["9" * 5000, "1"], ("1", "9" * 5000)),
+    ],
+)
+def test_text_is_whole_numbers_where_all_of_it_is(values, classes):
+    assert encode(values, untyped=True)[0] == classes
+
+
+def test_text_of_another_split_is_read_as_the_classes_are():
+    assert encode(["01", "10"], ["10"], untyped=True)[1].tolist() == [1]
+    assert encode(["1", "10"], ["10"], untyped=True)[1].tolist() == [1]
+    with pytest.raises(DataError, match=r"has label 'x' in 1 rows.* training never"):
+        encode(["1", "10"], ["x", "10"], untyped=True)
