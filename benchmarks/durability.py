@@ -103,7 +103,8 @@ def records(workdir):
 
 def parameters(workdir):
     """The leaves of the best checkpoint's parameters."""
-    (best,) = (workdir / "checkpoints" / "best").glob("*/params")
+    result = json.loads((workdir / "result.json").read_text())
+    best = workdir / "checkpoints" / "best" / str(result["best_mini_steps"]) / "params"
     return jax.tree.leaves(ocp.StandardCheckpointer().restore(best.absolute()))
 
 

@@ -4,14 +4,13 @@ python -m train.evaluate --workdir DIR --split test [--config.data.path=FOLDER]
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.config import Config, MeshConfig, check, override
 from train.data.examples import TaskData
 from train.errors import ConfigError
 from train.figures import evaluate, split_figures
@@ -21,7 +20,7 @@ from train.tasks.task import encode_labelled, read_records
 
 
 def evaluate_run(
-    workdir: str | os.PathLike, split: str, overrides: list[str] | None = None
+    workdir: str | os.PathLike, split: str, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Returns the metrics of a run's best checkpoint on one split.
 
@@ -36,8 +35,8 @@ def evaluate_run(
     Raises:
       TrainerError: the run or the data cannot be read, or has no such split.
     """
-    finished = read_run(workdir)
-    config = _with_overrides(finished.config, overrides or [])
+    finished = read_run(workdir, overrides)
+    config = finished.config
     splits = read_records(finished.task, config.data)
     if split not in splits:
         raise ConfigError(
@@ -78,16 +77,6 @@ def _evaluate(flags: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache(flags.compilation_cache)
     print(json.dumps(evaluate_run(flags.workdir, flags.split, overrides), indent=2))
     return 0
-
-
-def _with_overrides(config: Config, overrides: list[str]) -> Config:
-    """Returns the run's configuration with other data, on one device."""
-    for flag in overrides:
-        if not flag.startswith("--config.data."):
-            raise ConfigError(f"{flag}: only --config.data.* can differ from the run")
-        config = override(config, flag)
-    check(config)
-    return dataclasses.replace(config, mesh=MeshConfig(data=1))
 
 
 if __name__ == "__main__":

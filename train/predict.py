@@ -2,9 +2,9 @@
 
 python -m train.predict --workdir DIR --input FILE --output FILE
 
-FILE in is Parquet, JSON Lines or CSV with the column that the run was trained on;
-FILE out is JSON Lines, one answer a row: label, labels or tags, their probability
-and their margin. In Python:
+FILE in is Parquet, JSON Lines or CSV with the column that the run was trained on, or
+with the one that `--config.data.input_column=NAME` names. FILE out is JSON Lines, one
+answer a row: label, labels or tags, their probability and their margin. In Python:
 
     from train.predict import Predictor
     predictor = Predictor("runs/clinc150")
@@ -42,6 +42,8 @@ class Predictor:
 
     Args:
       workdir: the folder that `python -m train` wrote.
+      overrides: flags for what is other of the inputs than in training, such as
+        `--config.data.input_column=body` or `--config.data.bad_files=skip`.
 
     Attributes:
       run: what the folder holds.
@@ -50,8 +52,8 @@ class Predictor:
       WorkdirError: the folder holds no finished run.
     """
 
-    def __init__(self, workdir: str | os.PathLike):
-        self.run = read_run(workdir)
+    def __init__(self, workdir: str | os.PathLike, overrides: Sequence[str] = ()):
+        self.run = read_run(workdir, overrides)
 
     def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """Returns an answer for each input.
@@ -136,7 +138,12 @@ def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
 
 def main(arguments: list[str] | None = None) -> int:
     """Predicts, and returns the process's exit code."""
-    parser = make_parser("train.predict", "Answers for new inputs from a finished run.")
+    parser = make_parser(
+        "train.predict",
+        "Answers for new inputs from a finished run.",
+        "Where the inputs are other than in training: --config.data.input_column=NAME, "
+        "--config.data.bad_files=skip",
+    )
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
         "--input", required=True, type=Path, help="a .parquet, .jsonl or .csv file"
@@ -144,14 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", required=True, type=Path, help="the .jsonl file to write"
     )
-    flags = parser.parse_args(arguments)
-    return run(lambda: _predict(flags), interrupted="nothing is written")
+    flags, overrides = parser.parse_known_args(arguments)
+    return run(lambda: _predict(flags, overrides), interrupted="nothing is written")
 
 
-def _predict(flags: argparse.Namespace) -> int:
+def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Reads, answers, writes."""
     use_compilation_cache(flags.compilation_cache)
-    predictor = Predictor(flags.workdir)
+    predictor = Predictor(flags.workdir, overrides)
     answers = predictor.answers(read_file(flags.input, "input"))
     lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     try:

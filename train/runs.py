@@ -1,7 +1,9 @@
 """A finished run, read back from its folder in another process."""
 
+import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from train.checkpoints import read_checkpoint
-from train.config import Config, from_dict
+from train.config import Config, MeshConfig, check, from_dict, override
 from train.errors import ConfigError, WorkdirError
 from train.loss import make_objective
 from train.recipe import Network
@@ -40,17 +42,20 @@ class FinishedRun(NamedTuple):
         return f"{self.workdir}, checkpoint after mini-step {self.checkpoint}"
 
 
-def read_run(workdir: str | os.PathLike) -> FinishedRun:
+def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> FinishedRun:
     """Reads the best checkpoint of a finished run and all that goes with it.
 
     Args:
       workdir: the folder that `python -m train` wrote.
+      overrides: flags such as `--config.data.path=FOLDER` for what is other of the
+        data now.
 
     Raises:
       WorkdirError: it is no such folder, or something in it cannot be read.
+      ConfigError: a flag is none of the data's.
     """
     workdir = as_folder(workdir)
-    config = _read_config(workdir)
+    config = _with_overrides(_read_config(workdir), overrides)
     classes = tuple(_read_json(workdir, "classes.json"))
     calibration = Calibration(**_read_json(workdir, "calibration.json"))
     task = find_task(config.task)
@@ -91,6 +96,16 @@ def _read_config(workdir: Path) -> Config:
         raise WorkdirError(
             f"--workdir: {workdir / 'config.json'} is of another version: {error}"
         ) from error
+
+
+def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Returns the run's configuration with other data, on one device."""
+    for flag in overrides:
+        if not flag.startswith("--config.data."):
+            raise ConfigError(f"{flag}: only --config.data.* can differ from the run")
+        config = override(config, flag)
+    check(config)
+    return dataclasses.replace(config, mesh=MeshConfig(data=1))
 
 
 def _read_json(workdir: Path, name: str) -> Any:

@@ -70,9 +70,8 @@ def _label_log_odds_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Arr
     logits, labels = primals
     _, rivals = _log_odds_and_rivals(logits, labels)
     slope = _inputs.take_label(tangents[0], labels)
-    return label_log_odds(logits, labels), slope - jnp.sum(
-        rivals * tangents[0], axis=-1
-    )
+    slope -= jnp.sum(rivals * tangents[0], axis=-1)
+    return label_log_odds(logits, labels), slope
 
 
 @jax.custom_jvp

@@ -118,7 +118,8 @@ def compact_value_and_grad(
             f"`per_example_loss` must be a function; got {per_example_loss!r}."
         )
     sizes = _checked_capacities(capacities)
-    pair = per_example_loss if has_aux else _with_empty_aux(per_example_loss)
+    wrap = _checked_pair if has_aux else _with_empty_aux
+    pair = wrap(per_example_loss)
 
     def value_and_grad_fn(
         params: Any, batch: Any, *, where: ArrayLike | None = None
@@ -214,6 +215,21 @@ def _add_up(grad: jax.Array, param: jax.Array, axes: tuple[str, ...]) -> jax.Arr
     return jax.lax.psum(grad, shared) if shared else grad
 
 
+def _checked_pair(per_example_loss: PerExampleLoss) -> PerExampleLoss:
+    """Returns a loss that is refused unless it gives losses and auxiliary output."""
+
+    def pair(params: Any, batch: Any) -> Any:
+        found = per_example_loss(params, batch)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(
+                "`per_example_loss` must return a pair, losses and auxiliary output, "
+                f"with `has_aux`; got {type(found).__name__}."
+            )
+        return found
+
+    return pair
+
+
 def _with_empty_aux(per_example_loss: PerExampleLoss) -> PerExampleLoss:
     return lambda params, batch: (per_example_loss(params, batch), None)
 
@@ -250,6 +266,8 @@ def _count_rows(batch: Any) -> int:
                 f"`batch{path}` has shape {shape}, another {num_rows}. Pass what all "
                 "examples share by `params` or from outside."
             )
+    if num_rows == (0,):
+        raise ValueError("`batch` must hold an example; its arrays have 0 rows.")
     return int(num_rows[0])
 
 

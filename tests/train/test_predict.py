@@ -150,6 +150,15 @@ def test_commands_write_and_name_the_checkpoint(trained, tmp_path, capsys):
     assert math.isfinite(figures["test_ece_calibrated"])
 
 
+def test_inputs_may_have_another_column_than_in_training(trained, tmp_path):
+    workdir, output = trained("text", "as_softmax"), tmp_path / "answers.jsonl"
+    (tmp_path / "in.csv").write_text("body\nturn off the radio\n", encoding="utf-8")
+    flags = ["--compilation-cache=", f"--workdir={workdir}", f"--output={output}"]
+    named = "--config.data.input_column=body"
+    assert predict_main([*flags, f"--input={tmp_path}/in.csv", named]) == 0
+    assert json.loads(output.read_text())["label"] == "off"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -170,13 +179,14 @@ def test_evaluate_refuses(trained, capsys, flags, words):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "flags", "words"),
     [
-        ("wrong\nx\n", ["no column `text`; it has `wrong`"]),
-        ("text\n", ["the input split is empty"]),
+        ("wrong\nx\n", [], ["no column `text`; it has `wrong`"]),
+        ("text\n", [], ["the input split is empty"]),
+        ("text\nx\n", ["--split=test"], ["--split=test: only --config.data.* can"]),
     ],
 )
-def test_predict_refuses_a_file(trained, tmp_path, capsys, content, words):
+def test_predict_refuses_a_file(trained, tmp_path, capsys, content, flags, words):
     (tmp_path / "in.csv").write_text(content, encoding="utf-8")
     code = predict_main(
         [
@@ -184,6 +194,7 @@ def test_predict_refuses_a_file(trained, tmp_path, capsys, content, words):
             f"--workdir={trained('text', 'as_softmax')}",
             f"--input={tmp_path}/in.csv",
             f"--output={tmp_path}/out.jsonl",
+            *flags,
         ]
     )
     stderr = capsys.readouterr().err

@@ -549,6 +549,7 @@ def test_refuses_losses_that_are_not_one_an_example(reduce, error, message):
     ("batch", "message"),
     [
         ({}, "must hold an array; got none"),
+        ({"x": jnp.ones((0, 1))}, "must hold an example; its arrays have 0 rows"),
         ({"x": jnp.ones((8, 1)), "y": jnp.ones(4)}, r"`batch\['y'\]` has shape \(4,\)"),
         ({"x": jnp.ones((8, 1)), "k": jnp.ones(())}, r"`batch\['\w'\]` has shape \("),
     ],
@@ -557,6 +558,12 @@ def test_refuses_batches_without_a_common_axis(batch, message):
     f = compact_value_and_grad(linear_losses, capacities=(2,))
     with pytest.raises(ValueError, match=message):
         f(LINEAR, batch)
+
+
+def test_refuses_a_loss_without_the_auxiliary_output_that_was_said():
+    f = compact_value_and_grad(linear_losses, capacities=(2,), has_aux=True)
+    with pytest.raises(TypeError, match="must return a pair, losses and auxiliary"):
+        f(LINEAR, linear_batch(2))
 
 
 def test_refuses_a_mask_of_another_shape_or_type():

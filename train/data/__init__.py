@@ -62,9 +62,10 @@ def _hold_out(
         kept = {labels[row] for row in order[held:]}
         is_held &= [label in kept for label in labels]
     if not 0 < is_held.sum() < len(train):
+        keeping = "" if labels is None else ", each label keeping one"
         raise DataError(
             f"{train.origin}: {share:g} of {len(train)} training examples is "
-            f"{is_held.sum()}, where each label keeps one; "
+            f"{is_held.sum()}{keeping}; "
             "name a validation split with --config.data.validation, or set "
             "--config.data.validation_share so that both get examples"
         )
