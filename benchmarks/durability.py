@@ -258,8 +258,9 @@ def main():
             print(case, flush=True)
     resumed = statistics.median(case.resumed for case in done)
     lines = [
-        f"{machine()}. `python benchmarks/durability.py`: {len(done)} runs of "
-        f"`configs/digits.py`, {length:.0f} s each when left alone; "
+        f"{machine()}. `python benchmarks/durability.py`: {len(done)} runs, the last "
+        f"two of a perceptron, the others of `configs/digits.py`, {length:.0f} s each "
+        "when left alone; "
         f"{sum(case.end == 'the same bits' for case in done)} of them ended in the "
         f"same bits as it. The command that went on took {resumed:.0f} s (median).",
         "",

@@ -24,7 +24,7 @@ def test_columns_are_standardised_by_training():
     np.testing.assert_allclose(codec.encode(other).inputs, [[0, 0], [3, 0]])
 
 
-@pytest.mark.parametrize("value", [0.1, 1e-30, 0.0, -1e30])
+@pytest.mark.parametrize("value", [0.1, 1e-30, 0.0, -7.3])
 def test_a_constant_column_is_not_divided_by_its_rounding(value):
     codec = fitted(records(x=np.full(101, value)))
     assert codec.deviation == 1.0
