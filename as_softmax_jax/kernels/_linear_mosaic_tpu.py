@@ -1,7 +1,7 @@
 r"""The first pass over an output layer's logits as a TPU kernel that stores none.
 
-The grid goes over blocks of rows and, within, over blocks of classes. A step forms the
-logits of its block on the matrix unit, o = xW + b, and keeps of each row, in scratch
+The grid goes over blocks of rows and, within, over 512 classes at a time. A step forms
+their logits on the matrix unit, o = xW + b, and keeps of each row, in scratch
 memory, the strongest logit m but the label's, the sum s of exponentials relative to it,
 and the label's own logit:
 
@@ -9,9 +9,9 @@ and the label's own logit:
   m' = \max(m, \max_i o_i), \qquad
   s' = s \, e^{m - m'} + \textstyle\sum_i e^{o_i - m'}
 
-over the classes i of the block but the label. The strongest logit of each block is
-written, too: with it the passes that follow visit the blocks that hold kept classes and
-no other (`as_softmax_jax.heads._passes`).
+over the classes i of the step but the label. The strongest logit of each block of
+classes, some steps, is written, too: with it the passes that follow visit the blocks
+that hold kept classes and no other (`as_softmax_jax.heads._passes`).
 """
 
 import functools
@@ -24,7 +24,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from as_softmax_jax.kernels._linear import Seen
 
-_ROWS = 256
+# Of one step; a kernel's columns lie in fast memory twice, one set on its way.
+_ROWS, _CLASSES = 256, 512
 _LOW = float("-inf")
 
 
@@ -47,29 +48,35 @@ def look(
       class_mask: [1, C] bool, the valid classes; a label counts all the same.
       labels: [N] int32; -1 where there is none.
       layout: of the kernel.
-      classes: in a block, a multiple of 128.
+      classes: in a block, a multiple of 512.
     """
     num_rows, width = features.shape
     num_classes = kernel.shape[layout.index("c")]
-    blocks, rows = pl.cdiv(num_classes, classes), min(_ROWS, num_rows)
+    steps, rows = pl.cdiv(num_classes, _CLASSES), min(_ROWS, num_rows)
+    blocks = pl.cdiv(num_classes, classes)
     if bias is None:
         bias = jnp.zeros(num_classes, jnp.float32)
     if class_mask is None:
         class_mask = jnp.ones((1, num_classes), bool)
-    across = pl.BlockSpec((1, classes), lambda i, j: (0, j))
+    across = pl.BlockSpec((1, _CLASSES), lambda i, j: (0, j))
     column = pl.BlockSpec((rows, 1), lambda i, j: (i, 0))
     part = {
-        "dc": pl.BlockSpec((width, classes), lambda i, j: (0, j)),
-        "cd": pl.BlockSpec((classes, width), lambda i, j: (j, 0)),
+        "dc": pl.BlockSpec((width, _CLASSES), lambda i, j: (0, j)),
+        "cd": pl.BlockSpec((_CLASSES, width), lambda i, j: (j, 0)),
     }
     number = jax.ShapeDtypeStruct((num_rows, 1), jnp.float32)
     best, total, label_logit, block_best = pl.pallas_call(
-        functools.partial(_kernel, layout=layout, num_classes=num_classes),
+        functools.partial(
+            _kernel,
+            layout=layout,
+            num_classes=num_classes,
+            steps_a_block=classes // _CLASSES,
+        ),
         out_shape=[
             *[number] * 3,
             jax.ShapeDtypeStruct((num_rows, blocks), jnp.float32),
         ],
-        grid=(pl.cdiv(num_rows, rows), blocks),
+        grid=(pl.cdiv(num_rows, rows), steps),
         in_specs=[
             pl.BlockSpec((rows, width), lambda i, j: (i, 0)),
             part[layout],
@@ -99,11 +106,12 @@ def _kernel(
     *,
     layout: str,
     num_classes: int,
+    steps_a_block: int,
 ) -> None:
-    """Works on a block of rows and of classes; see the module's equations."""
-    block = pl.program_id(1)
+    """Works on a block of rows and some classes; see the module's equations."""
+    step = pl.program_id(1)
 
-    @pl.when(block == 0)
+    @pl.when(step == 0)
     def _() -> None:
         best_ref[...] = jnp.full(best_ref.shape, _LOW, jnp.float32)
         total_ref[...] = jnp.zeros(total_ref.shape, jnp.float32)
@@ -117,7 +125,7 @@ def _kernel(
         preferred_element_type=jnp.float32,
     )
     logits += bias_ref[...]
-    first = block * logits.shape[1]
+    first = step * logits.shape[1]
     number = first + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
     is_label = number == labels_ref[...]
     at_label = jnp.sum(jnp.where(is_label, logits, 0.0), axis=1, keepdims=True)
@@ -132,4 +140,5 @@ def _kernel(
     total_ref[...] = total_ref[...] * jnp.exp(best_ref[...] - shift) + sums
     best_ref[...] = best
     column = jax.lax.broadcasted_iota(jnp.int32, blocks_ref.shape, 1)
-    blocks_ref[...] = jnp.where(column == block, strongest, blocks_ref[...])
+    is_block = column == step // steps_a_block
+    blocks_ref[...] = jnp.maximum(blocks_ref[...], jnp.where(is_block, strongest, _LOW))
