@@ -309,9 +309,12 @@ def _term(
     at_label -= jnp.where(real, pick(slopes.label), 0)
     g = put(exps * kept[:, None], pick(places), at_label)
     rounded = g.astype(block.kernel.dtype)
+    # Two CPU cores multiply by a transposed copy a sixth faster than along the rows of
+    # both; the barrier keeps XLA from folding the copy into the product.
+    transposed = lax.optimization_barrier(pick(rows.features).T)
     return Gradients(
         dot(rounded, block.kernel, (1, 1)),
-        dot(pick(rows.features), rounded, (0, 0)),
+        dot(transposed, rounded, (1, 0)),
         None if block.bias is None else jnp.sum(g, axis=0),
     )
 
