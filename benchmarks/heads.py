@@ -265,7 +265,7 @@ def million():
 def main():
     """Measures every shape and mix, and writes table and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="per row")
+    parser.add_argument("--seconds", type=float, default=20.0, help="per row")
     parser.add_argument("--train", type=int, help="classes; only train some steps")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write")
     flags = parser.parse_args()
