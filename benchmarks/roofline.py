@@ -40,7 +40,7 @@ def measure_ceilings(size: int = 4096, megabytes: int = 512) -> Ceilings:
 
 
 class _Copy:
-    """Copies into the same memory each time: fresh pages cost as much as a copy."""
+    """Copies into the same memory each time: fresh pages cost more than a copy."""
 
     def __init__(self, array):
         add = jax.jit(lambda x, last: x + 1, donate_argnums=1, keep_unused=True)
