@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from losses import alternate
 from report import PAGE, machine, write_section
 from roofline import measure_ceilings
+from timing import alternate
 
 from as_softmax_jax import as_softmax_loss, linear_as_softmax_loss
 

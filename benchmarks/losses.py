@@ -4,15 +4,12 @@
     python benchmarks/losses.py --dry-run   # prints it
 
 Every contender computes the loss of each row and the gradient for a cotangent of
-1 / N. Contenders alternate call by call, and a figure is a ratio of medians. A gradient
-is written over that of the call before: with new memory in each call, whose pages are
-fresh and whose are used decides more than the loss.
+1 / N. Contenders alternate call by call, each into its memory of the call before, and a
+figure is a ratio of medians.
 """
 
 import argparse
 import functools
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +17,7 @@ import numpy as np
 import optax
 from report import machine, write_section
 from roofline import measure_ceilings
+from timing import IntoUsedMemory, alternate
 
 import as_softmax_jax
 
@@ -59,49 +57,21 @@ def contenders(c):
     } | ({"kernel": by_kernel} if c <= most else {})
 
 
-class Compiled:
-    """Value and gradient of a loss, compiled for some logits."""
-
-    def __init__(self, loss, logits, labels):
-        def value_and_grad(logits, labels, last):
-            del last  # its memory is given away
-            value, vjp = jax.vjp(lambda o: loss(o, labels), logits)
-            return value, vjp(jnp.full_like(value, 1 / len(labels)))[0]
-
-        jitted = jax.jit(value_and_grad, donate_argnums=2, keep_unused=True)
-        self.gradient = jnp.zeros_like(logits)
-        self.run = jitted.lower(logits, labels, self.gradient).compile()
-
-    def __call__(self, logits, labels):
-        """Returns both; the gradient is gone with the next call."""
-        value, self.gradient = self.run(logits, labels, self.gradient)
-        return value, self.gradient
-
-
-def alternate(functions, arguments, seconds, least=5):
-    """Calls the functions in turn for about `seconds`; returns median seconds."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        jax.block_until_ready(function(*arguments))
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[next(iter(times))]) < least:
-        for name, function in functions.items():
-            start = time.perf_counter()
-            result = jax.block_until_ready(function(*arguments))
-            times[name].append(time.perf_counter() - start)
-            del result
-    return {name: statistics.median(values) for name, values in times.items()}
+def value_and_grad(loss, logits, labels):
+    """Returns the loss of each row, and the gradient of their mean."""
+    value, vjp = jax.vjp(lambda o: loss(o, labels), logits)
+    return value, vjp(jnp.full_like(value, 1 / len(labels)))[0]
 
 
 def measure(n, c, kind, ceilings, seconds):
     """Measures one shape and mix; returns a row of the table."""
     arguments = mostly(kind, n, c)
     functions = {
-        name: Compiled(loss, *arguments) for name, loss in contenders(c).items()
+        name: IntoUsedMemory(functools.partial(value_and_grad, loss), *arguments)
+        for name, loss in contenders(c).items()
     }
     medians = alternate(functions, arguments, seconds)
-    analysis = functions["as_softmax_loss"].run.memory_analysis()
-    memory = analysis.temp_size_in_bytes
+    memory = functions["as_softmax_loss"].temporary
     base = medians["optax"]
     by_kernel = f"{medians['kernel'] / base:.2f}" if "kernel" in medians else "-"
     # The logits are read once and the gradient written once.

@@ -20,8 +20,8 @@ from as_softmax_jax.losses._inputs import compute_dtype
 
 # Sizes of chunks of rows, the largest first.
 ROW_SIZES = (512, 64, 16)
-# Classes in a block: [512, 1024] float32 logits are 2 MiB. Half as many fit a cache
-# better, but make products so small that two CPU cores lose a quarter of their speed.
+# Classes in a block: [512, 1024] float32 logits are 2 MiB. With half as many, products
+# cost two CPU cores a quarter of their speed.
 CLASSES = 1024
 
 
