@@ -32,7 +32,7 @@ import orbax.checkpoint as ocp
 from report import machine
 from sklearn.datasets import load_digits
 
-from train.sections import write_section
+from train.comparison.sections import write_section
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from report import machine, write_section
 
-from train.cli import HUGE_PAGES
+from train.command.cli import HUGE_PAGES
 
 BATCH_SIZE, MAX_LENGTH = 32, 32
 # Our commands set this themselves; PyTorch is given it, too, in a row of its own.
@@ -40,13 +40,13 @@ def time_jax(examples, skipped):
     import jax
     import numpy as np
 
-    from train.compact import make_feed
     from train.config import load
     from train.loop import initial_state
-    from train.recipe import make_recipe
-    from train.sharding import put_batch
-    from train.steps import Moment, train_step
+    from train.recipe.mesh import put_batch
+    from train.recipe.recipe import make_recipe
     from train.tasks import prepare
+    from train.training.compact import make_feed
+    from train.training.steps import Moment, train_step
 
     config = load(
         Path(__file__).parents[1] / "configs" / "clinc150_minilm.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import optax
 
-from train import sections
+from train.comparison import sections
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -30,6 +30,7 @@ from report import machine
 
 from as_softmax_jax import active_count_window, adaptive_multi_steps
 from as_softmax_jax.transforms import window_specs
+from train.comparison.sections import write_section
 from train.config import (
     Config,
     MeshConfig,
@@ -38,11 +39,10 @@ from train.config import (
     TrainingConfig,
 )
 from train.data.examples import Examples, InputSpec, TaskData
-from train.recipe import make_recipe
-from train.sections import write_section
-from train.sharding import put_batch
-from train.state import create_state
-from train.steps import Moment, train_step
+from train.recipe.mesh import put_batch
+from train.recipe.recipe import make_recipe
+from train.training.state import create_state
+from train.training.steps import Moment, train_step
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 INPUTS, WIDTH = 64, 256

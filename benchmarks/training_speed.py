@@ -23,17 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from report import machine
 
-from train.cli import use_compilation_cache, with_huge_pages
-from train.compact import make_feed
+from train.command.cli import use_compilation_cache, with_huge_pages
+from train.comparison.sections import write_section
 from train.config import as_dict, load
 from train.data.pipeline import read_batch
-from train.figures import evaluate
+from train.evaluation.evaluation import evaluate
 from train.loop import initial_state
-from train.recipe import make_recipe
-from train.sections import write_section
-from train.sharding import put_batch
-from train.steps import Moment, train_step
+from train.recipe.mesh import put_batch
+from train.recipe.recipe import make_recipe
 from train.tasks import prepare
+from train.training.compact import make_feed
+from train.training.steps import Moment, train_step
 
 ROOT = Path(__file__).parents[1]
 CELLS = ROOT / "docs" / "results" / "training_speed"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from train.comparison.results import Run
 from train.config import Config, LossConfig, as_dict
-from train.results import Run
 
 METRICS = {
     "image": ("accuracy", "macro_f1"),

@@ -5,9 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
-from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.processes import add_process_flags, is_first, join_processes
 from train.config import load
-from train.processes import add_process_flags, is_first, join_processes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,8 +37,8 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Trains and says how it ended."""
     config = load(flags.config, overrides)
     workdir = flags.workdir or f"runs/{Path(flags.config).stem}"
+    from train.command.signals import Stopped
     from train.loop import train_and_evaluate
-    from train.signals import Stopped
 
     use_compilation_cache(flags.compilation_cache)
     join_processes(flags)

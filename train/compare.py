@@ -21,17 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from train.cells import keep_cell, read_cell
-from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.config import (
-    Config,
-    LossConfig,
-    MeshConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
-from train.errors import ConfigError, WorkdirError
-from train.grid import (
+from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.signals import Stopped
+from train.comparison.cells import keep_cell, read_cell
+from train.comparison.grid import (
     DECIDED,
     Cell,
     fitting_losses,
@@ -41,12 +34,19 @@ from train.grid import (
     parse_seeds,
     parse_sweep,
 )
-from train.sections import check_sections
-from train.signals import Stopped
-from train.workdir import check_workdir
+from train.comparison.sections import check_sections
+from train.config import (
+    Config,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.errors import ConfigError, WorkdirError
+from train.workdir.workdir import check_workdir
 
 if TYPE_CHECKING:
-    from train.results import Comparison
+    from train.comparison.results import Comparison
 
 
 class Grid(NamedTuple):
@@ -111,7 +111,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
     """Grids, cells, runs, tables, report: one direction."""
-    from train.report import as_terminal, make_chapter, write_markdown, write_report
+    from train.comparison.report import (
+        as_terminal,
+        make_chapter,
+        write_markdown,
+        write_report,
+    )
 
     # Phase 1: everything that can be refused, before anything is written.
     _refuse_flags(flags, overrides)
@@ -197,7 +202,7 @@ def _unfinished(cells: Sequence[Cell], flags: argparse.Namespace) -> list[Cell]:
 
 def _check_data(configs: Sequence[Config]) -> None:
     """Refuses, before the first cell writes, what the last one could not train on."""
-    from train.recipe import make_recipe
+    from train.recipe.recipe import make_recipe
     from train.tasks import prepare
 
     # Cells of equal data read it once here, and one data set is held at a time.
@@ -262,7 +267,7 @@ def _figures(result: dict[str, Any]) -> str:
 
 def _comparison(grid: Grid, results: Path) -> "Comparison":
     """Returns the runs of a grid, from the files of its cells."""
-    from train.results import Comparison, Run
+    from train.comparison.results import Comparison, Run
 
     runs = []
     for cell in grid.cells:

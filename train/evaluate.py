@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from train.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.data.examples import TaskData
 from train.errors import ConfigError
-from train.figures import evaluate, split_figures
-from train.recipe import make_recipe
-from train.runs import read_run
+from train.evaluation.evaluation import evaluate, split_figures
+from train.recipe.recipe import make_recipe
 from train.tasks.task import encode_labelled, read_records
+from train.workdir.finished_run import read_run
 
 
 def evaluate_run(

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from train.cli import make_parser, run, use_compilation_cache
+from train.command.cli import make_parser, run, use_compilation_cache
 from train.errors import ConfigError, DataError
 from train.models.pretrained import export_encoder
-from train.runs import read_run
+from train.workdir.finished_run import read_run
 
 
 def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train.bad_steps import BadStepWatch
-from train.checkpoints import BestCheckpoint, LatestCheckpoint
-from train.compact import make_feed
+from train.command.notices import notice
+from train.command.signals import StopRequest, stop_requests
 from train.config import Config
 from train.data.examples import TaskData
-from train.feed import PlainFeed
-from train.figures import (
+from train.evaluation.evaluation import (
     Evidence,
     check_metric,
     evaluate,
@@ -23,18 +21,20 @@ from train.figures import (
     origin,
     split_figures,
 )
-from train.metrics import Sums
-from train.notices import notice
-from train.optimizer import learning_rate_schedule
-from train.progress import Progress, finite
-from train.recipe import Recipe, make_recipe
-from train.sharding import put_batch
-from train.signals import StopRequest, stop_requests
-from train.state import TrainState, create_state, load_pretrained
-from train.steps import Moment, train_step
-from train.suspicion import note_settled_from_the_start
+from train.evaluation.label_errors import note_settled_from_the_start
+from train.recipe.mesh import put_batch
+from train.recipe.optimizer import learning_rate_schedule
+from train.recipe.recipe import Recipe, make_recipe
 from train.tasks import prepare
-from train.workdir import (
+from train.training.bad_steps import BadStepWatch
+from train.training.compact import make_feed
+from train.training.feed import PlainFeed
+from train.training.state import TrainState, create_state, load_pretrained
+from train.training.steps import Moment, train_step
+from train.training.sums import Sums
+from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint
+from train.workdir.log import Progress, finite
+from train.workdir.workdir import (
     as_folder,
     check_workdir,
     hold_workdir,

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from train.bad_steps import BadStepWatch
 from train.loop import train_and_evaluate
-from train.progress import Progress
+from train.training.bad_steps import BadStepWatch
+from train.workdir.log import Progress
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"

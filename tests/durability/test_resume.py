@@ -16,11 +16,11 @@ import pytest
 
 import train
 from train import loop
+from train.command.signals import Stopped
 from train.config import CompactConfig
 from train.errors import WorkdirError
 from train.loop import train_and_evaluate
-from train.progress import Progress
-from train.signals import Stopped
+from train.workdir.log import Progress
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"

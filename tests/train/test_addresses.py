@@ -15,8 +15,8 @@ from train.compare import main as compare
 from train.config import Config
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
-from train.progress import Progress
-from train.workdir import (
+from train.workdir.log import Progress
+from train.workdir.workdir import (
     as_folder,
     check_space,
     check_workdir,
@@ -48,7 +48,7 @@ def bucket(monkeypatch):
         fsspec.register_implementation(name, Bucket, clobber=True)
     epath.backend.fsspec_backend._get_filesystem.cache_clear()
     # TensorBoard's writer speaks to buckets by itself.
-    monkeypatch.setattr("train.progress.tensorboardX.SummaryWriter", MagicMock())
+    monkeypatch.setattr("train.workdir.log.tensorboardX.SummaryWriter", MagicMock())
     return "gs://bucket"
 
 

@@ -9,9 +9,9 @@ import pytest
 from finished_runs import make_result
 
 import train.loop
+from train.command.signals import Stopped
 from train.compare import main
 from train.config import as_dict
-from train.signals import Stopped
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's chains and flax's layers break under strict promotion"
@@ -85,7 +85,7 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(train.loop, "train_and_evaluate", train_and_evaluate)
     # The plots have tests of their own.
-    monkeypatch.setattr("train.report.make_plots", lambda rows: [])
+    monkeypatch.setattr("train.comparison.report.make_plots", lambda rows: [])
     return cells
 
 

@@ -12,13 +12,13 @@ from small_inputs import small_flags
 
 import train
 from train import config as config_module
-from train.compact import make_feed
 from train.config import Config, ConfigError, as_dict, check, keys, load, nearest
 from train.loop import initial_state
-from train.recipe import make_recipe
-from train.sharding import put_batch
-from train.steps import Moment, eval_step, train_step
+from train.recipe.mesh import put_batch
+from train.recipe.recipe import make_recipe
 from train.tasks import prepare
+from train.training.compact import make_feed
+from train.training.steps import Moment, eval_step, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"

@@ -19,7 +19,7 @@ from train.config import (
 from train.export import main as export_main
 from train.loop import train_and_evaluate
 from train.predict import Predictor
-from train.runs import read_run
+from train.workdir.finished_run import read_run
 
 pytestmark = [
     pytest.mark.standard_promotion(

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import train
-from train import figures, loop
+from train import loop
+from train.command.signals import Stopped
 from train.config import Config, DataConfig, ModelConfig, TrainingConfig, as_dict
 from train.errors import ConfigError
-from train.figures import evaluate
+from train.evaluation import evaluation as figures
+from train.evaluation.evaluation import evaluate
 from train.loop import initial_state, train_and_evaluate
-from train.progress import Progress
-from train.recipe import make_recipe
-from train.signals import Stopped
+from train.recipe.recipe import make_recipe
 from train.tasks import prepare
+from train.workdir.log import Progress
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"

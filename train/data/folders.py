@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from train.command.notices import notice
 from train.config import DataConfig
 from train.data.files import data_folder, split_names
 from train.data.records import Records
 from train.errors import DataError
-from train.notices import notice
 
 IMAGE_ENDINGS = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"]

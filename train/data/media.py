@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from train.command.notices import notice
 from train.data.records import Records
 from train.errors import DataError
-from train.notices import notice
 
 # Larger arrays go to a file, which the operating system keeps in memory as it can.
 MEMORY_BYTES = 2**31

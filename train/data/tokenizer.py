@@ -8,9 +8,9 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from train.command.notices import notice
 from train.data.examples import NO_TOKEN, bucket
 from train.errors import DataError
-from train.notices import notice
 from train.targets import Encoded
 
 _UNKNOWN = "[UNK]"

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
 
-from train.calibration import (
+from train.config import DataConfig
+from train.data.records import Records
+from train.errors import DataError
+from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets.calibration import (
     binary_probabilities,
     expected_calibration_error,
     fit_binary_temperature,
     probabilities,
 )
-from train.config import DataConfig
-from train.data.records import Records
-from train.errors import DataError
-from train.targets import Calibration, Classes, Encoded, LossTarget
 from train.targets.labels import index_of, label_lists, refuse_unknown
 
 

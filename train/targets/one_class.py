@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
-from train.calibration import (
+from train.config import DataConfig
+from train.data.records import Records
+from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets.calibration import (
     expected_calibration_error,
     fit_temperature,
     probabilities,
 )
-from train.config import DataConfig
-from train.data.records import Records
-from train.targets import Calibration, Classes, Encoded, LossTarget
 from train.targets.labels import index_of, label_values, refuse_unknown
 
 

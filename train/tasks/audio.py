@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from train.command.notices import notice
 from train.config import Config
 from train.data.examples import InputSpec
 from train.data.media import decode_column
@@ -13,7 +14,6 @@ from train.data.recordings import decode_audio
 from train.data.records import Records
 from train.errors import ConfigError
 from train.models.audio_cnn import FRAME_SECONDS, AudioCnn
-from train.notices import notice
 from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import Task

@@ -15,7 +15,7 @@ from train.data.examples import InputSpec
 from train.errors import ConfigError
 from train.models.encoder import Encoder, EncoderClassifier, dropout
 from train.models.pretrained import load_weights, read_encoder_config
-from train.sharding import make_mesh, put_batch
+from train.recipe.mesh import make_mesh, put_batch
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "roberta", "distilbert")

@@ -1,0 +1,131 @@
+"""Tables: rounding, what is undefined, the three forms, and how few seeds are read."""
+
+import pytest
+
+from train.comparison.bootstrap import Difference
+from train.comparison.results import Summary
+from train.comparison.tables import (
+    Table,
+    about_differences,
+    as_markdown,
+    as_text,
+    how_to_read,
+    make_table,
+    metric_name,
+)
+
+EMPTY = Summary("softmax", 1, 0.5, None, None, {}, None, 0.123, 7.0, 0.04)
+
+
+def test_the_table_rounds_and_marks_what_is_undefined():
+    metrics = {"macro_f1": 0.97126, "ece": 0.1234, "ece_calibrated": 0.0111}
+    full = Summary(
+        label="as_softmax delta=0.1",
+        num_seeds=3,
+        score=0.98216,
+        deviation=0.00192,
+        difference=Difference(0.01234, -0.00001, 0.0302),
+        metrics=metrics,
+        correlation=-0.9334,
+        settled_share=0.5,
+        gradient_steps=380.4,
+        seconds=10.71,
+    )
+    table = make_table(
+        [full, EMPTY._replace(metrics=metrics)], split="test", metric="accuracy"
+    )
+    assert table.header == (
+        *("loss", "seeds", "test accuracy (%)", "difference (points)"),
+        *("macro F1 (%)", "ECE (%)", "r(loss, accuracy)"),
+        *("settled (%)", "gradient steps", "seconds"),
+    )
+    assert table.rows == [
+        (
+            *("as_softmax delta=0.1", "3", "98.22 ± 0.19", "+1.23 [+0.00, +3.02]"),
+            *("97.13", "12.34 → 1.11", "-0.933", "50.0", "380", "10.7"),
+        ),
+        (
+            *("softmax", "1", "50.00", "-"),
+            *("97.13", "12.34 → 1.11", "-", "12.3", "7", "0.0"),
+        ),
+    ]
+
+
+def test_a_task_has_the_columns_of_its_metrics():
+    metrics = {"macro_f1": 0.1, "micro_f1_tuned": 0.2}
+    table = make_table(
+        [EMPTY._replace(metrics=metrics)], split="validation", metric="micro_f1"
+    )
+    assert table.header[2:6] == (
+        *("validation micro F1 (%)", "difference (points)"),
+        *("macro F1 (%)", "micro F1, tuned (%)"),
+    )
+    assert table.rows[0][4:6] == ("10.00", "20.00")
+    assert table.header[6] == "r(loss, micro F1)"
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("accuracy", "accuracy"),
+        ("f1", "F1"),
+        ("macro_f1", "macro F1"),
+        ("micro_f1_tuned", "micro F1, tuned"),
+    ],
+)
+def test_metrics_have_names_that_readers_know(metric, name):
+    assert metric_name(metric) == name
+
+
+def test_text_columns_are_aligned_and_the_header_wraps():
+    table = Table(("loss", "test score (%)"), [("a", "1.25"), ("longer", "10.50")])
+    assert as_text(table).splitlines() == [
+        "         test",
+        "        score",
+        "loss      (%)",
+        "------  -----",
+        "a        1.25",
+        "longer  10.50",
+    ]
+
+
+def test_markdown_escapes_its_own_bar():
+    table = Table(("loss", "score"), [("a|b", "1")])
+    assert as_markdown(table) == "| loss | score |\n| --- | ---: |\n| a\\|b | 1 |\n"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        # 1 - 2 * (1/2)^n: not all n differences on one side of the median.
+        (2, "holds the median in 50 % of cases"),
+        (3, "holds the median in 75 % of cases"),
+        (4, "With 4 seeds it is coarse"),
+        (9, "With 9 seeds it is coarse"),
+    ],
+)
+def test_few_seeds_are_called_what_they_are(seeds, words):
+    row = EMPTY._replace(num_seeds=seeds, difference=Difference(0.0, 0.0, 0.0))
+    assert words in about_differences([EMPTY._replace(num_seeds=seeds), row])
+
+
+def test_many_seeds_need_no_warning():
+    row = EMPTY._replace(num_seeds=10, difference=Difference(0.0, 0.0, 0.0))
+    assert "coarse" not in about_differences([row])
+
+
+def test_without_differences_the_note_says_what_they_need():
+    assert "needs two seeds or more" in about_differences([EMPTY])
+
+
+def test_the_note_explains_only_the_columns_there_are():
+    plain = how_to_read([EMPTY], split="test", metric="f1")
+    assert "F1 on the test split" in plain
+    assert "ECE" not in plain
+    assert "Tuned" not in plain
+    metrics = {"micro_f1_tuned": 0.5, "ece": 0.1}
+    full = how_to_read(
+        [EMPTY._replace(metrics=metrics)], split="test", metric="micro_f1"
+    )
+    assert "ECE" in full
+    assert "Tuned" in full

@@ -1,0 +1,107 @@
+"""Losses by name, as the library's table has them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from as_softmax_jax.losses import LOSSES
+from train.config import LossConfig
+from train.errors import ConfigError
+from train.recipe.objective import make_objective
+
+
+def objective(*, target="labels", **fields):
+    return make_objective(
+        LossConfig(**fields), target=target, num_classes=5, total_examples=100
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_table_runs_by_its_name(name, quick_jit):
+    target = LOSSES[name].target
+    loss = objective(target=target, name=name)
+    logits = jax.random.normal(jax.random.key(0), (6, 5))
+    labels = jnp.arange(6, dtype=jnp.int32) % 5
+    if target == "multi_hot":
+        labels = jax.nn.one_hot(labels, 5, dtype=bool)
+    where = jnp.array([True] * 4 + [False] * 2)
+    arguments = {"where": where, "delta": jnp.float32(0.1)}
+    losses = quick_jit(loss.losses)(logits, labels, **arguments)
+    settled = quick_jit(loss.settled)(logits, labels, **arguments)
+    assert losses.shape == settled.shape == (6,)
+    assert settled.dtype == bool
+    assert jnp.isfinite(losses).all()
+    assert (losses[4:] == 0).all()
+    assert hash(loss) == hash(dataclasses.replace(loss))
+
+
+def test_the_table_decides_whether_an_example_settles():
+    logits = jnp.array([[9.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
+    labels = jnp.array([0, 0], jnp.int32)
+    arguments = {"where": jnp.array([True, True]), "delta": jnp.float32(0.1)}
+    settled = objective(name="as_softmax").settled(logits, labels, **arguments)
+    assert settled.tolist() == [True, False]
+
+
+def test_options_fill_the_keywords_and_keep_their_type():
+    assert objective(name="am_softmax", options={"scale": 10}).options == (
+        ("margin", LOSSES["am_softmax"].keywords["margin"]),
+        ("scale", 10.0),
+    )
+    ((_, k),) = objective(name="sparse_softmax", options={"k": 3.0}).options
+    assert type(k) is int
+
+
+def test_only_cosines_are_scaled_into_the_logits_of_their_softmax():
+    loss = objective(name="am_softmax", options={"scale": 2.0})
+    assert loss.cosine
+    assert loss.scale == 2.0
+    assert objective(name="softmax").scale == 1.0
+
+
+def test_refuses_a_loss_for_one_label_where_there_are_many():
+    with pytest.raises(ConfigError, match="softmax wants one label an example"):
+        objective(target="multi_hot", name="softmax")
+
+
+def test_delta_falls_from_one_over_its_share_of_training():
+    loss = objective(name="as_softmax", delta=0.2, delta_warmup=0.5)
+    assert loss.warmup_examples == 50
+    assert float(loss.delta_at(0)) == 1.0
+    assert float(loss.delta_at(25)) == pytest.approx((1.0 + 0.2) / 2)
+    assert float(loss.delta_at(50)) == pytest.approx(0.2)
+    assert float(objective(name="as_softmax", delta=0.2).delta_at(0)) == (
+        pytest.approx(0.2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "as_sotfmax"}, ["loss.name", "did you mean `as_softmax`?"]),
+        (
+            {"name": "multi_label_as_softmax"},
+            ["wants any number of labels", "it can be am_softmax, as_softmax"],
+        ),
+        ({"options": {"smoothing": 0.1}}, ["has no 'smoothing'; it has no options"]),
+        (
+            {"name": "label_smoothing", "options": {"smooth": 0.1}},
+            ["has no 'smooth'; did you mean `smoothing`?"],
+        ),
+        (
+            {"name": "label_smoothing", "options": {"smoothing": 2.0}},
+            ["`loss`: label_smoothing: ", "2.0"],
+        ),
+        (
+            {"name": "sparse_softmax", "options": {"k": 2.5}},
+            ["`loss.options.k` must be whole", "2.5"],
+        ),
+    ],
+)
+def test_refuses(fields, words):
+    with pytest.raises(ConfigError) as refusal:
+        objective(**fields)
+    for word in words:
+        assert word in str(refusal.value)

@@ -1,0 +1,122 @@
+"""The optimizer: decay mask, schedule by examples seen, clipping, windows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.config import OptimizerConfig, TrainingConfig
+from train.recipe.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+
+pytestmark = pytest.mark.standard_promotion(reason="optax's chains need it")
+
+PARAMS = {
+    "embed": {"embedding": jnp.full((3, 2), 2.0)},
+    "blocks": {0: {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full((2,), 2.0)}},
+    "norm": {"scale": jnp.full((2,), 2.0), "bias": jnp.full((2,), 2.0)},
+}
+
+
+def config(**fields):
+    plain = {
+        "name": "sgd",
+        "learning_rate": 0.5,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "momentum": 0.0,
+        "clip_norm": 0.0,
+    }
+    return OptimizerConfig(**plain | fields)
+
+
+@pytest.fixture
+def step(quick_jit):
+    """Returns a function: one update from the initial state, and the state after."""
+
+    def step(config, grads, training=None, **extra):
+        tx = make_optimizer(config, training or TrainingConfig(), total_examples=100)
+        extra = {"examples_seen": jnp.int32(0), "num_valid": 8, "num_active": 8} | extra
+
+        def update(grads, extra):
+            return tx.update(grads, tx.init(PARAMS), PARAMS, **extra)
+
+        return quick_jit(update)(grads, extra)
+
+    return step
+
+
+def test_biases_and_norm_scales_do_not_decay():
+    assert decay_mask(PARAMS) == {
+        "embed": {"embedding": True},
+        "blocks": {0: {"kernel": True, "bias": False}},
+        "norm": {"scale": False, "bias": False},
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_without_a_gradient_decay_alone_moves_parameters(name, step):
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates, _ = step(config(name=name, weight_decay=0.1), zeros)
+    # Minus learning rate times decay times parameter.
+    assert updates["blocks"][0]["kernel"].tolist() == pytest.approx(
+        np.full((2, 2), -0.5 * 0.1 * 2.0)
+    )
+    assert (updates["blocks"][0]["bias"] == 0).all()
+    assert (updates["norm"]["scale"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"schedule": "constant"}, {0: 1, 50: 1, 100: 1}),
+        ({"schedule": "linear"}, {0: 1, 50: 1 / 2, 75: 1 / 4, 100: 0}),
+        ({"schedule": "cosine"}, {0: 1, 50: 1 / 2, 100: 0}),
+        ({"schedule": "constant", "warmup": 0.2}, {0: 0, 10: 1 / 2, 20: 1, 99: 1}),
+        ({"schedule": "linear", "warmup": 0.2}, {10: 1 / 2, 20: 1, 60: 1 / 2, 100: 0}),
+        ({"schedule": "cosine", "warmup": 1.0}, {0: 0, 50: 1 / 2, 100: 1}),
+    ],
+)
+def test_learning_rate_follows_examples_seen(fields, expected):
+    schedule = learning_rate_schedule(
+        config(learning_rate=1.0, **fields), total_examples=100
+    )
+    for seen, rate in expected.items():
+        assert float(schedule(jnp.int32(seen))) == pytest.approx(rate, abs=1e-6)
+
+
+def test_updates_are_scaled_by_the_examples_seen(step):
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    for seen, rate in [(0, 0.5), (50, 0.25), (100, 0.0)]:
+        updates, _ = step(
+            config(schedule="linear"), ones, examples_seen=jnp.int32(seen)
+        )
+        assert updates["norm"]["bias"].tolist() == pytest.approx([-rate, -rate])
+
+
+def test_clipping_bounds_the_global_norm(step):
+    grads = jax.tree.map(lambda p: 100.0 * jnp.ones_like(p), PARAMS)
+    updates, _ = step(config(clip_norm=1.0, learning_rate=1.0), grads)
+    assert float(optax.tree.norm(updates)) == pytest.approx(1.0, rel=1e-5)
+    updates, _ = step(config(clip_norm=0.0, learning_rate=1.0), grads)
+    assert float(optax.tree.norm(updates)) > 100.0
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        TrainingConfig(window="settled_ratio", window_max_growth=3, max_mini_steps=4),
+        TrainingConfig(window="active_count", window_target=4, max_mini_steps=4),
+    ],
+)
+def test_a_window_holds_the_step_back_until_it_closes(training, step):
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    # Two of eight are active: windows of four by ratio, and of two by count.
+    counts = {"num_valid": 8, "num_active": 2}
+    held, state = step(config(), ones, training, **counts)
+    assert all((u == 0).all() for u in jax.tree.leaves(held))
+    assert int(state.gradient_step) == 0
+    flushed, state = step(config(), ones, training, **counts, flush=True)
+    assert all((u == -0.5).all() for u in jax.tree.leaves(flushed))
+    assert int(state.gradient_step) == 1

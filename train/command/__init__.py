@@ -1,0 +1,1 @@
+"""What every command stands on: flags, refusals, notices, signals and processes."""

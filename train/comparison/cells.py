@@ -1,0 +1,112 @@
+"""The files that finished cells leave: each the whole result of one run, in JSON.
+
+A cell's file needs neither its run's folder nor its data, so that a clone that holds
+the files makes the same tables again.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from train.config import Config, as_dict
+from train.errors import WorkdirError
+from train.workdir.workdir import write_text
+
+# What tables and plots read of a result, beside its metrics.
+_NEEDED = (
+    *("task", "metric", "config", "records", "margins", "machine", "versions"),
+    *("settled_share", "gradient_steps", "seconds"),
+)
+
+
+def read_cell(file: Path, config: Config) -> dict[str, Any] | None:
+    """Returns the result in a cell's file, or None where there is no file.
+
+    Args:
+      file: the cell's.
+      config: what it must be a run of. Every key is compared but those that only say
+        where things lie: of `model.pretrained` the last part of the path counts, and of
+        `data.path` the same where `data.name` is empty, else nothing. A key that the
+        file does not know counts as its default. What plain training does not read
+        is not compared.
+
+    Raises:
+      WorkdirError: the file is damaged, or of another configuration.
+    """
+    if not file.exists():
+        return None
+    result = _read(file)
+    differs = _first_difference(result["config"], as_dict(config))
+    if differs:
+        raise WorkdirError(
+            f"--results: {file} is of another configuration ({differs}); remove it to "
+            "train it again, or name another folder"
+        )
+    return result
+
+
+def keep_cell(file: Path, run: Path) -> None:
+    """Writes the result of the finished run in folder `run` as a cell's file.
+
+    Raises:
+      WorkdirError: the file cannot be written, or the result not be read.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, (run / "result.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkdirError(
+            f"--results: cannot keep {run / 'result.json'} as {file}: "
+            f"{error.strerror}; name a folder that can be written"
+        ) from error
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings under dotted keys; an empty section has none."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Returns a result that has all that is needed of it."""
+    cure = "remove it to train it again"
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkdirError(
+            f"--results: {file} cannot be read ({type(error).__name__}: {error}); "
+            f"{cure}"
+        ) from error
+    missing = [n for n in _NEEDED if not isinstance(result, dict) or n not in result]
+    if missing:
+        raise WorkdirError(f"--results: {file} has no {', '.join(missing)}; {cure}")
+    return result
+
+
+def _first_difference(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Returns `loss.delta: 0.1 there, 0.2 asked for`; nothing where both agree."""
+    there, here = _compared(held), _compared(asked)
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            shown = (repr(c[key]) if key in c else "nothing" for c in (there, here))
+            return "{}: {} there, {} asked for".format(key, *shown)
+    return ""
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what can change a result, under dotted keys."""
+    settings = flatten(as_dict(Config())) | flatten(config)
+    settings["model.pretrained"] = PurePath(settings["model.pretrained"]).name
+    path = settings.pop("data.path")
+    if not settings["data.name"]:
+        settings["data.path"] = PurePath(path).name
+    if settings["training.mode"] == "plain":
+        # Nothing reads these, so their defaults may become better ones.
+        settings = {k: v for k, v in settings.items() if not k.startswith("compact.")}
+    return settings

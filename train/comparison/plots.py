@@ -1,0 +1,647 @@
+"""The plots of a comparison, each drawn for light and for dark pages.
+
+A plot is a title, a function that draws it, an alternative text and a caption of one
+sentence; text and caption are computed from the runs, so they say what is there.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from train.comparison.results import (
+    BASELINES,
+    Run,
+    headline,
+    mean_correlation,
+    scored_split,
+)
+from train.comparison.tables import metric_name
+
+Groups = Mapping[str, Sequence[Run]]  # the runs of each row, one a seed
+
+_INCHES = (5.4, 3.8)
+_DOTS_PER_INCH = 170
+_LEGEND_ROW_INCHES = 0.24
+# Up to so many losses, a plot names and shows all there is of each.
+_FEW = 3
+_MARKERS = "osD^vPX*<>p"
+# Longer names stand one a line.
+_LONG_NAME = 24
+_MOST_LABELLED_DECADES = 3
+# From so many points on, markers would hide the line.
+_MOST_MARKED_POINTS = 40
+
+
+class Theme(NamedTuple):
+    """Colours of a page; `palette` keeps apart for the common colour blindnesses."""
+
+    paper: str
+    ink: str
+    grid: str
+    faint: str  # for what stands behind the data
+    palette: Sequence[str]
+
+
+# Okabe and Ito's colours, made darker or lighter for contrast with the paper.
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#22262b",
+    grid="#dfe3e8",
+    faint="#aab2bc",
+    palette=(
+        "#0072b2",
+        "#d55e00",
+        "#008f6b",
+        "#b0578d",
+        "#3a9bd9",
+        "#a87400",
+        "#555b63",
+        "#6a3d9a",
+    ),
+)
+DARK = Theme(
+    paper="#171a1f",
+    ink="#e4e7eb",
+    grid="#343a43",
+    faint="#6b7480",
+    palette=(
+        "#5ab4f0",
+        "#ff8a3d",
+        "#2fc9a0",
+        "#e69fcb",
+        "#a5d8ff",
+        "#f0c14b",
+        "#b4bac2",
+        "#b99af0",
+    ),
+)
+
+
+class Plot(NamedTuple):
+    """A plot as a page shows it."""
+
+    title: str
+    light: bytes  # PNG
+    dark: bytes
+    alt: str
+    caption: str
+
+
+class _Kind(NamedTuple):
+    title: str  # {metric} stands for the score's name
+    draw: Callable[[Figure, Groups, Theme], None]
+    alt: Callable[[Groups], str]
+    caption: Callable[[Groups], str]
+
+
+def make_plots(groups: Groups) -> list[Plot]:
+    """Returns every plot of a comparison, in the order of the page."""
+    return [
+        Plot(
+            title=_capital(kind.title.format(metric=_score_name(groups))),
+            light=_render(kind, groups, LIGHT),
+            dark=_render(kind, groups, DARK),
+            alt=kind.alt(groups),
+            caption=kind.caption(groups),
+        )
+        for kind in _KINDS
+    ]
+
+
+def _render(kind: _Kind, groups: Groups, theme: Theme) -> bytes:
+    """Returns the plot as PNG; a figure of its own, nothing global is left behind."""
+    with matplotlib.rc_context(_settings(theme)):
+        figure = Figure(figsize=_INCHES, layout="constrained")
+        kind.draw(figure, groups, theme)
+        content = io.BytesIO()
+        # Without a version inside, equal plots are equal files.
+        figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def _settings(theme: Theme) -> dict[Any, Any]:
+    """Returns matplotlib's settings for a page of this theme."""
+    ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    return dict.fromkeys(ink, theme.ink) | {
+        "figure.dpi": _DOTS_PER_INCH,
+        "savefig.dpi": _DOTS_PER_INCH,
+        "figure.facecolor": theme.paper,
+        "axes.facecolor": theme.paper,
+        "axes.edgecolor": theme.ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme.grid,
+        "font.size": 11.5,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 4,
+    }
+
+
+# --- Curves over epochs -----------------------------------------------------------
+
+
+def _draw_score(figure: Figure, groups: Groups, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"{_score_name(groups)} (%)")
+    splits = _both_splits(axes, groups, theme, _metric(groups), scale=100.0)
+    _cut_the_start(axes, groups)
+    _legend(figure, list(groups), theme, splits)
+
+
+def _cut_the_start(axes: Axes, groups: Groups) -> None:
+    """Gives the height to the last three quarters, where losses differ by little."""
+    bands = list(_bands(groups, f"validation_{_metric(groups)}"))
+    lowest = 100.0 * min(band.low[len(band.low) // 4 :].min() for band in bands)
+    highest = axes.dataLim.y1
+    if lowest < highest:
+        space = 0.06 * (highest - lowest)
+        axes.set_ylim(lowest - space, highest + space)
+
+
+def _draw_loss(figure: Figure, groups: Groups, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"loss (mean of {_unit(groups)}s)")
+    splits = _both_splits(axes, groups, theme, "loss")
+    if _all_positive(groups, ("train_loss", "validation_loss")):
+        axes.set_yscale("log")
+        _label_logarithms(axes.yaxis)
+    _legend(figure, list(groups), theme, splits)
+
+
+def _both_splits(
+    axes: Axes, groups: Groups, theme: Theme, name: str, *, scale: float = 1.0
+) -> list[Line2D]:
+    """Draws validation, and training where there is room; returns legend entries.
+
+    Of F1 there is none on training, which would have to keep every prediction.
+    """
+    entries = [Line2D([], [], color=theme.ink, label="validation")]
+    trained = all(f"train_{name}" in r for r in _runs(groups)[0].records)
+    if len(groups) <= _FEW and trained:
+        _curves(axes, groups, theme, f"train_{name}", scale=scale, style="--")
+        dashes = Line2D([], [], color=theme.ink, linestyle="--", label="training")
+        entries.append(dashes)
+    _curves(axes, groups, theme, f"validation_{name}", scale=scale)
+    return entries
+
+
+def _draw_settled(figure: Figure, groups: Groups, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"settled training {_unit(groups)}s (%)")
+    _curves(axes, groups, theme, "settled_share", scale=100.0)
+    axes.set_ylim(-3, 103)
+    _legend(figure, list(groups), theme)
+
+
+def _caption_score(groups: Groups) -> str:
+    best = _best(groups, f"validation_{_metric(groups)}", "{:.2f} %")
+    return (
+        f"Mean validation {_score_name(groups)} of the best checkpoint: {_each(best)}."
+    )
+
+
+def _caption_loss(groups: Groups) -> str:
+    lowest, last = {}, 0.0
+    for band in _bands(groups, "validation_loss"):
+        finite, last = np.isfinite(band.mean), max(last, band.epochs[-1])
+        lowest_at = int(np.nanargmin(band.mean)) if finite.any() else None
+        turn = math.nan if lowest_at is None else band.epochs[lowest_at]
+        lowest[band.label] = (turn, _short(turn))
+    return (
+        f"Epoch with the lowest mean validation loss, of {last:.0f}: {_each(lowest)}; "
+        "each loss has a scale of its own, so compare shapes and not heights."
+    )
+
+
+def _caption_settled(groups: Groups) -> str:
+    shares = _best(groups, "settled_share", "{:.1f} %")
+    return (
+        f"Settled share of the training {_unit(groups)}s at the end: {_each(shares)}."
+    )
+
+
+def _best(groups: Groups, name: str, form: str) -> dict[str, tuple[float, str]]:
+    """Returns the mean over seeds of a row's final figure, and how to write it."""
+    means = {
+        label: 100.0 * float(np.mean([run.result[name] for run in runs]))
+        for label, runs in groups.items()
+    }
+    return {label: (mean, form.format(mean)) for label, mean in means.items()}
+
+
+def _alt_score(groups: Groups) -> str:
+    name = f"validation_{_metric(groups)}"
+    return _alt_curves(groups, f"validation {_score_name(groups)} in percent", name)
+
+
+def _alt_loss(groups: Groups) -> str:
+    return _alt_curves(groups, "validation loss", "validation_loss", scale=1.0)
+
+
+def _alt_settled(groups: Groups) -> str:
+    return _alt_curves(groups, "the settled share in percent", "settled_share")
+
+
+def _alt_curves(groups: Groups, what: str, name: str, *, scale: float = 100.0) -> str:
+    """Says where each curve starts and ends."""
+    ends = [
+        f"{b.label} from {_short(b.mean[0] * scale)} to {_short(b.mean[-1] * scale)}"
+        for b in _bands(groups, name)
+    ]
+    return f"Line plot of {what} over epochs: {listed(ends)}."
+
+
+def _epoch_axes(figure: Figure, label: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.set(xlabel="time (epochs)", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return axes
+
+
+def _curves(
+    axes: Axes,
+    groups: Groups,
+    theme: Theme,
+    name: str,
+    *,
+    scale: float = 1.0,
+    style: str = "-",
+) -> None:
+    """Draws the mean over seeds; a solid curve has its markers and its band."""
+    for place, band in enumerate(_bands(groups, name)):
+        color, marker = _look(theme, place)
+        solid = style == "-"
+        few = solid and len(band.epochs) <= _MOST_MARKED_POINTS
+        axes.plot(
+            band.epochs,
+            band.mean * scale,
+            color=color,
+            linestyle=style,
+            linewidth=1.8 if solid else 1.1,
+            marker=marker if few else None,
+        )
+        if solid:
+            low, high = band.low * scale, band.high * scale
+            axes.fill_between(
+                band.epochs, low, high, color=color, alpha=0.2, linewidth=0
+            )
+
+
+class _Band(NamedTuple):
+    """A figure of one row over its seeds, at each evaluation; arrays alike."""
+
+    label: str
+    epochs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _bands(groups: Groups, name: str) -> Iterator[_Band]:
+    """Yields the band of each row; a seed that stopped early is in until then."""
+    for label, runs in groups.items():
+        longest = max(runs, key=lambda run: len(run.records))
+        values = np.ma.masked_all((len(runs), len(longest.records)))
+        for row, run in zip(values, runs, strict=True):
+            row[: len(run.records)] = run.series(name)
+        over = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+        mean, low, high = (np.ma.filled(figures, math.nan) for figures in over)
+        yield _Band(label, longest.series("epoch"), mean, low, high)
+
+
+# --- One point a run --------------------------------------------------------------
+
+
+def _draw_seeds(figure: Figure, groups: Groups, theme: Theme) -> None:
+    """One row a loss; a thin line joins the runs of a seed."""
+    figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.42 * len(groups)))
+    axes = figure.add_subplot()
+    places, scores = np.arange(len(groups)), 100.0 * _scores(groups)
+    # Equal scores would hide each other: seeds stand a little apart.
+    seeds = scores.shape[1]
+    apart = np.linspace(-0.1, 0.1, seeds) if seeds > 1 else np.zeros(1)
+    for shift, of_seed in zip(apart, scores.T, strict=True):
+        axes.plot(of_seed, places + shift, color=theme.faint, linewidth=1.2, zorder=1)
+    for place, of_loss in enumerate(scores):
+        color, marker = _look(theme, place)
+        axes.scatter(of_loss, place + apart, color=color, marker=marker, s=36, zorder=3)
+        axes.vlines(of_loss.mean(), place - 0.3, place + 0.3, color=color, linewidth=2)
+    # A name is followed by where the sweep stands.
+    axes.set_yticks(places, [label.replace(" ", "\n") for label in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set(ylabel="loss", xlabel=f"{_split(groups)} {_score_name(groups)} (%)")
+    _legend(figure, [], theme, _seed_entries(theme))
+
+
+def _seed_entries(theme: Theme) -> list[Line2D]:
+    dot = Line2D([], [], color=theme.ink, marker="o", linestyle="", label="one seed")
+    mean = Line2D([], [], color=theme.ink, marker="|", linestyle="", label="mean")
+    mean.set(markersize=13, markeredgewidth=2)
+    line = Line2D([], [], color=theme.faint, linewidth=1.2, label="same seed")
+    return [dot, mean, line]
+
+
+def _caption_seeds(groups: Groups) -> str:
+    names = list(groups)
+    of_baseline = [n for n in names if groups[n][0].loss in BASELINES]
+    first = (of_baseline or names)[0]
+    scores = dict(zip(groups, 100.0 * _scores(groups), strict=True))
+    if len(names) == 1:
+        low, high = scores[first].min(), scores[first].max()
+        return f"{first} scores from {low:.2f} to {high:.2f} % over its seeds."
+    gains = {name: scores[name] - scores[first] for name in names if name != first}
+    said = {
+        name: (
+            gain.mean(),
+            f"{gain.mean():+.2f} points (above in {(gain > 0).sum()} of {len(gain)})",
+        )
+        for name, gain in gains.items()
+    }
+    return f"Mean difference from {first} on equal seeds: {_each(said)}."
+
+
+def _alt_seeds(groups: Groups) -> str:
+    said = [
+        f"{name} {', '.join(f'{100 * score:.2f}' for score in scores)}"
+        for name, scores in zip(groups, _scores(groups), strict=True)
+    ]
+    what = f"{_split(groups)} {_score_name(groups)} in percent"
+    return f"Dot plot of {what}, a seed a dot: {'; '.join(said)}."
+
+
+def _scores(groups: Groups) -> np.ndarray:
+    """Returns the final scores, [rows, seeds]."""
+    name = f"{_split(groups)}_{_metric(groups)}"
+    return np.array([[run.result[name] for run in runs] for runs in groups.values()])
+
+
+def _split(groups: Groups) -> str:
+    return scored_split(_runs(groups))
+
+
+# --- Margins ----------------------------------------------------------------------
+
+
+def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
+    """A panel a loss on common axes, so that margins compare by eye."""
+    columns = 1 if len(groups) <= _FEW else 2
+    rows = math.ceil(len(groups) / columns)
+    figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.9 * rows))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, (name, runs) in enumerate(groups.items()):
+        axes, color = panels.flat[place], _look(theme, place)[0]
+        before, after = _histogram(runs, "before"), _histogram(runs, "after")
+        axes.stairs(before.percent, before.edges, fill=True, color=theme.faint)
+        axes.stairs(after.percent, after.edges, color=color, linewidth=1.8)
+        axes.axvline(0.0, color=theme.ink, linewidth=0.8, linestyle=":")
+        axes.text(
+            -0.98,
+            0.98,
+            name,
+            color=color,
+            va="top",
+            transform=axes.get_xaxis_transform(),
+        )
+    for axes in panels.flat[len(groups) :]:
+        axes.set_axis_off()
+    axes.set(xlim=(-1.02, 1.02), xticks=(-1.0, -0.5, 0.0, 0.5, 1.0))
+    figure.supxlabel(_margin_label(groups), fontsize="medium")
+    figure.supylabel(f"validation {_unit(groups)}s (%)", fontsize="medium")
+    key = Line2D([], [], color=theme.faint, linewidth=7, label="before training")
+    line = Line2D([], [], color=theme.ink, label="after training")
+    _legend(figure, [], theme, (key, line))
+
+
+def _caption_margins(groups: Groups) -> str:
+    said = {}
+    for name, runs in groups.items():
+        before, after = (_histogram(runs, n).median for n in ("before", "after"))
+        said[name] = (after, f"{_short(before)} → {_short(after)}")
+    right = (
+        "right of 0, each label of an example is likelier than all other classes."
+        if _several_labels(groups)
+        else "right of 0, the prediction is right."
+    )
+    return f"Median margin before → after training: {_each(said)}; {right}"
+
+
+def _alt_margins(groups: Groups) -> str:
+    said = []
+    for name, runs in groups.items():
+        after = _histogram(runs, "after")
+        right, far = _short(after.percent_above(0.0)), _short(after.percent_above(0.9))
+        said.append(f"{name} {right} % above 0 and {far} % above 0.9")
+    return (
+        "Histograms of the margin on validation before and after training; "
+        f"after it: {'; '.join(said)}."
+    )
+
+
+def _margin_label(groups: Groups) -> str:
+    if _several_labels(groups):
+        return r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label"
+    return r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)"
+
+
+class _Histogram(NamedTuple):
+    """Margins counted in bins."""
+
+    edges: np.ndarray  # shape=(bins + 1,), rising
+    counts: np.ndarray  # shape=(bins,)
+
+    @property
+    def percent(self) -> np.ndarray:
+        """The percentage of the margins in each bin."""
+        return 100.0 * self.counts / max(self.counts.sum(), 1)
+
+    @property
+    def median(self) -> float:
+        """The margin with half of them below it, where a bin's lie evenly in it."""
+        if not self.counts.sum():
+            return math.nan
+        cumulative = np.concatenate([[0.0], np.cumsum(self.counts)])
+        half = cumulative[-1] / 2
+        after = int(np.searchsorted(cumulative, half))
+        share = (half - cumulative[after - 1]) / self.counts[after - 1]
+        low, high = self.edges[after - 1], self.edges[after]
+        return float(low + share * (high - low))
+
+    def percent_above(self, low: float) -> float:
+        """Returns the percentage in the bins from the edge `low` on."""
+        # The edge may have been rounded.
+        above = self.edges[:-1] > low - 1e-6
+        return float(self.percent[above].sum()) if self.counts.sum() else math.nan
+
+
+def _histogram(runs: Sequence[Run], moment: str) -> _Histogram:
+    """Returns the margins of all seeds together, `before` or `after` training."""
+    counts = np.sum([run.result["margins"][moment] for run in runs], axis=0)
+    return _Histogram(np.array(runs[0].result["margins"]["edges"]), counts)
+
+
+# --- Loss against score -----------------------------------------------------------
+
+
+def _draw_scatter(figure: Figure, groups: Groups, theme: Theme) -> None:
+    axes, score = figure.add_subplot(), f"validation_{_metric(groups)}"
+    for place, runs in enumerate(groups.values()):
+        color, marker = _look(theme, place)
+        x = np.concatenate([run.series("validation_loss") for run in runs])
+        y = np.concatenate([run.series(score) for run in runs])
+        axes.scatter(x, 100.0 * y, color=color, marker=marker, s=18, alpha=0.6)
+    if _all_positive(groups, ("validation_loss",)):
+        axes.set_xscale("log")
+        _label_logarithms(axes.xaxis)
+    axes.set(
+        xlabel=f"validation loss (mean of {_unit(groups)}s)",
+        ylabel=f"validation {_score_name(groups)} (%)",
+    )
+    r = _correlations(groups)
+    labels = [f"{name}, r {_r(r[name])}" for name in groups]
+    _legend(figure, labels, theme)
+
+
+def _caption_scatter(groups: Groups) -> str:
+    said = {name: (r, _r(r)) for name, r in _correlations(groups).items()}
+    return (
+        f"Pearson's r over the evaluations of a run, its mean over seeds: "
+        f"{_each(said)}; at -1 the points of a run lie on a falling line."
+    )
+
+
+def _alt_scatter(groups: Groups) -> str:
+    said = [f"{name} r = {_r(r)}" for name, r in _correlations(groups).items()]
+    return (
+        f"Scatter plot of validation {_score_name(groups)} against validation loss, an "
+        f"evaluation a point: {listed(said)}."
+    )
+
+
+def _correlations(groups: Groups) -> dict[str, float]:
+    """Returns the mean of Pearson's r over the seeds of each row; NaN: undefined."""
+    metric = _metric(groups)
+    means = {name: mean_correlation(runs, metric) for name, runs in groups.items()}
+    return {name: math.nan if r is None else r for name, r in means.items()}
+
+
+def _r(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+# --- What all plots share ---------------------------------------------------------
+
+
+def _runs(groups: Groups) -> list[Run]:
+    return [run for runs in groups.values() for run in runs]
+
+
+def _metric(groups: Groups) -> str:
+    return headline(_runs(groups))
+
+
+def _score_name(groups: Groups) -> str:
+    return metric_name(_metric(groups))
+
+
+def _several_labels(groups: Groups) -> bool:
+    return _runs(groups)[0].result["task"] == "multi_label"
+
+
+def _unit(groups: Groups) -> str:
+    """Returns what the loss is counted over."""
+    return "token" if _runs(groups)[0].result["task"] == "tokens" else "example"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _look(theme: Theme, place: int) -> tuple[str, str]:
+    """Returns colour and marker; together they tell more losses apart than colours."""
+    return theme.palette[place % len(theme.palette)], _MARKERS[place % len(_MARKERS)]
+
+
+def _legend(
+    figure: Figure, labels: Sequence[str], theme: Theme, extra: Sequence[Line2D] = ()
+) -> None:
+    """Puts a legend above the axes: an entry a loss, then what else is drawn."""
+    entries = []
+    for place, label in enumerate(labels):
+        color, marker = _look(theme, place)
+        entries.append(Line2D([], [], color=color, label=label, marker=marker))
+    entries += extra
+    longest = max(map(len, labels), default=0)
+    columns = 2 if longest > 12 else min(len(entries), 4)
+    columns = 1 if longest > _LONG_NAME else columns
+    # The axes keep their height, whatever the legend takes.
+    rows = math.ceil(len(entries) / columns)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * (rows - 1))
+    figure.legend(
+        handles=entries,
+        loc="outside upper left",
+        ncols=columns,
+        columnspacing=1.2,
+        fontsize=10.5 if len(labels) <= _FEW else 9,
+    )
+
+
+def _all_positive(groups: Groups, names: Sequence[str]) -> bool:
+    """Returns whether a logarithmic scale can show all of it."""
+    values = [run.series(name) for run in _runs(groups) for name in names]
+    finite = [of_run[np.isfinite(of_run)] for of_run in values]
+    together = np.concatenate(finite)
+    return bool(together.size and (together > 0).all())
+
+
+def _label_logarithms(axis: Axis) -> None:
+    """Labels 1, 2 and 5 of each decade, or of many decades the 1: plain and apart."""
+    low, high = axis.get_view_interval()
+    few = high < low * 10.0**_MOST_LABELLED_DECADES
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """Returns a number for a sentence; `-` for none."""
+    return f"{value:.3g}" if math.isfinite(value) else "-"
+
+
+def _each(figures: Mapping[str, tuple[float, str]]) -> str:
+    """Returns each loss's figure as text; of many losses, the extremes.
+
+    Args:
+      figures: the figure of each loss, and how to write it.
+    """
+    said = {name: f"{text} for {name}" for name, (_, text) in figures.items()}
+    if len(said) <= _FEW:
+        return listed(list(said.values()))
+    order = sorted(figures, key=lambda name: np.nan_to_num(figures[name][0], nan=-9e9))
+    return f"from {said[order[0]]} to {said[order[-1]]}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Returns `a`, `a and b` or `a, b and c`."""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+_KINDS = (
+    _Kind("{metric} over training", _draw_score, _alt_score, _caption_score),
+    _Kind("loss over training", _draw_loss, _alt_loss, _caption_loss),
+    _Kind("settled share over training", _draw_settled, _alt_settled, _caption_settled),
+    _Kind("{metric} by seed", _draw_seeds, _alt_seeds, _caption_seeds),
+    _Kind("margins", _draw_margins, _alt_margins, _caption_margins),
+    _Kind("loss against {metric}", _draw_scatter, _alt_scatter, _caption_scatter),
+)

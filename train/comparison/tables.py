@@ -1,0 +1,176 @@
+"""The table of a comparison: as text, as Markdown, and how to read it."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from train.comparison.bootstrap import Difference
+from train.comparison.results import Summary
+
+# Up to so many seeds, the resamples that repeat one of them are over 2.5 %: the
+# interval then reaches from the least difference to the greatest.
+_RANGE_SEEDS = 3
+_FEW_SEEDS = 10
+
+
+class Table(NamedTuple):
+    """A header and rows of text; the first column holds names, the rest figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def make_table(summaries: Sequence[Summary], *, split: str, metric: str) -> Table:
+    """Returns a row a summary; `-` where a figure is undefined.
+
+    Args:
+      summaries: of one comparison, so that all have the same metrics.
+      split: whose metrics they hold.
+      metric: the one that counts.
+    """
+    others = [n for n in summaries[0].metrics if not n.startswith("ece")]
+    calibrated = "ece" in summaries[0].metrics
+    name = metric_name(metric)
+    header = (
+        *("loss", "seeds", f"{split} {name} (%)", "difference (points)"),
+        *(f"{metric_name(other)} (%)" for other in others),
+        *(["ECE (%)"] if calibrated else []),
+        *(f"r(loss, {name})", "settled (%)", "gradient steps", "seconds"),
+    )
+    rows = [
+        (
+            *(row.label, str(row.num_seeds), _score(row), _difference(row.difference)),
+            *(f"{100 * row.metrics[other]:.2f}" for other in others),
+            *([_calibration(row)] if calibrated else []),
+            "-" if row.correlation is None else f"{row.correlation:.3f}",
+            f"{100 * row.settled_share:.1f}",
+            f"{row.gradient_steps:.0f}",
+            f"{row.seconds:.1f}",
+        )
+        for row in summaries
+    ]
+    return Table(header, rows)
+
+
+def metric_name(metric: str) -> str:
+    """Returns a metric as a reader knows it: `micro F1, tuned` for `micro_f1_tuned`."""
+    words = metric.replace("f1", "F1").split("_")
+    tuned = words[-1] == "tuned"
+    return " ".join(words[:-1]) + ", tuned" if tuned else " ".join(words)
+
+
+def as_text(table: Table) -> str:
+    """Returns the table in aligned columns, its header wrapped to their width."""
+    columns = list(zip(table.header, *table.rows, strict=True))
+    widths = [_width(name, figures) for name, *figures in columns]
+    heads = [_wrap(name, w) for name, w in zip(table.header, widths, strict=True)]
+    height = max(map(len, heads))
+    tops = zip(*([""] * (height - len(head)) + head for head in heads), strict=True)
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]
+        ).rstrip()
+        for line in [*tops, rule, *table.rows]
+    )
+
+
+def as_markdown(table: Table) -> str:
+    """Returns the table in Markdown; a bar inside a cell is escaped."""
+    rule = ["---", *["---:"] * (len(table.header) - 1)]
+    lines = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]
+    return "".join(
+        f"| {' | '.join(line)} |\n" for line in [list(table.header), rule, *lines]
+    )
+
+
+def how_to_read(summaries: Sequence[Summary], *, split: str, metric: str) -> str:
+    """Returns what the columns mean."""
+    metrics, name = list(summaries[0].metrics), metric_name(metric)
+    explained = [text for part, text in _EXPLAINED.items() if part in " ".join(metrics)]
+    return " ".join(
+        [
+            f"Means over seeds; {name} on the {split} split, ± its sample standard "
+            "deviation, of the checkpoint that was best on validation.",
+            *explained,
+            f"r(loss, {name}): Pearson's correlation of both over the evaluations of a "
+            "run, on validation. Settled: training examples with a gradient of exactly "
+            "0, since the evaluation before the last. Seconds: of a whole run, "
+            "compilation included.",
+        ]
+    )
+
+
+def about_differences(summaries: Sequence[Summary]) -> str:
+    """Returns what the differences are from, and what few seeds make of them."""
+    seeds = min(row.num_seeds for row in summaries)
+    if not any(row.difference for row in summaries):
+        return (
+            "A difference needs two seeds or more, and softmax in the comparison to "
+            "be one from."
+        )
+    text = (
+        "Difference: from softmax on equal seeds, with a 95 % interval by bootstrap "
+        "over seeds."
+    )
+    if seeds <= _RANGE_SEEDS:
+        # All differences lie on one side of their median with 2^(1 - seeds).
+        share = 100 * (1 - 2.0 ** (1 - seeds))
+        return (
+            f"{text} With {seeds} seeds it is coarse: the range of their differences, "
+            f"which holds the median in {share:.0f} % of cases, not 95 %."
+        )
+    if seeds < _FEW_SEEDS:
+        return f"{text} With {seeds} seeds it is coarse, and rather too narrow."
+    return text
+
+
+_EXPLAINED = {
+    "tuned": (
+        "Accuracy: of whole sets of labels. Tuned: with the threshold that is best on "
+        "validation, instead of 0."
+    ),
+    "ece": (
+        "ECE: expected calibration error, as it is → with a temperature fitted on "
+        "validation."
+    ),
+}
+
+
+def _score(row: Summary) -> str:
+    mean = f"{100 * row.score:.2f}"
+    spread = row.deviation
+    return mean if spread is None else f"{mean} ± {100 * spread:.2f}"
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
+    mean, low, high = (_signed(100 * value) for value in difference)
+    return f"{mean} [{low}, {high}]"
+
+
+def _signed(value: float) -> str:
+    """Returns a number with its sign; what rounds to 0 has none below it."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def _calibration(row: Summary) -> str:
+    before, after = row.metrics["ece"], row.metrics.get("ece_calibrated")
+    shown = f"{100 * before:.2f}"
+    return shown if after is None else f"{shown} → {100 * after:.2f}"
+
+
+def _width(name: str, figures: Iterable[str]) -> int:
+    """Returns the width that the figures need, and the longest word of the name."""
+    return max(map(len, [*name.split(), *figures]))
+
+
+def _wrap(name: str, width: int) -> list[str]:
+    """Returns the name in lines of at most so many characters."""
+    lines: list[str] = []
+    for word in name.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

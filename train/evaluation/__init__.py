@@ -1,0 +1,1 @@
+"""What a network scores on a split, and what a finished run reports."""

@@ -1,0 +1,1 @@
+"""What a compiled step depends on: network, objective, optimizer and mesh."""

@@ -1,0 +1,87 @@
+"""The training state: one pytree, which with the data iterator is all of a run."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from train.command.notices import notice
+from train.models.pretrained import find_folder, load_weights
+from train.recipe.mesh import constrain_state
+from train.recipe.recipe import Recipe
+from train.training.bad_steps import BadSteps
+from train.training.sums import Sums
+
+
+class TrainState(NamedTuple):
+    """What a step reads and returns."""
+
+    params: Any  # nested dicts of arrays
+    optimizer_state: Any  # with the open window of accumulated gradients
+    key: jax.Array  # dropout's; each mini-step folds its number in
+    mini_step: jax.Array  # shape=(), dtype=int32, batches so far
+    gradient_step: jax.Array  # shape=(), dtype=int32, optimizer updates so far
+    examples_seen: jax.Array  # shape=(), dtype=int32, padding not counted
+    sums: Sums  # since the epoch began
+    bad: BadSteps  # mini-steps that were left out
+    average: Any = None  # of params over gradient steps, where one is asked for
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are evaluated and kept."""
+        return self.params if self.average is None else self.average
+
+
+def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
+    """Returns the state before the first step; under jit, created where it lies.
+
+    Args:
+      recipe: static under jit.
+      seed: uint32, of the parameters and of dropout.
+    """
+    params_key, dropout_key = jax.random.split(jax.random.key(seed))
+    model = recipe.network.build(nnx.Rngs(params=params_key))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    state = TrainState(
+        params=params,
+        optimizer_state=recipe.transformation.init(params),
+        key=dropout_key,
+        mini_step=jnp.zeros((), jnp.int32),
+        gradient_step=jnp.zeros((), jnp.int32),
+        examples_seen=jnp.zeros((), jnp.int32),
+        sums=Sums.zero(),
+        bad=BadSteps.none(),
+        average=jax.tree.map(jnp.copy, params) if recipe.optimizer.ema_decay else None,
+    )
+    return constrain_state(recipe.mesh, state)
+
+
+def load_pretrained(recipe: Recipe, state: TrainState) -> TrainState:
+    """Returns the state with the parameters of the pretrained encoder, if there is one.
+
+    Args:
+      recipe: of the run.
+      state: before the first step; parameters stay where they lie.
+
+    Raises:
+      DataError: the encoder's files are not in order.
+    """
+    network = recipe.network
+    if network.spec.encoder is None:
+        return state
+    folder = find_folder(network.model.pretrained)
+    weights = load_weights(folder, network.spec.encoder)
+    if weights.unused:
+        notice(f"{folder}: not used: {', '.join(weights.unused)}")
+    encoder = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding),
+        weights.params,
+        state.params["encoder"],
+    )
+    params = state.params | {"encoder": encoder}
+    if state.average is None:
+        return state._replace(params=params)
+    # A copy, for the training step donates both.
+    average = state.average | {"encoder": jax.tree.map(jnp.copy, encoder)}
+    return state._replace(params=params, average=average)

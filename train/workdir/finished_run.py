@@ -1,0 +1,131 @@
+"""A finished run, read back from its folder in another process."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax.sharding import SingleDeviceSharding
+
+from train.config import Config, MeshConfig, check, from_dict, override
+from train.errors import ConfigError, WorkdirError
+from train.recipe.objective import make_objective
+from train.recipe.recipe import Network
+from train.targets import Calibration, Classes
+from train.tasks import find_task
+from train.tasks.task import Codec, Task
+from train.workdir.checkpoints import read_checkpoint
+from train.workdir.workdir import as_folder
+
+
+class FinishedRun(NamedTuple):
+    """What a run's folder keeps for those who use its model."""
+
+    workdir: Path
+    config: Config
+    task: Task
+    classes: Classes
+    codec: Codec
+    network: Network
+    scale: float  # of the logits, before their softmax is a probability
+    calibration: Calibration
+    checkpoint: int  # the mini-step after which the parameters were saved
+    params: Any
+
+    @property
+    def origin(self) -> str:
+        """Which checkpoint this is, in words."""
+        return f"{self.workdir}, checkpoint after mini-step {self.checkpoint}"
+
+
+def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> FinishedRun:
+    """Reads the best checkpoint of a finished run and all that goes with it.
+
+    Args:
+      workdir: the folder that `python -m train` wrote.
+      overrides: flags such as `--config.data.path=FOLDER` for what is other of the
+        data now.
+
+    Raises:
+      WorkdirError: it is no such folder, or something in it cannot be read.
+      ConfigError: a flag is none of the data's.
+    """
+    workdir = as_folder(workdir)
+    config = _with_overrides(_read_config(workdir), overrides)
+    classes = tuple(_read_json(workdir, "classes.json"))
+    calibration = Calibration(**_read_json(workdir, "calibration.json"))
+    task = find_task(config.task)
+    try:
+        codec = task.codec.load(config, workdir)
+    except (OSError, ValueError, KeyError) as error:
+        raise WorkdirError(
+            f"--workdir: {workdir} does not hold what its task needs "
+            f"({type(error).__name__}: {error}); train again"
+        ) from error
+    spec = codec.spec(len(classes))
+    objective = make_objective(
+        config.loss,
+        target=task.target.loss_target,
+        num_classes=len(classes),
+        total_examples=1,
+    )
+    network = Network(config.task, spec, config.model, objective.cosine)
+    checkpoint, params = read_checkpoint(workdir, _shapes(network))
+    return FinishedRun(
+        workdir,
+        config,
+        task,
+        classes,
+        codec,
+        network,
+        objective.scale,
+        calibration,
+        checkpoint,
+        params,
+    )
+
+
+def _read_config(workdir: Path) -> Config:
+    try:
+        return from_dict(_read_json(workdir, "config.json"))
+    except ConfigError as error:
+        raise WorkdirError(
+            f"--workdir: {workdir / 'config.json'} is of another version: {error}"
+        ) from error
+
+
+def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Returns the run's configuration with other data, on one device."""
+    for flag in overrides:
+        if not flag.startswith("--config.data."):
+            raise ConfigError(f"{flag}: only --config.data.* can differ from the run")
+        config = override(config, flag)
+    check(config)
+    return dataclasses.replace(config, mesh=MeshConfig(data=1))
+
+
+def _read_json(workdir: Path, name: str) -> Any:
+    path = workdir / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkdirError(
+            f"--workdir: {workdir} holds no finished run ({name} is not there); name "
+            "the folder that `python -m train` has written"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"--workdir: {path} cannot be read: {error}") from error
+
+
+def _shapes(network: Network) -> Any:
+    """Returns the parameters' shapes, all on one device."""
+    here = SingleDeviceSharding(jax.devices()[0])
+    model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params
+    )

@@ -1,0 +1,124 @@
+"""What a run shows and logs: a progress bar, metrics.jsonl, TensorBoard events."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import tensorboardX
+import tqdm
+
+from train.command.processes import is_first
+from train.training.state import TrainState
+from train.workdir.workdir import write_text
+
+_MINI_STEPS_PER_READING = 20
+
+
+class Progress:
+    """The log of one run; a context manager that leaves whole lines behind.
+
+    Both counters, mini-steps and gradient steps, are logged under those names.
+
+    Args:
+      workdir: where `metrics.jsonl` and the events go.
+      metric: the validation metric that a line shows beside the loss.
+      total_examples: where the bar ends.
+      records: of evaluations before, where a run goes on; they are written anew.
+      quiet: no bar and no lines on the terminal.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        metric: str,
+        total_examples: int,
+        records: Sequence[dict[str, Any]] = (),
+        quiet: bool,
+    ):
+        self._file, first = workdir / "metrics.jsonl", is_first()
+        if first:
+            for events in workdir.glob("events.out.tfevents.*"):
+                events.unlink()
+        self._lines: list[str] = []
+        write_text(self._file, "")
+        self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=first)
+        quiet = quiet or not first
+        self._quiet, self._metric = quiet, metric
+        self.mini_steps = 0  # since this process began
+        # disable=None: no bar where the output is no terminal.
+        self._bar = tqdm.tqdm(
+            total=total_examples,
+            unit=" examples",
+            disable=True if quiet else None,
+        )
+        for record in records:
+            self._write(record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        self._events.close()
+
+    def mini_step(self, state: TrainState) -> None:
+        """Shows where training stands: means since the last evaluation, steps, speed.
+
+        Every so many mini-steps only, for reading the state waits for the device.
+        """
+        self.mini_steps += 1
+        if self.mini_steps % _MINI_STEPS_PER_READING:
+            return
+        sums, gradient_step, seen = jax.device_get(
+            (state.sums, state.gradient_step, state.examples_seen)
+        )
+        self._show(sums.means(), int(gradient_step), int(seen))
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Logs an evaluation: a line of JSON, events, a line on the terminal."""
+        self._write(record)
+        means = {
+            "loss": record["train_loss"],
+            "accuracy": record["train_accuracy"],
+            "settled_share": record["settled_share"],
+        }
+        self._show(means, record["gradient_steps"], record["examples_seen"])
+        if not self._quiet:
+            self._bar.write(_as_line(record, self._metric))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        plain = {name: finite(value) for name, value in record.items()}
+        self._lines.append(json.dumps(plain) + "\n")
+        # All lines anew: a file in a bucket cannot grow.
+        write_text(self._file, "".join(self._lines))
+        for name, value in plain.items():
+            if value is not None:
+                self._events.add_scalar(name, value, record["mini_steps"])
+        self._events.flush()
+
+    def _show(self, means: dict[str, float], gradient_steps: int, seen: int) -> None:
+        """Moves the bar, whose own figure is examples a second."""
+        figures: dict[str, object] = {n: f"{mean:.3f}" for n, mean in means.items()}
+        self._bar.set_postfix(figures | {"gradient_steps": gradient_steps})
+        self._bar.update(seen - self._bar.n)
+
+
+def finite(value: Any) -> Any:
+    """Returns a figure as JSON can hold it: None for what is not a number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_line(record: dict[str, Any], metric: str) -> str:
+    return (
+        f"epoch {record['epoch']:>3}  "
+        f"train loss {record['train_loss']:.4f} "
+        f"accuracy {record['train_accuracy']:.4f}  "
+        f"validation loss {record['validation_loss']:.4f} "
+        f"{metric} {record[f'validation_{metric}']:.4f}  "
+        f"settled {record['settled_share']:.3f}  "
+        f"gradient steps {record['gradient_steps']}  {record['seconds']:.1f} s"
+    )
