@@ -15,3 +15,11 @@ class DataError(TrainerError):
 
 class WorkdirError(TrainerError):
     """A working directory that this run must not write to."""
+
+
+def reason(error: Exception) -> str:
+    """Returns what is behind an error, in a line."""
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return (str(cause).splitlines() or [type(cause).__name__])[0]

@@ -13,18 +13,13 @@ from train.command.notices import notice
 from train.command.signals import StopRequest, stop_requests
 from train.config import Config
 from train.data.examples import TaskData
-from train.evaluation.evaluation import (
-    Evidence,
-    check_metric,
-    evaluate,
-    final_figures,
-    origin,
-    split_figures,
-)
+from train.evaluation.evaluation import check_metric, evaluate, split_figures
 from train.evaluation.label_errors import note_settled_from_the_start
+from train.evaluation.result import Evidence, final_figures, origin
 from train.recipe.mesh import put_batch
 from train.recipe.optimizer import learning_rate_schedule
 from train.recipe.recipe import Recipe, make_recipe
+from train.storage import as_folder, finite, write_json
 from train.tasks import prepare
 from train.training.bad_steps import BadStepWatch
 from train.training.compact import make_feed
@@ -33,14 +28,8 @@ from train.training.state import TrainState, create_state, load_pretrained
 from train.training.steps import Moment, train_step
 from train.training.sums import Sums
 from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint
-from train.workdir.log import Progress, finite
-from train.workdir.workdir import (
-    as_folder,
-    check_workdir,
-    hold_workdir,
-    open_workdir,
-    write_json,
-)
+from train.workdir.log import Progress
+from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 # The recipe is static: runs with equal recipes in one process compile once.
 _train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)

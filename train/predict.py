@@ -23,16 +23,14 @@ import jax
 import numpy as np
 
 from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.data.examples import Examples, Sequences
+from train.data.examples import Encoded, Examples, Sequences, in_order
 from train.data.files import read_file
 from train.data.pipeline import evaluation_batches
 from train.data.records import Records
 from train.errors import DataError
-from train.evaluation.evaluation import in_order
-from train.targets import Encoded
+from train.storage import write_text
 from train.training.steps import predict_step
 from train.workdir.finished_run import read_run
-from train.workdir.workdir import write_text
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
 

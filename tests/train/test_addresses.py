@@ -15,17 +15,9 @@ from train.compare import main as compare
 from train.config import Config
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
+from train.storage import as_folder, check_space, is_local, write_arrays, write_json
 from train.workdir.log import Progress
-from train.workdir.workdir import (
-    as_folder,
-    check_space,
-    check_workdir,
-    hold_workdir,
-    is_local,
-    open_workdir,
-    write_arrays,
-    write_json,
-)
+from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 
 @pytest.fixture

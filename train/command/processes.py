@@ -6,7 +6,7 @@ it for itself.
 
 import argparse
 
-from train.errors import ConfigError
+from train.errors import ConfigError, reason
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +77,6 @@ def _initialize(
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"--distributed: the other processes were not found: {reason}"
+            f"--distributed: the other processes were not found: {reason(error)}"
         ) from error

@@ -4,14 +4,13 @@ A cell's file needs neither its run's folder nor its data, so that a clone that 
 the files makes the same tables again.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from train.config import Config, as_dict
 from train.errors import WorkdirError
-from train.workdir.workdir import write_text
+from train.storage import read_json, write_text
 
 # What tables and plots read of a result, beside its metrics.
 _NEEDED = (
@@ -76,13 +75,7 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     """Returns a result that has all that is needed of it."""
     cure = "remove it to train it again"
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkdirError(
-            f"--results: {file} cannot be read ({type(error).__name__}: {error}); "
-            f"{cure}"
-        ) from error
+    result = read_json(file, flag="--results", cure=cure)
     missing = [n for n in _NEEDED if not isinstance(result, dict) or n not in result]
     if missing:
         raise WorkdirError(f"--results: {file} has no {', '.join(missing)}; {cure}")

@@ -20,7 +20,7 @@ from train.comparison.tables import (
     make_table,
 )
 from train.errors import WorkdirError
-from train.workdir.workdir import write_text
+from train.storage import write_text
 
 # A table with more is set smaller.
 _MANY_COLUMNS = 11

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from train.errors import WorkdirError
-from train.workdir.workdir import write_text
+from train.storage import write_text
 
 
 def check_sections(file: Path, names: Iterable[str]) -> None:

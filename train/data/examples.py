@@ -1,10 +1,13 @@
 """Examples: one split encoded for the model, and the data set they make up."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+# The names of the classes, by number.
+Classes = tuple[str | int, ...]
 # A position that holds no token, and a token that has no label.
 NO_TOKEN = -1
 NO_LABEL = -1
@@ -87,6 +90,36 @@ def bucket(length: int, longest: int) -> int:
     return min(next((b for b in _BUCKETS if b >= length), longest), longest)
 
 
+class Encoded(NamedTuple):
+    """The inputs of one split, before anything is known of its labels."""
+
+    inputs: np.ndarray  # shape=(n, ...)
+    lengths: np.ndarray | None = None  # shape=(n,), of sequences
+    # For each example, the position of each word's first piece.
+    first_pieces: Sequence[np.ndarray] = ()
+    # The rows that could be decoded; None: all.
+    kept: np.ndarray | None = None
+
+
+def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
+    """Returns the outputs of batches as one array in the order of the split.
+
+    Args:
+      examples: what `evaluation_batches` gave in batches.
+      outputs: [batch, ...] each; per token they are as long as their batch was, and
+        become as long as the inputs.
+    """
+    if outputs[0].ndim == 3:
+        length = examples.inputs.shape[1]
+        outputs = [
+            np.pad(o, ((0, 0), (0, length - o.shape[1]), (0, 0))) for o in outputs
+        ]
+    joined = np.concatenate(outputs)[: len(examples)]
+    restored = np.empty_like(joined)
+    restored[examples.order] = joined
+    return restored
+
+
 class InputSpec(NamedTuple):
     """What a model must know of its data.
 
@@ -108,6 +141,6 @@ class TaskData(NamedTuple):
     """What a task hands to the loop."""
 
     splits: dict[str, Examples]
-    classes: tuple[str | int, ...]
+    classes: Classes
     spec: InputSpec
     files: dict[str, str]  # kept in the workdir: file name -> content

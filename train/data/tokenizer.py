@@ -9,9 +9,8 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from train.command.notices import notice
-from train.data.examples import NO_TOKEN, bucket
+from train.data.examples import NO_TOKEN, Encoded, bucket
 from train.errors import DataError
-from train.targets import Encoded
 
 _UNKNOWN = "[UNK]"
 

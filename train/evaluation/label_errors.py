@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from train.command.notices import notice
-from train.data.examples import NO_LABEL, Examples
-from train.targets import Classes, Target
+from train.data.examples import NO_LABEL, Classes, Examples
+from train.targets import Target
 
 # Settled already in the first epoch: nothing is left to learn.
 _SETTLED_FROM_THE_START = 0.999

@@ -4,28 +4,16 @@ A target numbers its classes, encodes labels as arrays, says which losses fit, c
 and measures, and turns logits into answers.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from train.config import DataConfig
+from train.data.examples import Classes, Encoded
 from train.data.records import Records
 
-Classes = tuple[str | int, ...]
 LossTarget = Literal["labels", "multi_hot"]
-
-
-class Encoded(NamedTuple):
-    """The inputs of one split, before anything is known of its labels."""
-
-    inputs: np.ndarray  # shape=(n, ...)
-    lengths: np.ndarray | None = None  # shape=(n,), of sequences
-    # For each example, the position of each word's first piece.
-    first_pieces: Sequence[np.ndarray] = ()
-    # The rows that could be decoded; None: all.
-    kept: np.ndarray | None = None
 
 
 class Calibration(NamedTuple):

@@ -8,9 +8,10 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
 
 from train.config import DataConfig
+from train.data.examples import Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets import Calibration, LossTarget
 from train.targets.calibration import (
     binary_probabilities,
     expected_calibration_error,

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import DataConfig
-from train.data.examples import NO_LABEL, NO_TOKEN
+from train.data.examples import NO_LABEL, NO_TOKEN, Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, Classes, Encoded
+from train.targets import Calibration
 from train.targets.one_class import label_lead
 from train.targets.tags import Tags
 

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
 from train.config import DataConfig
+from train.data.examples import Classes, Encoded
 from train.data.records import Records
-from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets import Calibration, LossTarget
 from train.targets.calibration import (
     expected_calibration_error,
     fit_temperature,

@@ -11,10 +11,10 @@ from seqeval import metrics as entities
 from sklearn.metrics import precision_recall_fscore_support
 
 from train.config import DataConfig
-from train.data.examples import NO_LABEL
+from train.data.examples import NO_LABEL, Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, Classes, Encoded, LossTarget
+from train.targets import Calibration, LossTarget
 from train.targets.calibration import fit_temperature, probabilities
 from train.targets.labels import index_of, label_lists, refuse_unknown
 from train.targets.one_class import calibration_error, label_lead, lead

@@ -8,13 +8,12 @@ import numpy as np
 
 from train.command.notices import notice
 from train.config import Config
-from train.data.examples import InputSpec
+from train.data.examples import Encoded, InputSpec
 from train.data.media import decode_column
 from train.data.recordings import decode_audio
 from train.data.records import Records
 from train.errors import ConfigError
 from train.models.audio_cnn import FRAME_SECONDS, AudioCnn
-from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import Task
 

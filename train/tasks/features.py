@@ -10,11 +10,10 @@ import numpy as np
 
 from train.command.notices import notice
 from train.config import Config, DataConfig
-from train.data.examples import InputSpec
+from train.data.examples import Encoded, InputSpec
 from train.data.records import Records
 from train.errors import DataError
 from train.models.mlp import Mlp
-from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import Task
 

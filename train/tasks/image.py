@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from train.config import Config
-from train.data.examples import InputSpec
+from train.data.examples import Encoded, InputSpec
 from train.data.images import (
     augment,
     check_augmentations,
@@ -28,7 +28,6 @@ from train.data.records import Records
 from train.errors import ConfigError, DataError
 from train.models.cnn import Cnn
 from train.models.resnet import ResNet18
-from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import Task
 

@@ -10,10 +10,10 @@ from flax import nnx
 
 from train import data
 from train.config import Config, DataConfig, ModelConfig, nearest
-from train.data.examples import Examples, InputSpec, Sequences
+from train.data.examples import Classes, Encoded, Examples, InputSpec, Sequences
 from train.data.records import Records
 from train.errors import ConfigError
-from train.targets import Classes, Encoded, Target
+from train.targets import Target
 from train.targets.one_class import OneClass
 
 # The name of the model whose parameters come from `model.pretrained`.

@@ -8,7 +8,7 @@ from typing import Any, Self
 import tokenizers
 
 from train.config import Config
-from train.data.examples import InputSpec
+from train.data.examples import Encoded, InputSpec
 from train.data.records import Records
 from train.data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
 from train.errors import ConfigError, DataError
@@ -16,7 +16,6 @@ from train.models.encoder import EncoderClassifier, EncoderConfig
 from train.models.huggingface import parse_config
 from train.models.pretrained import find_folder, read_encoder_config
 from train.models.transformer import Transformer
-from train.targets import Encoded
 from train.targets.one_class import OneClass
 from train.tasks.task import PRETRAINED, Task, model_name
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from train.data.examples import InputSpec
+from train.data.examples import Encoded, InputSpec
 from train.data.records import Records
 from train.data.tokenizer import encode_words
 from train.errors import DataError
-from train.targets import Encoded
 from train.targets.labels import list_values
 from train.targets.tags import Tags
 from train.tasks.task import Task

@@ -17,9 +17,9 @@ from etils import epath
 
 from train.command.notices import notice
 from train.command.processes import is_first, wait_for_all
-from train.errors import WorkdirError
+from train.errors import WorkdirError, reason
+from train.storage import absolute, check_space
 from train.training.state import TrainState
-from train.workdir.workdir import absolute, check_space
 
 # Where a smaller value is the better one.
 _LOWER_IS_BETTER = ("loss", "ece")
@@ -169,7 +169,7 @@ class LatestCheckpoint:
             folder.rename(aside)
         wait_for_all(f"unread-{step}")
         self._manager.reload()
-        notice(f"{folder}: cannot be read, put aside as {aside.name}: {_reason(error)}")
+        notice(f"{folder}: cannot be read, put aside as {aside.name}: {reason(error)}")
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
         first = ocp.args.Composite(
@@ -259,14 +259,8 @@ def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
         except Exception as error:  # Orbax wraps what it meets in a bare one.
             raise WorkdirError(
                 f"--workdir: checkpoint {step} of {workdir} cannot be read: "
-                f"{_reason(error)}; train again"
+                f"{reason(error)}; train again"
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Returns what is behind an error of orbax, in a line."""
-    cause = error.__cause__ or error
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:

@@ -1,7 +1,6 @@
 """A finished run, read back from its folder in another process."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,15 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from train.config import Config, MeshConfig, check, from_dict, override
+from train.data.examples import Classes
 from train.errors import ConfigError, WorkdirError
 from train.recipe.objective import make_objective
 from train.recipe.recipe import Network
-from train.targets import Calibration, Classes
+from train.storage import as_folder, read_json
+from train.targets import Calibration
 from train.tasks import find_task
 from train.tasks.task import Codec, Task
 from train.workdir.checkpoints import read_checkpoint
-from train.workdir.workdir import as_folder
 
 
 class FinishedRun(NamedTuple):
@@ -56,8 +56,8 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
     """
     workdir = as_folder(workdir)
     config = _with_overrides(_read_config(workdir), overrides)
-    classes = tuple(_read_json(workdir, "classes.json"))
-    calibration = Calibration(**_read_json(workdir, "calibration.json"))
+    classes = tuple(_read(workdir, "classes.json"))
+    calibration = Calibration(**_read(workdir, "calibration.json"))
     task = find_task(config.task)
     try:
         codec = task.codec.load(config, workdir)
@@ -91,7 +91,7 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
 
 def _read_config(workdir: Path) -> Config:
     try:
-        return from_dict(_read_json(workdir, "config.json"))
+        return from_dict(_read(workdir, "config.json"))
     except ConfigError as error:
         raise WorkdirError(
             f"--workdir: {workdir / 'config.json'} is of another version: {error}"
@@ -108,17 +108,14 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return dataclasses.replace(config, mesh=MeshConfig(data=1))
 
 
-def _read_json(workdir: Path, name: str) -> Any:
-    path = workdir / name
+def _read(workdir: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(workdir / name, flag="--workdir", cure="train again")
     except FileNotFoundError as error:
         raise WorkdirError(
             f"--workdir: {workdir} holds no finished run ({name} is not there); name "
             "the folder that `python -m train` has written"
         ) from error
-    except (OSError, ValueError) as error:
-        raise WorkdirError(f"--workdir: {path} cannot be read: {error}") from error
 
 
 def _shapes(network: Network) -> Any:

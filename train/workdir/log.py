@@ -1,7 +1,6 @@
 """What a run shows and logs: a progress bar, metrics.jsonl, TensorBoard events."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +10,8 @@ import tensorboardX
 import tqdm
 
 from train.command.processes import is_first
+from train.storage import finite, write_text
 from train.training.state import TrainState
-from train.workdir.workdir import write_text
 
 _MINI_STEPS_PER_READING = 20
 
@@ -105,11 +104,6 @@ class Progress:
         figures: dict[str, object] = {n: f"{mean:.3f}" for n, mean in means.items()}
         self._bar.set_postfix(figures | {"gradient_steps": gradient_steps})
         self._bar.update(seen - self._bar.n)
-
-
-def finite(value: Any) -> Any:
-    """Returns a figure as JSON can hold it: None for what is not a number."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _as_line(record: dict[str, Any], metric: str) -> str:

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import DataConfig
-from train.targets import Calibration, Encoded
+from train.data.examples import Encoded
+from train.targets import Calibration
 from train.targets.next_token import NextToken
 
 TARGET = NextToken()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from train.config import DataConfig
+from train.data.examples import Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, Encoded
+from train.targets import Calibration
 from train.targets.one_class import OneClass, lead
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from train.config import DataConfig
-from train.data.examples import NO_LABEL
+from train.data.examples import NO_LABEL, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, Encoded
+from train.targets import Calibration
 from train.targets.tags import Tags
 
 TARGET, CONFIG = Tags(), DataConfig(label_column="tags")

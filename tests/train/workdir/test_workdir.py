@@ -10,7 +10,8 @@ import pytest
 from train.config import Config, MeshConfig, TrainingConfig
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
-from train.workdir.workdir import check_workdir, hold_workdir, open_workdir, write_json
+from train.storage import write_json
+from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 DATA = TaskData({}, ("a", "b"), InputSpec((2,), 2), {"notes.txt": "mine"})
 
