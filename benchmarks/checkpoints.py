@@ -32,7 +32,7 @@ from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.compact import make_feed
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 from train.workdir.checkpoints import LatestCheckpoint
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ class Training:
 
     def steps(self, count):
         """Takes so many steps, and waits for the last."""
-        moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+        moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
         for _ in range(count):
             batch = put_batch(self.recipe.mesh, next(self.batches))
             self.state = _step(self.recipe, self.state, batch, moment)

@@ -46,7 +46,7 @@ def time_jax(examples, skipped):
     from train.recipe.recipe import make_recipe
     from train.tasks import prepare
     from train.training.compact import make_feed
-    from train.training.steps import Moment, train_step
+    from train.training.steps import BatchInfo, train_step
 
     config = load(
         Path(__file__).parents[1] / "configs" / "clinc150_minilm.py",
@@ -62,7 +62,7 @@ def time_jax(examples, skipped):
     recipe = make_recipe(config, data)
     state = initial_state(recipe, seed=0)
     step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-    moment = Moment(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
+    moment = BatchInfo(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
 
     def batches():
         feed = make_feed(recipe, data.splits["train"], seed=0)

@@ -42,11 +42,11 @@ from train.data.examples import Examples, InputSpec, TaskData
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.training.state import create_state
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 INPUTS, WIDTH = 64, 256
-MOMENT = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+MOMENT = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
 MOVED = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 MILLION = 1_000_000
 

@@ -33,7 +33,7 @@ from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.compact import make_feed
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 
 ROOT = Path(__file__).parents[1]
 CELLS = ROOT / "docs" / "results" / "training_speed"
@@ -87,7 +87,7 @@ class Trial:
                 rows = order[start : start + size]
                 batch = read_batch(examples, rows, batch_size=size)
                 shapes[batch["inputs"].shape] = (batch, rows)
-        moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+        moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
         for batch, rows in shapes.values():
             batch = put_batch(self.recipe.mesh, batch)
             held = _train_step(self.recipe, held, batch, moment)
@@ -109,7 +109,7 @@ class Trial:
         start, first = time.perf_counter(), True
         for item in self.feed.items(lambda: self.state.params):
             batch = put_batch(self.recipe.mesh, item.batch)
-            moment = Moment(
+            moment = BatchInfo(
                 np.int32(item.num_seen), np.bool_(first), np.bool_(item.last)
             )
             self.state, first = (
@@ -140,7 +140,7 @@ def forward_share(trial, rounds=64):
     examples = trial.data.splits["train"]
     rows = [trial.feed.rows[k] for k in range(min(rounds, len(trial.feed.rows)))]
     rows = [part for part in rows if len(part) == size]
-    moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+    moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
     state = jax.tree.map(jnp.copy, trial.state)
     shares = []
     for _ in range(3):

@@ -4,7 +4,7 @@ python -m train --config configs/next_token.py --config.data.path=FOLDER --workd
 
 FOLDER holds train.parquet, validation.parquet and test.parquet with a column `text`;
 without the flag it is $AS_SOFTMAX_DATA/goemotions. The logits of the 20,000 tokens are
-never held in training; --config.model.head=dense holds them. Softmax:
+never held in training; --config.model.head=linear holds them. Softmax:
 --config.loss.name=softmax.
 
 Cost: 12 minutes on two CPU cores. Score, of one seed: 22.9 % test accuracy and a

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from train.comparison.results import Run
+from train.comparison.results import Comparison, Run
 from train.config import Config, LossConfig, as_dict
+from train.tasks import find_task
 
 METRICS = {
     "image": ("accuracy", "macro_f1"),
@@ -11,6 +12,7 @@ METRICS = {
     "text": ("accuracy", "macro_f1"),
     "multi_label": ("micro_f1", "macro_f1", "accuracy"),
     "tokens": ("f1", "precision", "recall", "accuracy"),
+    "next_token": ("log_likelihood", "perplexity", "accuracy"),
 }
 TUNED = {"multi_label": ("micro_f1_tuned", "macro_f1_tuned")}
 
@@ -34,7 +36,9 @@ def make_result(config, *, score=0.9, epochs=5, test=True, bad=False):
     ]
     more = (*names[1:], *TUNED.get(config.task, ()))
     figures = {names[0]: score} | dict.fromkeys(more, 0.5)
-    figures = {"loss": 0.2, **figures, "ece": 0.04, "ece_calibrated": 0.01}
+    figures = {"loss": 0.2, **figures}
+    if config.task != "next_token":  # There no logits are kept to calibrate.
+        figures |= {"ece": 0.04, "ece_calibrated": 0.01}
     splits = ("validation", "test") if test else ("validation",)
     rng = np.random.default_rng(config.seed)
     counts = [rng.integers(0, 0 if bad else 9, 40, endpoint=True) for _ in range(2)]
@@ -63,6 +67,12 @@ def make_run(loss="softmax", seed=0, *, task="image", point=(), label=None, **re
     config = Config(task=task, seed=seed, loss=LossConfig(name=loss))
     made = make_result(config, **result)
     return Run(label or loss, loss, dict(point), seed, made)
+
+
+def compare(runs, name="digits"):
+    """The comparison of some runs, of the task that they have."""
+    runs = list(runs)
+    return Comparison(name, runs, find_task(runs[0].result["task"]).target)
 
 
 def make_runs(losses=("softmax", "as_softmax"), seeds=(0, 1), **fields):

@@ -16,8 +16,8 @@ from tokenizers import models, pre_tokenizers, processors
 
 from train.config import ModelConfig, load
 from train.data.examples import InputSpec
-from train.models.encoder import EncoderClassifier
 from train.models.pretrained import export_encoder, read_encoder_config
+from train.recipe.network import Network
 
 _BERT = Path(__file__).parent / "train" / "models" / "golden" / "bert"
 SPLITS = ("train", "validation", "test")
@@ -40,11 +40,12 @@ def write_encoder(folder):
     spec = InputSpec((8,), 2, encoder=config)
     # Module fixtures come before the one that lifts strict promotion for each test.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        model = EncoderClassifier(ModelConfig(), spec, cosine=False, rngs=nnx.Rngs(0))
+        network = Network("text", spec, ModelConfig(pretrained="folder"), "linear")
+        params = network.init(nnx.Rngs(0))
     export_encoder(
         folder,
         config,
-        nnx.to_pure_dict(nnx.state(model, nnx.Param)),
+        params,
         classes=(0, 1),
         pooling="mean",
         tokenizer=word_pieces().to_str(),

@@ -268,6 +268,7 @@ def _figures(result: dict[str, Any]) -> str:
 def _comparison(grid: Grid, results: Path) -> "Comparison":
     """Returns the runs of a grid, from the files of its cells."""
     from train.comparison.results import Comparison, Run
+    from train.tasks import find_task
 
     runs = []
     for cell in grid.cells:
@@ -278,7 +279,7 @@ def _comparison(grid: Grid, results: Path) -> "Comparison":
                 f"--results: {_file(cell, results)} is gone; give the command again"
             )
         runs.append(Run(label, config.loss.name, point, config.seed, result))
-    return Comparison(grid.name, runs)
+    return Comparison(grid.name, runs, find_task(grid.cells[0].config.task).target)
 
 
 @contextlib.contextmanager

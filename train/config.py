@@ -85,9 +85,9 @@ class ModelConfig:
     # tokenizer.json, or the name of one on the Hugging Face hub.
     pretrained: str = ""
     pooling: str = _choice("mean", "mean", "cls")
-    # blocked: training never holds the logits of all classes, for many thousands of
-    # them; with the losses as_softmax and softmax.
-    head: str = _choice("dense", "dense", "blocked")
+    # The output layer. Empty: linear, or cosine where the loss takes cosines. blocked:
+    # training never holds the logits of all classes, for many thousands of them.
+    head: str = _choice("", "", "linear", "cosine", "blocked")
     # Of the blocked head's classes, those that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.
     class_share: float = _number(1.0, 1e-6, 1.0)
@@ -104,7 +104,8 @@ class LossConfig:
     delta: float = _number(0.1, 0.0, 1.0)
     # The share of training over which delta falls from 1 to its value.
     delta_warmup: float = _number(0.0, 0.0, 1.0)
-    # The loss's other keywords: `--config.loss.options.smoothing=0.1`.
+    # The loss's other keywords, those that are no field of this section:
+    # `--config.loss.options.smoothing=0.1`.
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -207,6 +208,20 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     compact: CompactConfig = dataclasses.field(default_factory=CompactConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+
+
+# What older files hold in place of a value of today: key -> old value -> value.
+_OLD_VALUES = {"model.head": {"dense": ""}}
+
+
+def keyword_of_field() -> dict[str, str]:
+    """Returns which keyword of a loss each field of `LossConfig` is about.
+
+    A keyword with a field of its own, such as delta, is set there and by
+    `{keyword}_warmup`; the others are options.
+    """
+    names = {field.name for field in dataclasses.fields(LossConfig)}
+    return {name: name.removesuffix("_warmup") for name in names - {"name", "options"}}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -316,6 +331,8 @@ def as_dict(config: Config) -> dict[str, Any]:
 def from_dict(plain: Mapping[str, Any], kind: Any = Config) -> Any:
     """Returns the configuration that `as_dict` gave; a missing key has its default.
 
+    A value that older files have in place of one of today counts as that.
+
     Args:
       plain: nested dicts as JSON gives them.
       kind: the dataclass to make of them.
@@ -323,16 +340,62 @@ def from_dict(plain: Mapping[str, Any], kind: Any = Config) -> Any:
     Raises:
       ConfigError: a key is unknown, or a value not of its type.
     """
+    config = _from_plain(plain, kind, prefix="")
+    check(config)
+    return config
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings under dotted keys; an empty section has none."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def settings(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a stored configuration under dotted keys.
+
+    A key that came later has its default; one that is gone stays.
+
+    Args:
+      plain: nested dicts as `as_dict` gave them, now or in an older version.
+    """
+    found = flatten(as_dict(Config())) | flatten(plain)
+    for key, values in _OLD_VALUES.items():
+        found[key] = values.get(found[key], found[key])
+    return found
+
+
+def first_difference(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Returns `loss.delta: 0.1 there, 0.2 asked for`; nothing where both agree.
+
+    Args:
+      held: settings under dotted keys.
+      asked: others.
+    """
+    for key in sorted(held.keys() | asked.keys()):
+        if (key in held, held.get(key)) != (key in asked, asked.get(key)):
+            shown = (repr(c[key]) if key in c else "nothing" for c in (held, asked))
+            return "{}: {} there, {} asked for".format(key, *shown)
+    return ""
+
+
+def _from_plain(plain: Mapping[str, Any], kind: Any, prefix: str) -> Any:
+    """Returns a section of a configuration, not yet checked."""
     hints, values = typing.get_type_hints(kind), {}
     for name, value in plain.items():
         if name not in hints:
             raise ConfigError(f"unknown key `{name}`; {nearest(name, hints)}")
         if dataclasses.is_dataclass(hints[name]):
-            value = from_dict(value, hints[name])
+            value = _from_plain(value, hints[name], f"{prefix}{name}.")
+        elif isinstance(value, str):
+            value = _OLD_VALUES.get(prefix + name, {}).get(value, value)
         values[name] = tuple(value) if isinstance(value, list) else value
-    config = kind(**values)
-    check(config)
-    return config
+    return kind(**values)
 
 
 def _run_file(path: Path) -> Config:

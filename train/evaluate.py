@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.data.examples import TaskData
 from train.errors import ConfigError
 from train.evaluation.evaluation import evaluate, split_figures
-from train.recipe.recipe import make_recipe
 from train.tasks.task import encode_labelled, read_records
 from train.workdir.finished_run import read_run
 
@@ -42,18 +40,27 @@ def evaluate_run(
         raise ConfigError(
             f"--split: no {split!r}; the run's data has {', '.join(splits)}"
         )
-    classes = finished.classes
+    classes, scorer = finished.classes, finished.scorer
     examples = encode_labelled(
         finished.task, finished.codec, classes, splits[split], config.data
     )
-    # The recipe's schedules are of no matter here, so any split can stand for train.
-    held = TaskData(
-        {"train": examples, split: examples}, classes, finished.network.spec, {}
+    evaluation = evaluate(
+        scorer,
+        finished.params,
+        examples,
+        batch_size=config.training.batch_size,
+        held=finished.held,
     )
-    recipe = make_recipe(config, held)
-    evaluation = evaluate(recipe, finished.params, examples)
+    figures = split_figures(
+        scorer.target,
+        classes,
+        split,
+        evaluation,
+        examples.labels,
+        finished.calibration,
+    )
     return {
-        **split_figures(recipe, held, split, evaluation, finished.calibration),
+        **figures,
         "examples": len(examples),
         "checkpoint": finished.checkpoint,
         "workdir": str(workdir),

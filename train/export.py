@@ -29,7 +29,8 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:
       DataError: the folder cannot be written.
     """
     finished = read_run(workdir)
-    spec, model = finished.network.spec, finished.network.model
+    network = finished.scorer.network
+    spec, model = network.spec, network.model
     if spec.encoder is None:
         raise ConfigError(
             f"--workdir: the model of {workdir} is no pretrained encoder, and has no "

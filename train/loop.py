@@ -7,28 +7,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from train.command.notices import notice
 from train.command.signals import StopRequest, stop_requests
 from train.config import Config
 from train.data.examples import TaskData
-from train.evaluation.evaluation import check_metric, evaluate, split_figures
+from train.evaluation.evaluation import (
+    Evaluation,
+    check_metric,
+    evaluate,
+    split_figures,
+)
 from train.evaluation.label_errors import note_settled_from_the_start
 from train.evaluation.result import Evidence, final_figures, origin
 from train.recipe.mesh import put_batch
+from train.recipe.network import with_pretrained
 from train.recipe.optimizer import learning_rate_schedule
 from train.recipe.recipe import Recipe, make_recipe
-from train.storage import as_folder, finite, write_json
+from train.storage import as_folder, as_json, finite, write_json
+from train.targets.metric import by_name
 from train.tasks import prepare
 from train.training.bad_steps import BadStepWatch
 from train.training.compact import make_feed
 from train.training.feed import PlainFeed
-from train.training.state import TrainState, create_state, load_pretrained
-from train.training.steps import Moment, train_step
+from train.training.measures import hold_inputs
+from train.training.state import TrainState, create_state
+from train.training.steps import BatchInfo, train_step
 from train.training.sums import Sums
-from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint
-from train.workdir.log import Progress
+from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
+from train.workdir.finished_run import CLASS_COUNTS
+from train.workdir.log import RunLog
 from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 # The recipe is static: runs with equal recipes in one process compile once.
@@ -69,9 +79,9 @@ def train_and_evaluate(
     recipe = make_recipe(config, data)
 
     # Phase 2: how things stand before the first step.
-    state = initial_state(recipe, seed=config.seed)
-    before = evaluate(recipe, state.params, data.splits["validation"])
-    check_metric(recipe, before, data)
+    state = initial_state(recipe, seed=config.seed, labels=data.splits["train"].labels)
+    before = _evaluate(recipe, data, state.params, state.held)
+    check_metric(recipe.metric, _validation_figures(recipe, data, before))
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
     with (
@@ -79,32 +89,64 @@ def train_and_evaluate(
         stop_requests() as stop,
         LatestCheckpoint(workdir, keep=recipe.training.keep_checkpoints) as latest,
     ):
-        open_workdir(workdir, config, data)
+        open_workdir(workdir, config, data.classes, _files(recipe, data, state))
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, recipe, state, feed, start)
         with (
-            _progress(workdir, recipe, history, quiet=quiet) as log,
-            BestCheckpoint(workdir, metric=recipe.metric, **history.best) as best,
+            _log(workdir, recipe, history, quiet=quiet) as log,
+            BestCheckpoint(
+                workdir,
+                metric=by_name(recipe.task.target.metrics, recipe.metric),
+                **history.best,
+            ) as best,
         ):
             watch = _watch(recipe, state)
             run = _Run(recipe, data, feed, log, best, latest, stop, watch)
-            params = best.restore(_train(run, state, history).params)
+            state = _train(run, state, history)
+            params = best.restore(state.params)
 
         # Phase 4: the figures of the best checkpoint.
         evidence = Evidence(before, best.record, history.records)
-        result = final_figures(recipe, data, params, evidence, workdir)
+        result = final_figures(recipe, data, params, evidence, workdir, state.held)
         result |= origin(config, data, recipe) | {"seconds": history.seconds()}
         write_json(workdir / "result.json", result)
         latest.remove()
     return result
 
 
-def initial_state(recipe: Recipe, *, seed: int) -> TrainState:
-    """Returns the state before the first step, on the mesh."""
+def initial_state(
+    recipe: Recipe, *, seed: int, labels: np.ndarray | None = None
+) -> TrainState:
+    """Returns the state before the first step, on the mesh.
+
+    Args:
+      recipe: of the run.
+      seed: of the parameters and of dropout.
+      labels: of the training split, for a loss with extra inputs that are held.
+    """
     options = _QUICK_COMPILE if jax.default_backend() == "cpu" else {}
     create = jax.jit(create_state, static_argnums=0, compiler_options=options)
-    state = create(recipe, np.uint32(seed))
-    return load_pretrained(recipe, state)
+    held = None
+    if labels is not None:
+        scorer = recipe.scorer
+        num_classes = scorer.network.spec.num_classes
+        held = hold_inputs(scorer.objective.row, scorer.target, labels, num_classes)
+    state = create(recipe, np.uint32(seed), held)
+    params = with_pretrained(recipe.network, state.params)
+    if params is state.params:
+        return state
+    # A copy, for the training step donates both.
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return state._replace(params=params, average=average)
+
+
+def _files(recipe: Recipe, data: TaskData, state: TrainState) -> dict[str, str]:
+    """Returns what the workdir keeps: the task's files, and class counts if needed."""
+    names = recipe.objective.class_counts
+    if not names or state.held is None:
+        return data.files
+    counts = {name: np.asarray(state.held[name]).tolist() for name in names}
+    return data.files | {CLASS_COUNTS: as_json(counts)}
 
 
 class _Run(NamedTuple):
@@ -113,7 +155,7 @@ class _Run(NamedTuple):
     recipe: Recipe
     data: TaskData
     feed: PlainFeed
-    log: Progress
+    log: RunLog
     best: BestCheckpoint
     latest: LatestCheckpoint
     stop: StopRequest
@@ -147,23 +189,23 @@ def _resume(
     Positions in the data are those of global batches, and so the same for any number
     of processes.
     """
-    restored = latest.restore(state)
+    restored = latest.restore(state, feed.state_type)
     if restored is None:
         return state, _History(start)
     state, progress = restored
     history = _History(
-        start=start - progress.pop("seconds"),
-        records=progress.pop("records"),
-        best=progress.pop("best"),
-        sums=Sums(*progress.pop("sums")),
+        start=start - progress.seconds,
+        records=progress.records,
+        best=progress.best,
+        sums=progress.sums,
     )
-    there, here = progress.pop("layout", _layout(recipe)), _layout(recipe)
-    feed.set_state(progress)
+    there, here = progress.layout or _layout(recipe), _layout(recipe)
+    feed.state = progress.feed
     notice(f"going on after {int(state.mini_step)} mini-steps")
     if there != here:
         notice(
             f"saved by {_in_words(there)}, now {_in_words(here)}: the data go on after "
-            f"{feed.examples_seen} examples seen, and sums may round otherwise"
+            f"{feed.state.examples_seen} examples seen, and sums may round otherwise"
         )
     return state, history
 
@@ -180,10 +222,8 @@ def _in_words(layout: dict[str, int]) -> str:
     )
 
 
-def _progress(
-    workdir: Path, recipe: Recipe, history: _History, *, quiet: bool
-) -> Progress:
-    return Progress(
+def _log(workdir: Path, recipe: Recipe, history: _History, *, quiet: bool) -> RunLog:
+    return RunLog(
         workdir,
         metric=recipe.metric,
         total_examples=recipe.total_examples,
@@ -207,27 +247,28 @@ def _save(run: _Run, state: TrainState, history: _History) -> None:
     if best.record is not None:
         record = {k: finite(v) for k, v in best.record.items()}
         history.best = {"record": record, "evaluations_since": best.evaluations_since}
-    progress = {
-        "seconds": history.seconds(),
-        "records": [{k: finite(v) for k, v in r.items()} for r in history.records],
-        "best": history.best,
-        "sums": [float(value) for value in history.sums],
-        "layout": _layout(run.recipe),
-    }
-    run.latest.save(state, run.feed.get_state() | progress)
+    progress = Progress(
+        seconds=history.seconds(),
+        records=[{k: finite(v) for k, v in r.items()} for r in history.records],
+        best=history.best,
+        sums=history.sums,
+        layout=_layout(run.recipe),
+        feed=run.feed.state,
+    )
+    run.latest.save(state, progress)
 
 
 def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
     """Takes every mini-step; evaluates, logs and saves at its time."""
     training = run.recipe.training
-    while run.feed.epoch < training.epochs and not _is_out_of_patience(run):
+    while run.feed.state.epoch < training.epochs and not _is_out_of_patience(run):
         state = _train_epoch(run, state, history)
         run.watch.look(state.bad, run.latest.described())
         trained = jax.device_get(state.sums).wide()
         history.sums += run.feed.finish_epoch(trained)
         if (
-            run.feed.epoch % training.evaluate_every
-            and run.feed.epoch < training.epochs
+            run.feed.state.epoch % training.evaluate_every
+            and run.feed.state.epoch < training.epochs
         ):
             continue
         history.records.append(_record(run, state, history))
@@ -251,12 +292,12 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
     every, mesh = run.recipe.training.checkpoint_every, run.recipe.mesh
     first = not run.feed.has_begun
 
-    def params() -> Any:
-        return state.params
+    def latest() -> TrainState:
+        return state
 
-    for item in run.feed.items(params):
-        moment = Moment(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
-        state = _train_step(run.recipe, state, put_batch(mesh, item.batch), moment)
+    for item in run.feed.items(latest):
+        info = BatchInfo(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
+        state = _train_step(run.recipe, state, put_batch(mesh, item.batch), info)
         first = False
         run.log.mini_step(state)
         run.watch.remember(run.feed.examples.row_numbers(item.rows))
@@ -279,25 +320,45 @@ def _check_stop(run: _Run, state: TrainState, history: _History) -> None:
 
 
 def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
-    """Returns the object of `metrics.jsonl` for this moment."""
+    """Returns the object of `metrics.jsonl` for where training stands."""
     recipe, feed = run.recipe, run.feed
     mini_step, gradient_step = jax.device_get((state.mini_step, state.gradient_step))
-    train, seen = history.sums.means(), feed.examples_seen
-    validation = evaluate(recipe, state.evaluated, run.data.splits["validation"])
+    train, seen = history.sums.means(), feed.state.examples_seen
+    validation = _evaluate(recipe, run.data, state.evaluated, state.held)
     rate = learning_rate_schedule(
         recipe.optimizer, total_examples=recipe.total_examples
     )
+    keywords = recipe.keywords_at(seen)
     return {
         "mini_steps": int(mini_step),
         "gradient_steps": int(gradient_step),
         "examples_seen": seen,
-        "epoch": feed.epoch,
+        "epoch": feed.state.epoch,
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
         "settled_share": train["settled_share"],
-        **split_figures(recipe, run.data, "validation", validation, None),
+        **_validation_figures(recipe, run.data, validation),
         **feed.figures(),
-        "delta": round(float(recipe.objective.delta_at(seen)), 6),
+        **{w.keyword: round(float(keywords[w.keyword]), 6) for w in recipe.warmups},
         "learning_rate": float(rate(seen)),
         "seconds": history.seconds(),
     }
+
+
+def _evaluate(recipe: Recipe, data: TaskData, params: Any, held: Any) -> Evaluation:
+    """Returns the validation split under some parameters."""
+    return evaluate(
+        recipe.scorer,
+        params,
+        data.splits["validation"],
+        batch_size=recipe.training.batch_size,
+        held=held,
+    )
+
+
+def _validation_figures(
+    recipe: Recipe, data: TaskData, evaluation: Evaluation
+) -> dict[str, float]:
+    """Returns loss and metrics of the validation split."""
+    labels, target = data.splits["validation"].labels, recipe.task.target
+    return split_figures(target, data.classes, "validation", evaluation, labels)

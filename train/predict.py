@@ -28,8 +28,8 @@ from train.data.files import read_file
 from train.data.pipeline import evaluation_batches
 from train.data.records import Records
 from train.errors import DataError
+from train.evaluation.evaluation import predict_step
 from train.storage import write_text
-from train.training.steps import predict_step
 from train.workdir.finished_run import read_run
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
@@ -85,8 +85,10 @@ class Predictor:
           DataError: a row cannot be read and the run's configuration refuses such.
         """
         run, encoded = self.run, self.run.codec.encode(records)
-        logits = self._logits(encoded) * run.scale
-        answers = run.task.target.answers(logits, encoded, run.classes, run.calibration)
+        outputs = self._outputs(encoded) * run.scorer.objective.scale
+        answers = run.task.target.answers(
+            outputs, encoded, run.classes, run.calibration
+        )
         if encoded.kept is None:
             return answers
         rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * len(records)
@@ -94,15 +96,15 @@ class Predictor:
             rows[row] = answer
         return rows
 
-    def _logits(self, encoded: Encoded) -> np.ndarray:
-        """Returns the logits of all rows, in their order."""
+    def _outputs(self, encoded: Encoded) -> np.ndarray:
+        """Returns what the target keeps of the logits of all rows, in their order."""
         unknown = np.empty((len(encoded.inputs), 0))
         examples = Examples(encoded.inputs, unknown)
         if encoded.lengths is not None:
             examples = Sequences(encoded.inputs, unknown, encoded.lengths)
         size = self.run.config.training.batch_size
         outputs = [
-            _predict_step(self.run.network, self.run.params, batch)
+            _predict_step(self.run.scorer.network, self.run.params, batch)
             for batch in evaluation_batches(examples, batch_size=size)
         ]
         return in_order(examples, jax.device_get(outputs))

@@ -12,13 +12,25 @@ from small_inputs import small_flags
 
 import train
 from train import config as config_module
-from train.config import Config, ConfigError, as_dict, check, keys, load, nearest
+from train.config import (
+    Config,
+    ConfigError,
+    as_dict,
+    check,
+    first_difference,
+    flatten,
+    from_dict,
+    keys,
+    load,
+    nearest,
+)
+from train.evaluation.evaluation import eval_step
 from train.loop import initial_state
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.compact import make_feed
-from train.training.steps import Moment, eval_step, train_step
+from train.training.steps import BatchInfo, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -45,6 +57,30 @@ def test_overrides_take_the_type_of_their_field():
     assert config.loss.options == {"smoothing": 0.2}
     assert config.data.feature_columns == ("a", "b")
     assert config.data.path == "with=sign"
+
+
+def test_settings_flatten_to_dotted_keys():
+    nested = {"seed": 1, "loss": {"options": {}, "delta": 0.1, "more": {"k": [1]}}}
+    assert flatten(nested) == {"seed": 1, "loss.delta": 0.1, "loss.more.k": [1]}
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "said"),
+    [
+        ({"a": 1}, {"a": 1}, ""),
+        ({"b": 1, "a": 1}, {"b": 2, "a": 2}, "a: 1 there, 2 asked for"),
+        ({"a": 1}, {}, "a: 1 there, nothing asked for"),
+        ({}, {"a": None}, "a: nothing there, None asked for"),
+    ],
+)
+def test_the_first_difference_is_named(held, asked, said):
+    assert first_difference(held, asked) == said
+
+
+def test_a_stored_value_of_an_older_version_is_read():
+    plain = as_dict(Config())
+    plain["model"]["head"] = "dense"
+    assert from_dict(plain) == Config()
 
 
 def test_as_dict_is_what_json_gives_back():
@@ -169,9 +205,9 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
     step = quick_jit(train_step, static_argnums=0)
     for first, item in zip((True, False), feed.items(lambda: None), strict=False):
         batch = put_batch(recipe.mesh, item.batch)
-        moment = Moment(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
-        state = step(recipe, state, batch, moment)
-    jax.eval_shape(lambda params: eval_step(recipe, params, batch), state.params)
+        info = BatchInfo(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
+        state = step(recipe, state, batch, info)
+    jax.eval_shape(lambda params: eval_step(recipe.scorer, params, batch), state.params)
 
     assert state.mini_step == 2
     assert np.isfinite(state.sums.loss)

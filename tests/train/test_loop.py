@@ -125,8 +125,13 @@ def test_a_padded_tail_changes_no_metric(feature_config, change):
         recipe = make_recipe(change(config, "training", batch_size=batch_size), data)
         if params is None:
             params = initial_state(recipe, seed=0).params
-        evaluation = evaluate(recipe, params, data.splits["validation"])
-        assert evaluation.reading.shape == (23, 3)
+        evaluation = evaluate(
+            recipe.scorer,
+            params,
+            data.splits["validation"],
+            batch_size=batch_size,
+        )
+        assert evaluation.outputs.shape == (23, 3)
         means.append([evaluation.means[name] for name in sorted(evaluation.means)])
     np.testing.assert_allclose(means[1:], means[:1] * 2, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""The networks: shapes, masks, dtypes, dropout, the cosine head."""
+"""The networks: shapes, masks, dtypes, dropout, the output layers."""
 
 import functools
 
@@ -11,6 +11,8 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
+from train.models.heads import HEADS
+from train.recipe.network import Network
 from train.tasks import find_task
 from train.tasks.task import model_name
 
@@ -32,19 +34,13 @@ def first_model(task):
 
 @pytest.fixture
 def build(quick_jit):
-    """Returns a function: a task's model as (graphdef, params), and inputs for it."""
+    """Returns a function: a task's network with its parameters, and inputs for it."""
 
-    def build(task, *, cosine=False, **fields):
+    def build(task, *, head="linear", **fields):
         spec, inputs = CASES[task]
         config = ModelConfig(width=8, depth=1, heads=2, **fields)
-
-        def model():
-            network = first_model(task)
-            return network(config, spec, cosine=cosine, rngs=nnx.Rngs(0))
-
-        graphdef, _ = nnx.split(nnx.eval_shape(model))
-        params = quick_jit(lambda: nnx.to_pure_dict(nnx.state(model())))()
-        return (graphdef, params), inputs
+        network = Network(task, spec, config, head)
+        return (network, quick_jit(lambda: network.init(nnx.Rngs(0)))()), inputs
 
     return build
 
@@ -54,9 +50,9 @@ def apply(quick_jit):
     """Returns a function: model, inputs and the seed of dropout, if any -> logits."""
 
     @functools.partial(quick_jit, static_argnums=0)
-    def logits(graphdef, params, inputs, key):
+    def logits(network, params, inputs, key):
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        return nnx.merge(graphdef, params)(inputs, rngs=rngs)
+        return network.logits(params, inputs, rngs=rngs)
 
     def apply(model, inputs, seed=None):
         return logits(*model, inputs, None if seed is None else jax.random.key(seed))
@@ -89,10 +85,9 @@ def test_dropout_is_on_with_a_key_only(build, apply, task):
 
 @pytest.mark.parametrize("task", CASES)
 def test_a_cosine_head_gives_cosines(build, apply, task):
-    model, inputs = build(task, cosine=True)
+    (network, params), inputs = build(task, head="cosine")
     # However large the class vectors are.
-    graphdef, params = model
-    model = graphdef, jax.tree.map(lambda param: 100.0 * param, params)
+    model = network, jax.tree.map(lambda param: 100.0 * param, params)
     assert (jnp.abs(apply(model, inputs)) <= 1.0 + 1e-6).all()
 
 
@@ -107,9 +102,7 @@ def test_padding_changes_no_text(build, apply):
 def test_refuses_heads_that_do_not_divide_the_width():
     spec, _ = CASES["text"]
     with pytest.raises(ConfigError, match=r"`model.width`: 8 .* 3 heads"):
-        first_model("text")(
-            ModelConfig(width=8, heads=3), spec, cosine=False, rngs=nnx.Rngs(0)
-        )
+        first_model("text")(ModelConfig(width=8, heads=3), spec, rngs=nnx.Rngs(0))
 
 
 def test_without_pooling_there_are_logits_at_each_token(build, apply, monkeypatch):
@@ -148,3 +141,30 @@ def test_refuses_a_model(fields, words):
         model_name(find_task("text").models, ModelConfig(**fields))
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("task", CASES)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_output_layer_is_apart_from_the_model(build, task, head):
+    (network, params), inputs = build(task, head=head)
+    output = network.apply(params, inputs, rngs=None)
+    assert output.features.ndim == 2
+    assert output.other_logits() is None
+    np.testing.assert_array_equal(
+        output.logits(), network.logits(params, inputs, rngs=None)
+    )
+    assert set(params["head"]) == {"linear"}
+    assert params["head"]["linear"]["kernel"].shape == (output.features.shape[-1], 4)
+
+
+def test_a_second_output_layer_has_parameters_of_its_own(quick_jit):
+    spec, inputs = CASES["features"]
+    config = ModelConfig(width=8, depth=1)
+    network = Network("features", spec, config, "linear", two_heads=True)
+    params = quick_jit(lambda: network.init(nnx.Rngs(0)))()
+    output = network.apply(params, inputs, rngs=None)
+    assert output.other_logits().shape == output.logits().shape == (2, 4)
+    assert (output.other_logits() != output.logits()).any()
+    # The first is what it is without a second.
+    alone = Network("features", spec, config, "linear").init(nnx.Rngs(0))
+    jax.tree.map(np.testing.assert_array_equal, params["head"], alone["head"])

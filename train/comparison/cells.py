@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from train.config import Config, as_dict
+from train.config import Config, as_dict, first_difference, settings
 from train.errors import WorkdirError
 from train.storage import read_json, write_text
 
@@ -36,7 +36,7 @@ def read_cell(file: Path, config: Config) -> dict[str, Any] | None:
     if not file.exists():
         return None
     result = _read(file)
-    differs = _first_difference(result["config"], as_dict(config))
+    differs = first_difference(_compared(result["config"]), _compared(as_dict(config)))
     if differs:
         raise WorkdirError(
             f"--results: {file} is of another configuration ({differs}); remove it to "
@@ -61,17 +61,6 @@ def keep_cell(file: Path, run: Path) -> None:
         ) from error
 
 
-def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings under dotted keys; an empty section has none."""
-    found: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def _read(file: Path) -> dict[str, Any]:
     """Returns a result that has all that is needed of it."""
     cure = "remove it to train it again"
@@ -82,24 +71,14 @@ def _read(file: Path) -> dict[str, Any]:
     return result
 
 
-def _first_difference(held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Returns `loss.delta: 0.1 there, 0.2 asked for`; nothing where both agree."""
-    there, here = _compared(held), _compared(asked)
-    for key in sorted(there.keys() | here.keys()):
-        if there.get(key) != here.get(key):
-            shown = (repr(c[key]) if key in c else "nothing" for c in (there, here))
-            return "{}: {} there, {} asked for".format(key, *shown)
-    return ""
-
-
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what can change a result, under dotted keys."""
-    settings = flatten(as_dict(Config())) | flatten(config)
-    settings["model.pretrained"] = PurePath(settings["model.pretrained"]).name
-    path = settings.pop("data.path")
-    if not settings["data.name"]:
-        settings["data.path"] = PurePath(path).name
-    if settings["training.mode"] == "plain":
+    found = settings(config)
+    found["model.pretrained"] = PurePath(found["model.pretrained"]).name
+    path = found.pop("data.path")
+    if not found["data.name"]:
+        found["data.path"] = PurePath(path).name
+    if found["training.mode"] == "plain":
         # Nothing reads these, so their defaults may become better ones.
-        settings = {k: v for k, v in settings.items() if not k.startswith("compact.")}
-    return settings
+        found = {k: v for k, v in found.items() if not k.startswith("compact.")}
+    return found

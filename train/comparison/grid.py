@@ -6,12 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.config import Config, LossConfig, as_dict, check, load, nearest
+from train.config import (
+    Config,
+    LossConfig,
+    as_dict,
+    check,
+    keyword_of_field,
+    load,
+    nearest,
+)
 from train.errors import ConfigError
 
 # What the grid itself decides, and where.
 DECIDED = {"loss.name": "--losses", "seed": "--seeds", "task": "--config"}
-_SIBLING = "multi_label_"
 
 
 class Sweep(NamedTuple):
@@ -121,7 +128,7 @@ def fitting_losses(
     several = "several labels an example" if target == "multi_hot" else "one label"
     losses = []
     for name in names:
-        own = name if name in fitting else _SIBLING + name
+        own = name if name in fitting else table[name].multi_label
         if own not in fitting:
             raise ConfigError(
                 f"--losses: {name} does not fit {where}, which has {several}; "
@@ -200,26 +207,28 @@ def _with_loss(config: Config, loss: str, keywords: Mapping[str, float]) -> Conf
     """Returns the configuration of a loss, without what the loss does not read."""
     options = {k: v for k, v in config.loss.options.items() if k in keywords}
     section = dataclasses.replace(config.loss, name=loss, options=options)
-    if "delta" not in keywords:
-        default = LossConfig()
-        section = dataclasses.replace(
-            section, delta=default.delta, delta_warmup=default.delta_warmup
-        )
-    return dataclasses.replace(config, loss=section)
+    default = LossConfig()
+    unread = {
+        field: getattr(default, field)
+        for field, keyword in keyword_of_field().items()
+        if keyword not in keywords
+    }
+    return dataclasses.replace(config, loss=dataclasses.replace(section, **unread))
 
 
 def _reads(keywords: Mapping[str, float], key: str) -> bool:
     """Returns whether a loss with these keywords depends on a key."""
-    if key in ("loss.delta", "loss.delta_warmup"):
-        return "delta" in keywords
-    option = key.removeprefix("loss.options.")
-    return option == key or option in keywords
+    section, _, name = key.rpartition(".")
+    if section == "loss":
+        return keyword_of_field()[name] in keywords
+    return section != "loss.options" or name in keywords
 
 
 def _refuse_unread_options(
     points: Sequence[Point], losses: Sequence[str], table: Mapping[str, Any]
 ) -> None:
-    known = {name for loss in losses for name in table[loss].keywords} - {"delta"}
+    known = {name for loss in losses for name in table[loss].keywords}
+    known -= set(keyword_of_field().values())
     options = {name for point in points for name in point.config.loss.options}
     for name in sorted(options - known):
         there = nearest(name, known) if known else "none of these losses has options"

@@ -17,16 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from train.comparison.results import (
-    BASELINES,
-    Run,
-    headline,
-    mean_correlation,
-    scored_split,
-)
-from train.comparison.tables import metric_name
-
-Groups = Mapping[str, Sequence[Run]]  # the runs of each row, one a seed
+from train.comparison.results import Comparison, Run, mean_correlation
 
 _INCHES = (5.4, 3.8)
 _DOTS_PER_INCH = 170
@@ -98,30 +89,30 @@ class Plot(NamedTuple):
 
 class _Kind(NamedTuple):
     title: str  # {metric} stands for the score's name
-    draw: Callable[[Figure, Groups, Theme], None]
-    alt: Callable[[Groups], str]
-    caption: Callable[[Groups], str]
+    draw: Callable[[Figure, Comparison, Theme], None]
+    alt: Callable[[Comparison], str]
+    caption: Callable[[Comparison], str]
 
 
-def make_plots(groups: Groups) -> list[Plot]:
+def make_plots(comparison: Comparison) -> list[Plot]:
     """Returns every plot of a comparison, in the order of the page."""
     return [
         Plot(
-            title=_capital(kind.title.format(metric=_score_name(groups))),
-            light=_render(kind, groups, LIGHT),
-            dark=_render(kind, groups, DARK),
-            alt=kind.alt(groups),
-            caption=kind.caption(groups),
+            title=_capital(kind.title.format(metric=comparison.metric.title)),
+            light=_render(kind, comparison, LIGHT),
+            dark=_render(kind, comparison, DARK),
+            alt=kind.alt(comparison),
+            caption=kind.caption(comparison),
         )
         for kind in _KINDS
     ]
 
 
-def _render(kind: _Kind, groups: Groups, theme: Theme) -> bytes:
+def _render(kind: _Kind, comparison: Comparison, theme: Theme) -> bytes:
     """Returns the plot as PNG; a figure of its own, nothing global is left behind."""
     with matplotlib.rc_context(_settings(theme)):
         figure = Figure(figsize=_INCHES, layout="constrained")
-        kind.draw(figure, groups, theme)
+        kind.draw(figure, comparison, theme)
         content = io.BytesIO()
         # Without a version inside, equal plots are equal files.
         figure.savefig(content, format="png", metadata={"Software": None})
@@ -153,66 +144,68 @@ def _settings(theme: Theme) -> dict[Any, Any]:
 # --- Curves over epochs -----------------------------------------------------------
 
 
-def _draw_score(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, f"{_score_name(groups)} (%)")
-    splits = _both_splits(axes, groups, theme, _metric(groups), scale=100.0)
-    _cut_the_start(axes, groups)
-    _legend(figure, list(groups), theme, splits)
+def _draw_score(figure: Figure, comparison: Comparison, theme: Theme) -> None:
+    metric = comparison.metric
+    axes = _epoch_axes(figure, metric.heading)
+    splits = _both_splits(axes, comparison, theme, metric.name, scale=metric.scale)
+    _cut_the_start(axes, comparison)
+    _legend(figure, list(comparison.rows), theme, splits)
 
 
-def _cut_the_start(axes: Axes, groups: Groups) -> None:
+def _cut_the_start(axes: Axes, comparison: Comparison) -> None:
     """Gives the height to the last three quarters, where losses differ by little."""
-    bands = list(_bands(groups, f"validation_{_metric(groups)}"))
-    lowest = 100.0 * min(band.low[len(band.low) // 4 :].min() for band in bands)
+    bands = list(_bands(comparison, f"validation_{comparison.metric.name}"))
+    scale = comparison.metric.scale
+    lowest = scale * min(band.low[len(band.low) // 4 :].min() for band in bands)
     highest = axes.dataLim.y1
     if lowest < highest:
         space = 0.06 * (highest - lowest)
         axes.set_ylim(lowest - space, highest + space)
 
 
-def _draw_loss(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, f"loss (mean of {_unit(groups)}s)")
-    splits = _both_splits(axes, groups, theme, "loss")
-    if _all_positive(groups, ("train_loss", "validation_loss")):
+def _draw_loss(figure: Figure, comparison: Comparison, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"loss (mean of {comparison.target.counted}s)")
+    splits = _both_splits(axes, comparison, theme, "loss")
+    if _all_positive(comparison, ("train_loss", "validation_loss")):
         axes.set_yscale("log")
         _label_logarithms(axes.yaxis)
-    _legend(figure, list(groups), theme, splits)
+    _legend(figure, list(comparison.rows), theme, splits)
 
 
 def _both_splits(
-    axes: Axes, groups: Groups, theme: Theme, name: str, *, scale: float = 1.0
+    axes: Axes, comparison: Comparison, theme: Theme, name: str, *, scale: float = 1.0
 ) -> list[Line2D]:
     """Draws validation, and training where there is room; returns legend entries.
 
     Of F1 there is none on training, which would have to keep every prediction.
     """
     entries = [Line2D([], [], color=theme.ink, label="validation")]
-    trained = all(f"train_{name}" in r for r in _runs(groups)[0].records)
-    if len(groups) <= _FEW and trained:
-        _curves(axes, groups, theme, f"train_{name}", scale=scale, style="--")
+    trained = all(f"train_{name}" in r for r in comparison.runs[0].records)
+    if len(comparison.rows) <= _FEW and trained:
+        _curves(axes, comparison, theme, f"train_{name}", scale=scale, style="--")
         dashes = Line2D([], [], color=theme.ink, linestyle="--", label="training")
         entries.append(dashes)
-    _curves(axes, groups, theme, f"validation_{name}", scale=scale)
+    _curves(axes, comparison, theme, f"validation_{name}", scale=scale)
     return entries
 
 
-def _draw_settled(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes = _epoch_axes(figure, f"settled training {_unit(groups)}s (%)")
-    _curves(axes, groups, theme, "settled_share", scale=100.0)
+def _draw_settled(figure: Figure, comparison: Comparison, theme: Theme) -> None:
+    axes = _epoch_axes(figure, f"settled training {comparison.target.counted}s (%)")
+    _curves(axes, comparison, theme, "settled_share", scale=100.0)
     axes.set_ylim(-3, 103)
-    _legend(figure, list(groups), theme)
+    _legend(figure, list(comparison.rows), theme)
 
 
-def _caption_score(groups: Groups) -> str:
-    best = _best(groups, f"validation_{_metric(groups)}", "{:.2f} %")
-    return (
-        f"Mean validation {_score_name(groups)} of the best checkpoint: {_each(best)}."
-    )
+def _caption_score(comparison: Comparison) -> str:
+    metric = comparison.metric
+    means = _means(comparison, f"validation_{metric.name}")
+    best = {label: (mean, metric.shown(mean)) for label, mean in means.items()}
+    return f"Mean validation {metric.title} of the best checkpoint: {_each(best)}."
 
 
-def _caption_loss(groups: Groups) -> str:
+def _caption_loss(comparison: Comparison) -> str:
     lowest, last = {}, 0.0
-    for band in _bands(groups, "validation_loss"):
+    for band in _bands(comparison, "validation_loss"):
         finite, last = np.isfinite(band.mean), max(last, band.epochs[-1])
         lowest_at = int(np.nanargmin(band.mean)) if finite.any() else None
         turn = math.nan if lowest_at is None else band.epochs[lowest_at]
@@ -223,40 +216,41 @@ def _caption_loss(groups: Groups) -> str:
     )
 
 
-def _caption_settled(groups: Groups) -> str:
-    shares = _best(groups, "settled_share", "{:.1f} %")
-    return (
-        f"Settled share of the training {_unit(groups)}s at the end: {_each(shares)}."
-    )
+def _caption_settled(comparison: Comparison) -> str:
+    means, counted = _means(comparison, "settled_share"), comparison.target.counted
+    shares = {label: (mean, f"{100.0 * mean:.1f} %") for label, mean in means.items()}
+    return f"Settled share of the training {counted}s at the end: {_each(shares)}."
 
 
-def _best(groups: Groups, name: str, form: str) -> dict[str, tuple[float, str]]:
-    """Returns the mean over seeds of a row's final figure, and how to write it."""
-    means = {
-        label: 100.0 * float(np.mean([run.result[name] for run in runs]))
-        for label, runs in groups.items()
+def _means(comparison: Comparison, name: str) -> dict[str, float]:
+    """Returns the mean over seeds of each row's final figure."""
+    return {
+        label: float(np.mean([run.result[name] for run in runs]))
+        for label, runs in comparison.rows.items()
     }
-    return {label: (mean, form.format(mean)) for label, mean in means.items()}
 
 
-def _alt_score(groups: Groups) -> str:
-    name = f"validation_{_metric(groups)}"
-    return _alt_curves(groups, f"validation {_score_name(groups)} in percent", name)
+def _alt_score(comparison: Comparison) -> str:
+    metric = comparison.metric
+    what, name = f"validation {metric.in_words}", f"validation_{metric.name}"
+    return _alt_curves(comparison, what, name, scale=metric.scale)
 
 
-def _alt_loss(groups: Groups) -> str:
-    return _alt_curves(groups, "validation loss", "validation_loss", scale=1.0)
+def _alt_loss(comparison: Comparison) -> str:
+    return _alt_curves(comparison, "validation loss", "validation_loss", scale=1.0)
 
 
-def _alt_settled(groups: Groups) -> str:
-    return _alt_curves(groups, "the settled share in percent", "settled_share")
+def _alt_settled(comparison: Comparison) -> str:
+    return _alt_curves(comparison, "the settled share in percent", "settled_share")
 
 
-def _alt_curves(groups: Groups, what: str, name: str, *, scale: float = 100.0) -> str:
+def _alt_curves(
+    comparison: Comparison, what: str, name: str, *, scale: float = 100.0
+) -> str:
     """Says where each curve starts and ends."""
     ends = [
         f"{b.label} from {_short(b.mean[0] * scale)} to {_short(b.mean[-1] * scale)}"
-        for b in _bands(groups, name)
+        for b in _bands(comparison, name)
     ]
     return f"Line plot of {what} over epochs: {listed(ends)}."
 
@@ -270,7 +264,7 @@ def _epoch_axes(figure: Figure, label: str) -> Axes:
 
 def _curves(
     axes: Axes,
-    groups: Groups,
+    comparison: Comparison,
     theme: Theme,
     name: str,
     *,
@@ -278,7 +272,7 @@ def _curves(
     style: str = "-",
 ) -> None:
     """Draws the mean over seeds; a solid curve has its markers and its band."""
-    for place, band in enumerate(_bands(groups, name)):
+    for place, band in enumerate(_bands(comparison, name)):
         color, marker = _look(theme, place)
         solid = style == "-"
         few = solid and len(band.epochs) <= _MOST_MARKED_POINTS
@@ -307,9 +301,9 @@ class _Band(NamedTuple):
     high: np.ndarray
 
 
-def _bands(groups: Groups, name: str) -> Iterator[_Band]:
+def _bands(comparison: Comparison, name: str) -> Iterator[_Band]:
     """Yields the band of each row; a seed that stopped early is in until then."""
-    for label, runs in groups.items():
+    for label, runs in comparison.rows.items():
         longest = max(runs, key=lambda run: len(run.records))
         values = np.ma.masked_all((len(runs), len(longest.records)))
         for row, run in zip(values, runs, strict=True):
@@ -322,11 +316,14 @@ def _bands(groups: Groups, name: str) -> Iterator[_Band]:
 # --- One point a run --------------------------------------------------------------
 
 
-def _draw_seeds(figure: Figure, groups: Groups, theme: Theme) -> None:
+def _draw_seeds(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     """One row a loss; a thin line joins the runs of a seed."""
-    figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.42 * len(groups)))
+    figure.set_size_inches(
+        _INCHES[0], max(_INCHES[1], 1.2 + 0.42 * len(comparison.rows))
+    )
     axes = figure.add_subplot()
-    places, scores = np.arange(len(groups)), 100.0 * _scores(groups)
+    places = np.arange(len(comparison.rows))
+    scores = comparison.metric.scale * _scores(comparison)
     # Equal scores would hide each other: seeds stand a little apart.
     seeds = scores.shape[1]
     apart = np.linspace(-0.1, 0.1, seeds) if seeds > 1 else np.zeros(1)
@@ -337,10 +334,10 @@ def _draw_seeds(figure: Figure, groups: Groups, theme: Theme) -> None:
         axes.scatter(of_loss, place + apart, color=color, marker=marker, s=36, zorder=3)
         axes.vlines(of_loss.mean(), place - 0.3, place + 0.3, color=color, linewidth=2)
     # A name is followed by where the sweep stands.
-    axes.set_yticks(places, [label.replace(" ", "\n") for label in groups])
-    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_yticks(places, [label.replace(" ", "\n") for label in comparison.rows])
+    axes.set_ylim(len(comparison.rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    axes.set(ylabel="loss", xlabel=f"{_split(groups)} {_score_name(groups)} (%)")
+    axes.set(ylabel="loss", xlabel=f"{comparison.split} {comparison.metric.heading}")
     _legend(figure, [], theme, _seed_entries(theme))
 
 
@@ -352,54 +349,55 @@ def _seed_entries(theme: Theme) -> list[Line2D]:
     return [dot, mean, line]
 
 
-def _caption_seeds(groups: Groups) -> str:
-    names = list(groups)
-    of_baseline = [n for n in names if groups[n][0].loss in BASELINES]
+def _caption_seeds(comparison: Comparison) -> str:
+    rows, metric = comparison.rows, comparison.metric
+    names = list(rows)
+    of_baseline = [n for n in names if rows[n][0].is_baseline]
     first = (of_baseline or names)[0]
-    scores = dict(zip(groups, 100.0 * _scores(groups), strict=True))
+    scores = dict(zip(rows, _scores(comparison), strict=True))
     if len(names) == 1:
         low, high = scores[first].min(), scores[first].max()
-        return f"{first} scores from {low:.2f} to {high:.2f} % over its seeds."
-    gains = {name: scores[name] - scores[first] for name in names if name != first}
-    said = {
-        name: (
-            gain.mean(),
-            f"{gain.mean():+.2f} points (above in {(gain > 0).sum()} of {len(gain)})",
+        return (
+            f"{first} scores from {metric.shown(low)} to {metric.shown(high)} over its "
+            "seeds."
         )
-        for name, gain in gains.items()
-    }
+    gains = {name: scores[name] - scores[first] for name in names if name != first}
+    said = {}
+    for name, gain in gains.items():
+        points = f"{metric.scale * gain.mean():+.2f} {metric.step}".rstrip()
+        above = f"(above in {(gain > 0).sum()} of {len(gain)})"
+        said[name] = (gain.mean(), f"{points} {above}")
     return f"Mean difference from {first} on equal seeds: {_each(said)}."
 
 
-def _alt_seeds(groups: Groups) -> str:
+def _alt_seeds(comparison: Comparison) -> str:
+    scale = comparison.metric.scale
     said = [
-        f"{name} {', '.join(f'{100 * score:.2f}' for score in scores)}"
-        for name, scores in zip(groups, _scores(groups), strict=True)
+        f"{name} {', '.join(f'{scale * score:.2f}' for score in scores)}"
+        for name, scores in zip(comparison.rows, _scores(comparison), strict=True)
     ]
-    what = f"{_split(groups)} {_score_name(groups)} in percent"
+    what = f"{comparison.split} {comparison.metric.in_words}"
     return f"Dot plot of {what}, a seed a dot: {'; '.join(said)}."
 
 
-def _scores(groups: Groups) -> np.ndarray:
+def _scores(comparison: Comparison) -> np.ndarray:
     """Returns the final scores, [rows, seeds]."""
-    name = f"{_split(groups)}_{_metric(groups)}"
-    return np.array([[run.result[name] for run in runs] for runs in groups.values()])
-
-
-def _split(groups: Groups) -> str:
-    return scored_split(_runs(groups))
+    name = f"{comparison.split}_{comparison.metric.name}"
+    return np.array(
+        [[run.result[name] for run in runs] for runs in comparison.rows.values()]
+    )
 
 
 # --- Margins ----------------------------------------------------------------------
 
 
-def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
+def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     """A panel a loss on common axes, so that margins compare by eye."""
-    columns = 1 if len(groups) <= _FEW else 2
-    rows = math.ceil(len(groups) / columns)
+    columns = 1 if len(comparison.rows) <= _FEW else 2
+    rows = math.ceil(len(comparison.rows) / columns)
     figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.9 * rows))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for place, (name, runs) in enumerate(groups.items()):
+    for place, (name, runs) in enumerate(comparison.rows.items()):
         axes, color = panels.flat[place], _look(theme, place)[0]
         before, after = _histogram(runs, "before"), _histogram(runs, "after")
         axes.stairs(before.percent, before.edges, fill=True, color=theme.faint)
@@ -413,32 +411,28 @@ def _draw_margins(figure: Figure, groups: Groups, theme: Theme) -> None:
             va="top",
             transform=axes.get_xaxis_transform(),
         )
-    for axes in panels.flat[len(groups) :]:
+    for axes in panels.flat[len(comparison.rows) :]:
         axes.set_axis_off()
     axes.set(xlim=(-1.02, 1.02), xticks=(-1.0, -0.5, 0.0, 0.5, 1.0))
-    figure.supxlabel(_margin_label(groups), fontsize="medium")
-    figure.supylabel(f"validation {_unit(groups)}s (%)", fontsize="medium")
+    figure.supxlabel(comparison.target.margin.axis, fontsize="medium")
+    figure.supylabel(f"validation {comparison.target.counted}s (%)", fontsize="medium")
     key = Line2D([], [], color=theme.faint, linewidth=7, label="before training")
     line = Line2D([], [], color=theme.ink, label="after training")
     _legend(figure, [], theme, (key, line))
 
 
-def _caption_margins(groups: Groups) -> str:
+def _caption_margins(comparison: Comparison) -> str:
     said = {}
-    for name, runs in groups.items():
+    for name, runs in comparison.rows.items():
         before, after = (_histogram(runs, n).median for n in ("before", "after"))
         said[name] = (after, f"{_short(before)} → {_short(after)}")
-    right = (
-        "right of 0, each label of an example is likelier than all other classes."
-        if _several_labels(groups)
-        else "right of 0, the prediction is right."
-    )
-    return f"Median margin before → after training: {_each(said)}; {right}"
+    right = comparison.target.margin.right
+    return f"Median margin before → after training: {_each(said)}; right of 0, {right}."
 
 
-def _alt_margins(groups: Groups) -> str:
+def _alt_margins(comparison: Comparison) -> str:
     said = []
-    for name, runs in groups.items():
+    for name, runs in comparison.rows.items():
         after = _histogram(runs, "after")
         right, far = _short(after.percent_above(0.0)), _short(after.percent_above(0.9))
         said.append(f"{name} {right} % above 0 and {far} % above 0.9")
@@ -446,12 +440,6 @@ def _alt_margins(groups: Groups) -> str:
         "Histograms of the margin on validation before and after training; "
         f"after it: {'; '.join(said)}."
     )
-
-
-def _margin_label(groups: Groups) -> str:
-    if _several_labels(groups):
-        return r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label"
-    return r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)"
 
 
 class _Histogram(NamedTuple):
@@ -493,45 +481,50 @@ def _histogram(runs: Sequence[Run], moment: str) -> _Histogram:
 # --- Loss against score -----------------------------------------------------------
 
 
-def _draw_scatter(figure: Figure, groups: Groups, theme: Theme) -> None:
-    axes, score = figure.add_subplot(), f"validation_{_metric(groups)}"
-    for place, runs in enumerate(groups.values()):
+def _draw_scatter(figure: Figure, comparison: Comparison, theme: Theme) -> None:
+    axes, score = figure.add_subplot(), f"validation_{comparison.metric.name}"
+    for place, runs in enumerate(comparison.rows.values()):
         color, marker = _look(theme, place)
         x = np.concatenate([run.series("validation_loss") for run in runs])
         y = np.concatenate([run.series(score) for run in runs])
-        axes.scatter(x, 100.0 * y, color=color, marker=marker, s=18, alpha=0.6)
-    if _all_positive(groups, ("validation_loss",)):
+        axes.scatter(
+            x, comparison.metric.scale * y, color=color, marker=marker, s=18, alpha=0.6
+        )
+    if _all_positive(comparison, ("validation_loss",)):
         axes.set_xscale("log")
         _label_logarithms(axes.xaxis)
     axes.set(
-        xlabel=f"validation loss (mean of {_unit(groups)}s)",
-        ylabel=f"validation {_score_name(groups)} (%)",
+        xlabel=f"validation loss (mean of {comparison.target.counted}s)",
+        ylabel=f"validation {comparison.metric.heading}",
     )
-    r = _correlations(groups)
-    labels = [f"{name}, r {_r(r[name])}" for name in groups]
+    r = _correlations(comparison)
+    labels = [f"{name}, r {_r(r[name])}" for name in comparison.rows]
     _legend(figure, labels, theme)
 
 
-def _caption_scatter(groups: Groups) -> str:
-    said = {name: (r, _r(r)) for name, r in _correlations(groups).items()}
+def _caption_scatter(comparison: Comparison) -> str:
+    said = {name: (r, _r(r)) for name, r in _correlations(comparison).items()}
     return (
         f"Pearson's r over the evaluations of a run, its mean over seeds: "
         f"{_each(said)}; at -1 the points of a run lie on a falling line."
     )
 
 
-def _alt_scatter(groups: Groups) -> str:
-    said = [f"{name} r = {_r(r)}" for name, r in _correlations(groups).items()]
+def _alt_scatter(comparison: Comparison) -> str:
+    said = [f"{name} r = {_r(r)}" for name, r in _correlations(comparison).items()]
+    title = comparison.metric.title
     return (
-        f"Scatter plot of validation {_score_name(groups)} against validation loss, an "
-        f"evaluation a point: {listed(said)}."
+        f"Scatter plot of validation {title} against validation loss, an evaluation a "
+        f"point: {listed(said)}."
     )
 
 
-def _correlations(groups: Groups) -> dict[str, float]:
+def _correlations(comparison: Comparison) -> dict[str, float]:
     """Returns the mean of Pearson's r over the seeds of each row; NaN: undefined."""
-    metric = _metric(groups)
-    means = {name: mean_correlation(runs, metric) for name, runs in groups.items()}
+    metric = comparison.metric.name
+    means = {
+        name: mean_correlation(runs, metric) for name, runs in comparison.rows.items()
+    }
     return {name: math.nan if r is None else r for name, r in means.items()}
 
 
@@ -540,27 +533,6 @@ def _r(value: float) -> str:
 
 
 # --- What all plots share ---------------------------------------------------------
-
-
-def _runs(groups: Groups) -> list[Run]:
-    return [run for runs in groups.values() for run in runs]
-
-
-def _metric(groups: Groups) -> str:
-    return headline(_runs(groups))
-
-
-def _score_name(groups: Groups) -> str:
-    return metric_name(_metric(groups))
-
-
-def _several_labels(groups: Groups) -> bool:
-    return _runs(groups)[0].result["task"] == "multi_label"
-
-
-def _unit(groups: Groups) -> str:
-    """Returns what the loss is counted over."""
-    return "token" if _runs(groups)[0].result["task"] == "tokens" else "example"
 
 
 def _capital(text: str) -> str:
@@ -596,9 +568,9 @@ def _legend(
     )
 
 
-def _all_positive(groups: Groups, names: Sequence[str]) -> bool:
+def _all_positive(comparison: Comparison, names: Sequence[str]) -> bool:
     """Returns whether a logarithmic scale can show all of it."""
-    values = [run.series(name) for run in _runs(groups) for name in names]
+    values = [run.series(name) for run in comparison.runs for name in names]
     finite = [of_run[np.isfinite(of_run)] for of_run in values]
     together = np.concatenate(finite)
     return bool(together.size and (together > 0).all())

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.comparison.cells import flatten
 from train.comparison.plots import DARK, LIGHT, Plot, listed, make_plots
-from train.comparison.results import Comparison, headline, scored_split, summarize
+from train.comparison.results import Comparison, summarize
 from train.comparison.sections import write_section
 from train.comparison.tables import (
     Table,
@@ -19,6 +18,7 @@ from train.comparison.tables import (
     how_to_read,
     make_table,
 )
+from train.config import flatten
 from train.errors import WorkdirError
 from train.storage import write_text
 
@@ -43,15 +43,15 @@ class Chapter(NamedTuple):
 
 def make_chapter(comparison: Comparison) -> Chapter:
     """Returns the table, the plots and the facts of a comparison."""
-    rows, summaries = comparison.rows, summarize(comparison)
-    split, metric = scored_split(comparison.runs), headline(comparison.runs)
+    summaries = summarize(comparison)
+    split, metric, target = comparison.split, comparison.metric, comparison.target
     return Chapter(
         name=comparison.name,
         title=f"{_losses(comparison)} on {comparison.name}",
-        table=make_table(summaries, split=split, metric=metric),
+        table=make_table(summaries, split=split, metric=metric, metrics=target.metrics),
         caveat=about_differences(summaries),
-        note=how_to_read(summaries, split=split, metric=metric),
-        plots=make_plots(rows),
+        note=how_to_read(summaries, split=split, metric=metric, counted=target.counted),
+        plots=make_plots(comparison),
         facts=_facts(comparison),
         suspicious=_suspicious([run.result for run in comparison.runs]),
     )

@@ -7,17 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from as_softmax_jax.losses import LOSSES
 from train.comparison.bootstrap import Difference, paired_difference
-
-# The rows that others are compared to.
-BASELINES = ("softmax", "multi_label_softmax")
+from train.targets import Target
+from train.targets.metric import Metric, by_name
 
 # Two points always lie on a line: a correlation of fewer than three says nothing.
 _FEWEST_POINTS = 3
-# Of these less is better, so they are no score.
-_ERRORS = ("loss", "ece", "ece_calibrated")
-# The score of a task whose checkpoint was picked by an error: the first it has.
-_SCORES = ("micro_f1", "f1", "accuracy")
 
 
 class Run(NamedTuple):
@@ -28,6 +24,11 @@ class Run(NamedTuple):
     point: Mapping[str, str]  # the swept keys that the loss reads
     seed: int
     result: Mapping[str, Any]  # the cell's file
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared to its loss."""
+        return LOSSES[self.loss].baseline == self.loss
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
@@ -45,11 +46,30 @@ class Comparison(NamedTuple):
 
     name: str
     runs: Sequence[Run]  # row by row
+    target: Target  # their kind of answer, whose metrics they have
 
     @property
     def rows(self) -> dict[str, list[Run]]:
         """The runs of each row, one a seed."""
         return group_by_row(self.runs)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that counts: the one that picked every run's checkpoint.
+
+        Where runs differ in it, or less of it is better, the target's own counts.
+        """
+        metrics, own = self.target.metrics, self.target.metric
+        names = {run.result["metric"] for run in self.runs}
+        chosen = by_name(metrics, names.pop() if len(names) == 1 else own)
+        return chosen if chosen.larger_is_better else by_name(metrics, own)
+
+    @property
+    def split(self) -> str:
+        """The split that counts: test where every run has one."""
+        name = f"test_{self.metric.name}"
+        in_all = all(name in run.result for run in self.runs)
+        return "test" if in_all else "validation"
 
 
 class Summary(NamedTuple):
@@ -78,48 +98,26 @@ def group_by_row(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
-def headline(runs: Iterable[Run]) -> str:
-    """Returns the metric that counts: the one that picked every run's checkpoint.
-
-    Where runs differ in it, or less of it is better, the task's own counts.
-    """
-    runs = list(runs)
-    names = {run.result["metric"] for run in runs}
-    if len(names) == 1 and not names & set(_ERRORS):
-        return names.pop()
-    return next(m for m in _SCORES if f"validation_{m}" in runs[0].result)
-
-
-def scored_split(runs: Iterable[Run]) -> str:
-    """Returns the split that counts: test where every run has one."""
-    runs = list(runs)
-    name = f"test_{headline(runs)}"
-    return "test" if all(name in run.result for run in runs) else "validation"
-
-
 def baseline_of(rows: Mapping[str, Sequence[Run]], label: str) -> str | None:
     """Returns the row that a row is compared to, or None.
 
-    It is softmax at the same point of the sweep; its point has fewer keys where the
-    sweep varies some that softmax does not read.
+    It is the baseline of its loss at the same point of the sweep; its point has fewer
+    keys where the sweep varies some that the baseline does not read.
     """
     run = rows[label][0]
-    if run.loss in BASELINES:
+    if run.is_baseline:
         return None
+    baseline = LOSSES[run.loss].baseline
     for other, (first, *_) in rows.items():
-        if first.loss in BASELINES and first.point.items() <= run.point.items():
+        if first.loss == baseline and first.point.items() <= run.point.items():
             return other
     return None
 
 
 def summarize(comparison: Comparison) -> list[Summary]:
     """Returns the figures of each row, of the best checkpoint of each run."""
-    rows = comparison.rows
-    split, metric = scored_split(comparison.runs), headline(comparison.runs)
-    name = f"{split}_{metric}"
-    return [
-        _summary(rows, label, split=split, score=name, metric=metric) for label in rows
-    ]
+    rows, split, metric = comparison.rows, comparison.split, comparison.metric.name
+    return [_summary(rows, label, split=split, metric=metric) for label in rows]
 
 
 def _summary(
@@ -127,9 +125,9 @@ def _summary(
     label: str,
     *,
     split: str,
-    score: str,
     metric: str,
 ) -> Summary:
+    score = f"{split}_{metric}"
     runs, baseline = rows[label], baseline_of(rows, label)
     scores = {run.seed: run.result[score] for run in runs}
     difference = None

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from train.comparison.bootstrap import Difference
 from train.comparison.results import Summary
+from train.targets.metric import Metric, by_name
 
 # Up to so many seeds, the resamples that repeat one of them are over 2.5 %: the
 # interval then reaches from the least difference to the greatest.
@@ -19,27 +20,35 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def make_table(summaries: Sequence[Summary], *, split: str, metric: str) -> Table:
+def make_table(
+    summaries: Sequence[Summary],
+    *,
+    split: str,
+    metric: Metric,
+    metrics: tuple[Metric, ...],
+) -> Table:
     """Returns a row a summary; `-` where a figure is undefined.
 
     Args:
       summaries: of one comparison, so that all have the same metrics.
       split: whose metrics they hold.
       metric: the one that counts.
+      metrics: what the others say of themselves.
     """
-    others = [n for n in summaries[0].metrics if not n.startswith("ece")]
+    names = [n for n in summaries[0].metrics if not n.startswith("ece")]
+    others = [by_name(metrics, name) for name in names]
     calibrated = "ece" in summaries[0].metrics
-    name = metric_name(metric)
     header = (
-        *("loss", "seeds", f"{split} {name} (%)", "difference (points)"),
-        *(f"{metric_name(other)} (%)" for other in others),
+        *("loss", "seeds", f"{split} {metric.heading}", _difference_heading(metric)),
+        *(other.heading for other in others),
         *(["ECE (%)"] if calibrated else []),
-        *(f"r(loss, {name})", "settled (%)", "gradient steps", "seconds"),
+        *(f"r(loss, {metric.title})", "settled (%)", "gradient steps", "seconds"),
     )
     rows = [
         (
-            *(row.label, str(row.num_seeds), _score(row), _difference(row.difference)),
-            *(f"{100 * row.metrics[other]:.2f}" for other in others),
+            *(row.label, str(row.num_seeds), _score(row, metric)),
+            _difference(row.difference, metric),
+            *(f"{o.scale * row.metrics[o.name]:.2f}" for o in others),
             *([_calibration(row)] if calibrated else []),
             "-" if row.correlation is None else f"{row.correlation:.3f}",
             f"{100 * row.settled_share:.1f}",
@@ -49,13 +58,6 @@ def make_table(summaries: Sequence[Summary], *, split: str, metric: str) -> Tabl
         for row in summaries
     ]
     return Table(header, rows)
-
-
-def metric_name(metric: str) -> str:
-    """Returns a metric as a reader knows it: `micro F1, tuned` for `micro_f1_tuned`."""
-    words = metric.replace("f1", "F1").split("_")
-    tuned = words[-1] == "tuned"
-    return " ".join(words[:-1]) + ", tuned" if tuned else " ".join(words)
 
 
 def as_text(table: Table) -> str:
@@ -83,9 +85,18 @@ def as_markdown(table: Table) -> str:
     )
 
 
-def how_to_read(summaries: Sequence[Summary], *, split: str, metric: str) -> str:
-    """Returns what the columns mean."""
-    metrics, name = list(summaries[0].metrics), metric_name(metric)
+def how_to_read(
+    summaries: Sequence[Summary], *, split: str, metric: Metric, counted: str
+) -> str:
+    """Returns what the columns mean.
+
+    Args:
+      summaries: of one comparison.
+      split: whose metrics they hold.
+      metric: the one that counts.
+      counted: what settles: example or token.
+    """
+    metrics, name = list(summaries[0].metrics), metric.title
     explained = [text for part, text in _EXPLAINED.items() if part in " ".join(metrics)]
     return " ".join(
         [
@@ -93,8 +104,8 @@ def how_to_read(summaries: Sequence[Summary], *, split: str, metric: str) -> str
             "deviation, of the checkpoint that was best on validation.",
             *explained,
             f"r(loss, {name}): Pearson's correlation of both over the evaluations of a "
-            "run, on validation. Settled: training examples with a gradient of exactly "
-            "0, since the evaluation before the last. Seconds: of a whole run, "
+            f"run, on validation. Settled: training {counted}s with a gradient of "
+            "exactly 0, since the evaluation before the last. Seconds: of a whole run, "
             "compilation included.",
         ]
     )
@@ -136,16 +147,20 @@ _EXPLAINED = {
 }
 
 
-def _score(row: Summary) -> str:
-    mean = f"{100 * row.score:.2f}"
+def _difference_heading(metric: Metric) -> str:
+    return f"difference ({metric.step})" if metric.step else "difference"
+
+
+def _score(row: Summary, metric: Metric) -> str:
+    mean = f"{metric.scale * row.score:.2f}"
     spread = row.deviation
-    return mean if spread is None else f"{mean} ± {100 * spread:.2f}"
+    return mean if spread is None else f"{mean} ± {metric.scale * spread:.2f}"
 
 
-def _difference(difference: Difference | None) -> str:
+def _difference(difference: Difference | None, metric: Metric) -> str:
     if difference is None:
         return "-"
-    mean, low, high = (_signed(100 * value) for value in difference)
+    mean, low, high = (_signed(metric.scale * value) for value in difference)
     return f"{mean} [{low}, {high}]"
 
 

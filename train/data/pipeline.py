@@ -1,7 +1,8 @@
 """Grain pipelines: batches in a seeded order, padded and masked, nothing dropped.
 
-A batch is a dict of arrays with one leading axis: `inputs`, `labels` and `where`,
-which is False for the rows that only pad the last batch of an epoch.
+A batch is a dict of arrays with one leading axis: `inputs`, `labels`, `rows`, their
+places in the split, and `where`, which is False for the rows that only pad the last
+batch of an epoch.
 """
 
 import functools
@@ -120,7 +121,8 @@ def read_batch(examples: Examples, rows: np.ndarray, *, batch_size: int) -> Batc
     padded = np.full(batch_size, rows[0], np.int64)
     padded[: len(rows)] = rows
     where = np.arange(batch_size) < len(rows)
-    return {**examples.batch(padded, local), "where": where[local]}
+    held = {"where": where[local], "rows": padded[local].astype(np.int32)}
+    return examples.batch(padded, local) | held
 
 
 def _reader(examples: Examples, batch_size: int) -> Callable[[np.ndarray], Batch]:

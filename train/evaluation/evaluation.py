@@ -1,83 +1,159 @@
-"""A split under the parameters of a moment: its means and its metrics."""
+"""A split under some parameters: its means, its metrics, and what is kept of it."""
 
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from train.config import nearest
-from train.data.examples import Examples, TaskData, in_order
+from train.data.examples import Classes, Examples, in_order
 from train.data.pipeline import evaluation_batches
 from train.errors import ConfigError
-from train.recipe.mesh import put_batch
-from train.recipe.recipe import Recipe
-from train.targets import Calibration
-from train.training.steps import Evaluated, eval_step
+from train.recipe.mesh import put_batch, replicate
+from train.recipe.network import Network
+from train.recipe.scorer import Scorer
+from train.targets import Calibration, Target
+from train.tasks import find_task
+from train.training.measures import Batch, Held, measure
 from train.training.sums import Sums
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation step says of its batch."""
+
+    sums: Sums
+    outputs: jax.Array  # what the target keeps of the logits, shape=(n, ...)
+
+
+class Evaluation(NamedTuple):
+    """A split under some parameters."""
+
+    means: dict[str, float]  # loss, accuracy, settled_share
+    outputs: np.ndarray  # what the target kept, shape=(n, ...), in the split's order
+
+
+def eval_step(
+    scorer: Scorer, params: Any, batch: Batch, held: Held | None = None
+) -> Evaluated:
+    """Returns the sums of a batch, and what the target keeps of its logits.
+
+    The loss is the training loss under the keywords of the end of training, so that
+    evaluations before and after a warm-up compare.
+
+    Args:
+      scorer: static under jit.
+      params: of the network.
+      batch: as for `train_step`.
+      held: extra inputs of the loss, of the run.
+
+    Returns:
+      Sums over the valid rows; outputs of all, padding included.
+    """
+    target, objective = scorer.target, scorer.objective
+    output = scorer.network.apply(params, batch["inputs"], rngs=None)
+    logits = output.logits()
+    measures = measure(
+        scorer,
+        logits,
+        batch,
+        dict(objective.keywords),
+        other_logits=output.other_logits(),
+        held=held,
+    )
+    kept = target.outputs(logits.astype(jnp.float32) * objective.scale, batch["labels"])
+    sums = measures.sums(target.where(batch))
+    return replicate(scorer.mesh, Evaluated(sums, kept))
+
+
+def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
+    """Returns what the target keeps of the logits of inputs without labels.
+
+    Args:
+      network: static under jit.
+      params: of the network.
+      batch: `inputs` [n, ...].
+    """
+    logits = network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
+    return find_task(network.task).target.outputs(logits, None)
+
 
 _eval_step = jax.jit(eval_step, static_argnums=0)
 
 
-class Evaluation(NamedTuple):
-    """A split under the parameters of a moment."""
-
-    means: dict[str, float]  # loss, accuracy, settled_share
-    reading: np.ndarray  # what the target read, shape=(n, ...), in the split's order
-
-
-def evaluate(recipe: Recipe, params: Any, examples: Examples) -> Evaluation:
-    """Returns the means and the readings of every example of a split.
+def evaluate(
+    scorer: Scorer,
+    params: Any,
+    examples: Examples,
+    *,
+    batch_size: int,
+    held: Held | None = None,
+) -> Evaluation:
+    """Returns the means of a split, and what is kept of every example.
 
     Args:
-      recipe: of the run.
-      params: of the network at this moment.
+      scorer: of the run.
+      params: of the network.
       examples: the split; its last batch is padded, and the padding cut off again.
+      batch_size: of a batch over all devices.
+      held: extra inputs of the loss, of the run.
     """
-    outputs = jax.device_get(list(outputs_of(recipe, params, examples)))
-    sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in outputs))
-    return Evaluation(sums.means(), in_order(examples, [o.reading for o in outputs]))
+    steps = outputs_of(scorer, params, examples, batch_size=batch_size, held=held)
+    found = jax.device_get(list(steps))
+    sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in found))
+    kept = in_order(examples, [output.outputs for output in found])
+    return Evaluation(sums.means(), kept)
+
+
+def outputs_of(
+    scorer: Scorer,
+    params: Any,
+    examples: Examples,
+    *,
+    batch_size: int,
+    held: Held | None = None,
+) -> Iterator[Evaluated]:
+    """Yields what the evaluation step says of each batch, in `examples.order`."""
+    for batch in evaluation_batches(examples, batch_size=batch_size):
+        yield _eval_step(scorer, params, put_batch(scorer.mesh, batch), held)
 
 
 def split_figures(
-    recipe: Recipe,
-    data: TaskData,
+    target: Target,
+    classes: Classes,
     split: str,
     evaluation: Evaluation,
-    calibration: Calibration | None,
+    labels: np.ndarray,
+    calibration: Calibration | None = None,
 ) -> dict[str, float]:
     """Returns loss and metrics of a split, under names such as test_accuracy.
 
     Args:
-      recipe: of the run.
-      data: with the split.
+      target: the kind of answer.
+      classes: by number.
       split: its name.
       evaluation: what `evaluate` says of it.
+      labels: of the split.
       calibration: of the checkpoint, where there is one.
     """
-    labels = data.splits[split].labels
-    figures = {"loss": evaluation.means["loss"]} | recipe.task.target.metrics(
-        evaluation.reading, labels, data.classes, calibration
+    figures = {"loss": evaluation.means["loss"]} | target.score(
+        evaluation.outputs, labels, classes, calibration
     )
     return {f"{split}_{name}": value for name, value in figures.items()}
 
 
-def check_metric(recipe: Recipe, before: Evaluation, data: TaskData) -> None:
+def check_metric(metric: str, figures: dict[str, float]) -> None:
     """Refuses a metric that no evaluation will have.
 
+    Args:
+      metric: of `training.metric`.
+      figures: of an evaluation of the validation split.
+
     Raises:
-      ConfigError: `training.metric` is such a metric.
+      ConfigError: it has no such metric.
     """
-    there = split_figures(recipe, data, "validation", before, None)
-    names = [name.removeprefix("validation_") for name in there]
-    if recipe.metric not in names:
-        raise ConfigError(
-            f"`training.metric`: no {recipe.metric!r}; {nearest(recipe.metric, names)}"
-        )
-
-
-def outputs_of(recipe: Recipe, params: Any, examples: Examples) -> Iterator[Evaluated]:
-    """Yields what the evaluation step says of each batch, in `examples.order`."""
-    for batch in evaluation_batches(examples, batch_size=recipe.training.batch_size):
-        yield _eval_step(recipe, params, put_batch(recipe.mesh, batch))
+    names = [name.removeprefix("validation_") for name in figures]
+    if metric not in names:
+        raise ConfigError(f"`training.metric`: no {metric!r}; {nearest(metric, names)}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from train.command.notices import notice
-from train.data.examples import NO_LABEL, Classes, Examples
+from train.data.examples import Classes, Examples
 from train.targets import Target
 
 # Settled already in the first epoch: nothing is left to learn.
@@ -37,32 +37,30 @@ class Suspicion:
 def find_suspicion(
     target: Target,
     examples: Examples,
-    readings: Iterable[tuple[np.ndarray, np.ndarray]],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
     classes: Classes,
     *,
     count: int,
 ) -> Suspicion:
-    """Returns what the training data's readings contradict.
+    """Returns the training labels that the network's outputs contradict.
 
     Args:
       target: the kind of answer.
       examples: the training split.
-      readings: pairs of rows [n] of `examples`, and what the target read of them.
+      batches: pairs of rows [n] of `examples`, and what the target kept of them.
       classes: by number.
       count: of rows, at most.
     """
     found: list[tuple[float, int, dict[str, Any]]] = []
     present, learned = (np.zeros(len(classes), bool) for _ in range(2))
-    for rows, reading in readings:
+    for rows, outputs in batches:
         labels = examples.labels[rows]
-        if _is_tagged(target, labels):
-            labels = labels[:, : reading.shape[1]]
-        margins, there, right = _margins(target, reading, labels, len(classes))
+        margins, there, ahead = target.evidence(outputs, labels, len(classes))
         present |= there
-        learned |= right
+        learned |= ahead
         for k in np.argsort(margins, kind="stable")[:count]:
             if margins[k] < 0:
-                said = target.contradiction(reading[k], labels[k], classes)
+                said = target.contradiction(outputs[k], labels[k], classes)
                 found.append((float(margins[k]), int(rows[k]), said))
         found = sorted(found, key=lambda entry: entry[:2])[:count]
     numbers = examples.row_numbers(np.array([row for _, row, _ in found], np.int64))
@@ -98,30 +96,3 @@ def note_never_learned(names: list[str | int]) -> None:
             f"{len(names)} label(s) were never learned, not even on training data: "
             f"{listed}{more}; they have few examples, or wrong ones"
         )
-
-
-def _margins(
-    target: Target, reading: np.ndarray, labels: np.ndarray, num_classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns each example's least margin, and which classes there are and ahead."""
-    margins = target.margins(reading, labels)
-    there, right = (np.zeros(num_classes, bool) for _ in range(2))
-    if target.loss_target == "multi_hot":
-        others = np.max(reading, axis=-1, initial=-np.inf, where=~labels)
-        ahead = labels & (reading > others[:, None])
-        there |= labels.any(axis=0)
-        right |= ahead.any(axis=0)
-        return margins, there, right
-    flat = labels[labels != NO_LABEL]
-    there[flat] = True
-    right[flat[margins > 0]] = True
-    if not _is_tagged(target, labels):
-        return margins, there, right
-    least = np.full(labels.shape, np.inf)
-    least[labels != NO_LABEL] = margins
-    return least.min(axis=1), there, right
-
-
-def _is_tagged(target: Target, labels: np.ndarray) -> bool:
-    """Whether labels are one a token."""
-    return target.loss_target == "labels" and labels.ndim == 2

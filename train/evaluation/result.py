@@ -17,6 +17,8 @@ from train.evaluation.evaluation import Evaluation, evaluate, outputs_of, split_
 from train.evaluation.label_errors import Suspicion, find_suspicion, note_never_learned
 from train.recipe.recipe import Recipe
 from train.storage import finite, write_arrays, write_json
+from train.targets import Calibration, Target
+from train.training.measures import Held
 
 # Of the histogram of margins that a result keeps.
 _MARGIN_EDGES = np.linspace(-1.0, 1.0, 41)
@@ -36,6 +38,7 @@ def final_figures(
     params: Any,
     evidence: Evidence,
     workdir: Path,
+    held: Held | None = None,
 ) -> dict[str, Any]:
     """Returns the figures of the best checkpoint; writes calibration and margins.
 
@@ -45,28 +48,20 @@ def final_figures(
       params: of the best checkpoint.
       evidence: what training has left behind.
       workdir: for `calibration.json` and `margins.npz`.
+      held: extra inputs of the loss, of the run.
     """
-    before, best, records = evidence
+    best, records, target = evidence.best, evidence.records, recipe.task.target
     assert best is not None, "the last mini-step is always evaluated"
-    target, labels = recipe.task.target, data.splits["validation"].labels
-    after = evaluate(recipe, params, data.splits["validation"])
-    calibration = target.calibrate(after.reading, labels)
-    figures = split_figures(recipe, data, "validation", after, calibration)
-    if "test" in data.splits:
-        test = evaluate(recipe, params, data.splits["test"])
-        figures |= split_figures(recipe, data, "test", test, calibration)
-    margins = {
-        "before": target.margins(before.reading, labels),
-        "after": target.margins(after.reading, labels),
-    }
+    calibration, figures, margins = _splits(recipe, data, params, evidence, held)
     write_arrays(workdir / "margins.npz", **margins)
-    suspicion = _suspicion(recipe, data, params)
-    note_never_learned(suspicion.never_learned)
     write_json(workdir / "calibration.json", calibration._asdict())
+    suspicion = _suspicion(recipe, data, params, held)
+    note_never_learned(suspicion.never_learned)
     counters = ("mini_steps", "gradient_steps", "examples_seen", "settled_share")
     return {
         "task": recipe.network.task,
         "metric": recipe.metric,
+        "metrics": _described(target),
         "best_epoch": best["epoch"],
         "best_mini_steps": best["mini_steps"],
         **figures,
@@ -90,23 +85,75 @@ def origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _suspicion(recipe: Recipe, data: TaskData, params: Any) -> Suspicion:
+class _Splits(NamedTuple):
+    """What the splits say of the best checkpoint."""
+
+    calibration: Calibration
+    figures: dict[str, float]
+    margins: dict[str, np.ndarray]  # of validation, before and after training
+
+
+def _splits(
+    recipe: Recipe,
+    data: TaskData,
+    params: Any,
+    evidence: Evidence,
+    held: Held | None,
+) -> _Splits:
+    """Evaluates validation, which calibrates, and the test split where there is one."""
+    target, size = recipe.task.target, recipe.training.batch_size
+    evaluated = {
+        split: evaluate(recipe.scorer, params, examples, batch_size=size, held=held)
+        for split, examples in data.splits.items()
+        if split != "train"
+    }
+    labels = data.splits["validation"].labels
+    after = evaluated["validation"].outputs
+    calibration = target.calibrate(after, labels)
+    figures: dict[str, float] = {}
+    for split, evaluation in evaluated.items():
+        figures |= split_figures(
+            target,
+            data.classes,
+            split,
+            evaluation,
+            data.splits[split].labels,
+            calibration,
+        )
+    margins = {
+        "before": target.margins(evidence.before.outputs, labels),
+        "after": target.margins(after, labels),
+    }
+    return _Splits(calibration, figures, margins)
+
+
+def _described(target: Target) -> dict[str, dict[str, Any]]:
+    """Returns what each metric says of itself, as JSON can hold it."""
+    return {
+        metric.name: {k: v for k, v in metric._asdict().items() if k != "name"}
+        for metric in target.metrics
+    }
+
+
+def _suspicion(
+    recipe: Recipe, data: TaskData, params: Any, held: Held | None
+) -> Suspicion:
     """Returns what the network says against its training labels, if it is asked to."""
     examples, count = data.splits["train"], recipe.training.suspicious_rows
-    # The labels of a text are its own tokens, none of which is wrong.
-    if not count or data.spec.causal:
+    target, size = recipe.task.target, recipe.training.batch_size
+    if not count or not target.labels_are_given:
         return Suspicion([], [])
 
-    def readings() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order, start = examples.order, 0
-        for output in outputs_of(recipe, params, examples):
-            rows = order[start : start + recipe.training.batch_size]
-            yield rows, jax.device_get(output.reading)[: len(rows)]
+        for found in outputs_of(
+            recipe.scorer, params, examples, batch_size=size, held=held
+        ):
+            rows = order[start : start + size]
+            yield rows, jax.device_get(found.outputs)[: len(rows)]
             start += len(rows)
 
-    return find_suspicion(
-        recipe.task.target, examples, readings(), data.classes, count=count
-    )
+    return find_suspicion(target, examples, batches(), data.classes, count=count)
 
 
 def _histograms(margins: dict[str, np.ndarray]) -> dict[str, list[float]]:

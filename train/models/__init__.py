@@ -1,1 +1,1 @@
-"""Networks in Flax NNX, each `Model(config, spec, cosine=, rngs=)` -> logits."""
+"""Networks in Flax NNX, each `Model(config, spec, rngs=)`: inputs to features."""

@@ -10,7 +10,6 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.models.convolution import Blocks
-from train.models.head import Head, Logits
 
 FRAME_SECONDS = 0.025
 HOP_SECONDS = 0.01
@@ -20,7 +19,7 @@ _FLOOR = 1e-6
 
 
 class AudioCnn(nnx.Module):
-    """The spectrogram as an image of one channel, blocks of convolutions, a linear map.
+    """The spectrogram as an image of one channel, and blocks of convolutions.
 
     The blocks' output is averaged over time alone: what a sound is depends on its
     frequencies, so the output layer sees each band.
@@ -28,13 +27,10 @@ class AudioCnn(nnx.Module):
     Args:
       config: `depth` blocks, the first of `width` channels, and dropout.
       spec: shape (samples,) and the sample rate.
-      cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         self.dtype, self.sample_rate = (
             jnp.dtype(config.compute_dtype),
             spec.sample_rate,
@@ -42,23 +38,19 @@ class AudioCnn(nnx.Module):
         self.blocks = Blocks(config, 1, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout)
         bands = -(-MELS // 2**config.depth)
-        self.head = Head(
-            bands * self.blocks.channels,
-            spec.num_classes,
-            cosine=cosine,
-            dtype=self.dtype,
-            rngs=rngs,
-        )
+        self.out_features = bands * self.blocks.channels
 
-    def __call__(self, waveforms: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes] of waveforms [n, samples].
+    def __call__(
+        self, waveforms: jax.Array, *, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Returns features [n, out_features] of waveforms [n, samples].
 
         Dropout is on when `rngs` is given.
         """
         spectrograms = standardise(log_mel(waveforms, self.sample_rate))
         x = self.blocks(spectrograms[..., None].astype(self.dtype))
         x = jnp.mean(x, axis=1).reshape(len(x), -1)
-        return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
+        return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
 
 def log_mel(waveforms: jax.Array, sample_rate: int) -> jax.Array:

@@ -8,22 +8,18 @@ from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.data.images import normalise
 from train.models.convolution import Blocks
-from train.models.head import Head, Logits
 
 
 class Cnn(nnx.Module):
-    """Blocks of two convolutions, each twice as wide as the last, and a head on all.
+    """Blocks of two convolutions, each twice as wide as the last.
 
     Args:
       config: `depth` blocks, the first of `width` channels, and dropout.
       spec: shape (height, width, channels), mean and deviation of the channels.
-      cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         self.dtype = jnp.dtype(config.compute_dtype)
         self.mean, self.deviation = spec.mean, spec.deviation
         height, width, channels = spec.shape
@@ -31,19 +27,13 @@ class Cnn(nnx.Module):
         for _ in range(config.depth):
             height, width = (height + 1) // 2, (width + 1) // 2
         self.dropout = nnx.Dropout(config.dropout)
-        self.head = Head(
-            height * width * self.blocks.channels,
-            spec.num_classes,
-            cosine=cosine,
-            dtype=self.dtype,
-            rngs=rngs,
-        )
+        self.out_features = height * width * self.blocks.channels
 
-    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes] of images [n, height, width, channels].
+    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns features [n, out_features] of images [n, height, width, channels].
 
         Dropout is on when `rngs` is given.
         """
         x = self.blocks(normalise(images, self.mean, self.deviation, self.dtype))
         x = x.reshape(x.shape[0], -1)
-        return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
+        return self.dropout(x, deterministic=rngs is None, rngs=rngs)

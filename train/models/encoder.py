@@ -1,4 +1,4 @@
-"""A pretrained BERT-family encoder, and the classifier on top of it."""
+"""A pretrained BERT-family encoder, and how its hidden states become features."""
 
 import dataclasses
 import math
@@ -12,7 +12,6 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.models.head import Head, Logits
 
 # By erf where jax.nn has erfc: a CPU takes half the time, and float32 is as near.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -189,22 +188,19 @@ class Block(nnx.Module):
         return norm((x + change).astype(jnp.float32)).astype(self.dtype)
 
 
-class EncoderClassifier(nnx.Module):
-    """An encoder, and a linear output layer on its pooled or single hidden states.
+class PooledEncoder(nnx.Module):
+    """An encoder, and its hidden states pooled or one by one.
 
     Args:
       config: dropout, pooling, the type of the computation, and recomputation.
-      spec: `encoder`, the encoder's shape, and whether logits are one row a token.
-      cosine: whether logits are cosines.
+      spec: `encoder`, the encoder's shape, and whether features are one row a token.
       rngs: for the initial parameters.
 
     Raises:
       ConfigError: the tokenizer has more tokens than the encoder.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         if spec.vocabulary_size > spec.encoder.vocabulary_size:
             raise ConfigError(
                 f"`model.pretrained`: its tokenizer has {spec.vocabulary_size} tokens, "
@@ -214,16 +210,10 @@ class EncoderClassifier(nnx.Module):
         self.pooling = "" if spec.per_token else config.pooling
         self.rate = config.dropout
         self.encoder = Encoder(spec.encoder, config, rngs=rngs)
-        self.head = Head(
-            spec.encoder.width,
-            spec.num_classes,
-            cosine=cosine,
-            dtype=jnp.dtype(config.compute_dtype),
-            rngs=rngs,
-        )
+        self.out_features = spec.encoder.width
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes], or [n, length, classes] for each token.
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns features [n, width], or [n, length, width] for each token.
 
         Args:
           tokens: int32 [n, length], negative where there is no token.
@@ -234,9 +224,7 @@ class EncoderClassifier(nnx.Module):
             x = x[:, 0]
         elif self.pooling == "mean":
             x = _masked_mean(x, tokens >= 0)
-        return self.head(
-            dropout(x, self.rate, None if rngs is None else rngs.dropout())
-        )
+        return dropout(x, self.rate, None if rngs is None else rngs.dropout())
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -8,22 +8,18 @@ from flax import nnx
 
 from train.config import ModelConfig
 from train.data.examples import InputSpec
-from train.models.head import Head, Logits
 
 
 class Mlp(nnx.Module):
-    """`depth` hidden layers of `width`; none: a linear classifier.
+    """`depth` hidden layers of `width`; none: the inputs as they are.
 
     Args:
       config: width, depth and dropout.
       spec: shape (features,).
-      cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         self.dtype = jnp.dtype(config.compute_dtype)
         widths = [spec.shape[0]] + [config.width] * config.depth
         self.layers = nnx.List(
@@ -31,14 +27,12 @@ class Mlp(nnx.Module):
             for inputs, outputs in itertools.pairwise(widths)
         )
         self.dropout = nnx.Dropout(config.dropout)
-        self.head = Head(
-            widths[-1], spec.num_classes, cosine=cosine, dtype=self.dtype, rngs=rngs
-        )
+        self.out_features = widths[-1]
 
-    def __call__(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes] of features [n, f]; dropout with `rngs` only."""
-        x = features.astype(self.dtype)
+    def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns features [n, width] of inputs [n, f]; dropout with `rngs` only."""
+        x = inputs.astype(self.dtype)
         for layer in self.layers:
             x = nnx.gelu(layer(x))
             x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
-        return self.head(x)
+        return x

@@ -142,7 +142,7 @@ def export_encoder(
     Args:
       folder: made where it is not there.
       config: of the encoder.
-      params: of an `EncoderClassifier`.
+      params: of an `PooledEncoder`.
       classes: their names, in the order of the logits.
       pooling: mean or cls; None: logits are of each token.
       tokenizer: the content of tokenizer.json.

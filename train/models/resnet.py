@@ -8,7 +8,6 @@ from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.data.images import normalise
 from train.models.convolution import Convolution
-from train.models.head import Head, Logits
 
 _WIDTHS = (64, 128, 256, 512)
 _BLOCKS_OF_A_WIDTH = 2
@@ -65,13 +64,10 @@ class ResNet18(nnx.Module):
     Args:
       config: of the network.
       spec: shape (height, width, channels), mean and deviation of the channels.
-      cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         self.dtype, self.remat = jnp.dtype(config.compute_dtype), config.remat
         self.mean, self.deviation = spec.mean, spec.deviation
         height, width, channels = spec.shape
@@ -96,19 +92,17 @@ class ResNet18(nnx.Module):
                 )
                 channels = width
         self.dropout = nnx.Dropout(config.dropout)
-        self.head = Head(
-            channels, spec.num_classes, cosine=cosine, dtype=self.dtype, rngs=rngs
-        )
+        self.out_features = channels
 
-    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes] of images [n, height, width, channels].
+    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns features [n, 512] of images [n, height, width, channels].
 
         Dropout is on when `rngs` is given.
         """
-        x = jnp.mean(self.features(images), axis=(1, 2))
-        return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
+        x = jnp.mean(self.feature_maps(images), axis=(1, 2))
+        return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-    def features(self, images: jax.Array) -> jax.Array:
+    def feature_maps(self, images: jax.Array) -> jax.Array:
         """Returns the last block's output, [n, height, width, 512]."""
         x = normalise(images, self.mean, self.deviation, self.dtype)
         x = nnx.relu(self.stem(x))

@@ -7,7 +7,6 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import NO_TOKEN, InputSpec
 from train.errors import ConfigError
-from train.models.head import Head, Logits
 
 
 class Block(nnx.Module):
@@ -61,13 +60,10 @@ class Transformer(nnx.Module):
     Args:
       config: `depth` blocks of `width` with `heads`, and dropout.
       spec: shape (length,) and the vocabulary's size.
-      cosine: whether logits are cosines.
       rngs: for the initial parameters.
     """
 
-    def __init__(
-        self, config: ModelConfig, spec: InputSpec, *, cosine: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ModelConfig, spec: InputSpec, *, rngs: nnx.Rngs):
         (length,), width = spec.shape, config.width
         dtype = jnp.dtype(config.compute_dtype)
         self.per_token = spec.per_token
@@ -78,12 +74,12 @@ class Transformer(nnx.Module):
         )
         self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout)
-        self.head = Head(width, spec.num_classes, cosine=cosine, dtype=dtype, rngs=rngs)
+        self.out_features = width
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> Logits:
-        """Returns logits [n, classes] of token ids [n, length].
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Returns features [n, width] of token ids [n, length].
 
-        Per token they are [n, length, classes]. Padding takes no part in attention or
+        Per token they are [n, length, width]. Padding takes no part in attention or
         in the mean. Dropout is on when `rngs` is given.
         """
         mask = tokens != NO_TOKEN
@@ -94,7 +90,7 @@ class Transformer(nnx.Module):
             x = block(x, mask, rngs=rngs)
         x = self.norm(x)
         x = x if self.per_token else masked_mean(x, mask)
-        return self.head(self.dropout(x, deterministic=rngs is None, rngs=rngs))
+        return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:

@@ -7,16 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from as_softmax_jax import delta_schedule
-from as_softmax_jax.losses import LOSSES
-from train.command.notices import notice
-from train.config import LossConfig, nearest
+from as_softmax_jax.losses import LOSSES, ClassCounts, Loss, OtherLogits
+from train.config import LossConfig, keyword_of_field, nearest
 from train.errors import ConfigError
+from train.models.heads import HEADS
 
-# Losses of an output layer whose logits come block by block.
-_BLOCKED = ("as_softmax", "softmax")
 _TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 
 
@@ -26,50 +22,32 @@ class Objective:
 
     Attributes:
       name: the row of `as_softmax_jax.losses.LOSSES`.
-      options: the loss's keywords beside delta, as pairs.
-      delta: the margin in the end, for the losses that have one.
-      warmup_examples: examples seen while the margin falls from 1 to `delta`.
+      keywords: the loss's own, as pairs; each has the value of the end of training.
     """
 
     name: str
-    options: tuple[tuple[str, float], ...]
-    delta: float
-    warmup_examples: int
+    keywords: tuple[tuple[str, float], ...]
 
     @property
-    def cosine(self) -> bool:
-        """Whether the loss wants cosine logits."""
-        return LOSSES[self.name].cosine
-
-    def delta_at(self, examples_seen: jax.Array | int) -> jax.Array:
-        """Returns the margin after so many examples."""
-        schedule = delta_schedule(self.delta, warmup_steps=self.warmup_examples)
-        return jnp.asarray(schedule(examples_seen), jnp.float32)
-
-    def blocked_delta(self, delta: jax.Array) -> jax.Array:
-        """Returns the margin of an output layer that is blocked; 1 is softmax."""
-        return delta if "delta" in LOSSES[self.name].keywords else jnp.ones_like(delta)
-
-    def losses(
-        self, logits: jax.Array, labels: jax.Array, **arguments: Any
-    ) -> jax.Array:
-        """Returns the loss of each example; arguments are `where` and `delta`."""
-        keywords = self._keywords(arguments)
-        return LOSSES[self.name].function(logits, labels, **keywords)
-
-    def settled(
-        self, logits: jax.Array, labels: jax.Array, **arguments: Any
-    ) -> jax.Array:
-        """Returns which examples have a gradient of exactly zero."""
-        settled = LOSSES[self.name].settled
-        if settled is None:
-            return jnp.zeros(logits.shape[:-1], bool)
-        return settled(logits, labels, **self._keywords(arguments))
+    def row(self) -> Loss:
+        """What the table says of the loss."""
+        return LOSSES[self.name]
 
     @property
     def settles(self) -> bool:
         """Whether an easy example has a gradient of exactly zero."""
-        return LOSSES[self.name].settled is not None
+        return self.row.exact_zeros
+
+    @property
+    def two_heads(self) -> bool:
+        """Whether the loss takes the logits of a second output layer."""
+        return any(isinstance(e, OtherLogits) for e in self.row.extras.values())
+
+    @property
+    def class_counts(self) -> tuple[str, ...]:
+        """The keywords that take how often each class is a training label."""
+        extras = self.row.extras.items()
+        return tuple(name for name, e in extras if isinstance(e, ClassCounts))
 
     @property
     def scale(self) -> float:
@@ -77,27 +55,55 @@ class Objective:
 
         Cosines lie in [-1, 1]; the loss sharpens them by its scale, and so do we.
         """
-        return dict(self.options).get("scale", 1.0) if self.cosine else 1.0
+        cosines = self.row.input == "cosines"
+        return dict(self.keywords).get("scale", 1.0) if cosines else 1.0
 
-    def _keywords(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if "delta" not in LOSSES[self.name].keywords:
-            arguments = {k: v for k, v in arguments.items() if k != "delta"}
-        return dict(self.options) | arguments
+    def margin(self, keywords: Mapping[str, Any]) -> Any:
+        """Returns the lead in probability up to which an example is active."""
+        return 0.0 if self.row.margin is None else keywords[self.row.margin]
+
+    def losses(
+        self, logits: jax.Array, labels: jax.Array, **arguments: Any
+    ) -> jax.Array:
+        """Returns the loss of each example.
+
+        Args:
+          logits: [n, ..., classes].
+          labels: as the loss takes them.
+          **arguments: the loss's keywords and extra inputs, and `where`.
+        """
+        return self.row.function(logits, labels, **self._taken(arguments))
+
+    def settled(
+        self, logits: jax.Array, labels: jax.Array, **arguments: Any
+    ) -> jax.Array:
+        """Returns which examples have a gradient of exactly zero."""
+        if self.row.settled is None:
+            return jnp.zeros(logits.shape[:-1], bool)
+        return self.row.settled(logits, labels, **self._taken(arguments))
+
+    def linear_keywords(self, keywords: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """Returns what makes an output layer without logits compute this loss."""
+        assert self.row.linear is not None, "make_objective has seen to it"
+        taken = {**self._taken(keywords), **self.row.linear}
+        return {name: jnp.float32(value) for name, value in taken.items()}
+
+    def _taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Leaves out the keywords that only an extra input is computed from."""
+        other = self.row.keywords.keys() - self.row.loss_keywords
+        return {name: value for name, value in arguments.items() if name not in other}
 
 
-def make_objective(
-    config: LossConfig, *, target: str, num_classes: int, total_examples: int
-) -> Objective:
+def make_objective(config: LossConfig, *, target: str, num_classes: int) -> Objective:
     """Returns the configured objective.
 
     Args:
-      config: the loss by name, its margin and its options.
+      config: the loss by name, and its keywords.
       target: what the task's labels are, as the table of losses says it.
       num_classes: of the logits.
-      total_examples: seen in training; the margin's warm-up takes a share of them.
 
     Raises:
-      ConfigError: the table has no such loss, or the loss no such option.
+      ConfigError: the table has no such loss, or the loss no such keyword.
     """
     if config.name not in LOSSES:
         raise ConfigError(
@@ -110,59 +116,61 @@ def make_objective(
             f"`loss.name`: {config.name} wants {_TARGETS[row.target]}, and the task "
             f"has {_TARGETS[target]}; it can be {', '.join(fit)}"
         )
-    options = _fill_options(config, row.keywords)
-    warmup_examples = round(config.delta_warmup * total_examples)
-    objective = Objective(config.name, options, config.delta, warmup_examples)
-    _try_out(objective, target, num_classes)
+    objective = Objective(config.name, _fill_keywords(config, row.keywords))
+    if not row.extras:
+        _try_out(objective, target, num_classes)
     return objective
 
 
-def check_blocked(objective: Objective) -> None:
-    """Refuses a loss that needs the logits of all classes at once.
+def choose_head(name: str, objective: Objective) -> str:
+    """Returns the name of the output layer; empty is the one that the loss takes.
 
     Raises:
-      ConfigError: it is such a loss.
+      ConfigError: there is no such layer, or the loss does not go with it.
     """
-    if objective.name not in _BLOCKED:
+    wanted = objective.row.input
+    fit = {n: head for n, head in HEADS.items() if head.gives == wanted}
+    if not name:
+        return next(iter(fit))
+    if name not in HEADS:
+        raise ConfigError(f"`model.head`: no {name!r}; {nearest(name, HEADS)}")
+    if HEADS[name].blocked and objective.row.linear is None:
+        served = [n for n, row in LOSSES.items() if row.linear is not None]
         raise ConfigError(
-            f"`model.head`: blocked goes with {' and '.join(_BLOCKED)}, and "
-            f"`loss.name` is {objective.name}; set it to dense"
+            f"`model.head`: {name} goes with {' and '.join(sorted(served))}, and "
+            f"`loss.name` is {objective.name}; set it to {next(iter(fit))}"
         )
-
-
-def note_rows_that_never_settle(objective: Objective, targets: np.ndarray) -> None:
-    """Says so where delta lets some rows never settle, because p sums to 1.
-
-    Args:
-      objective: for several labels an example.
-      targets: multi-hot labels of the training examples, [n, classes].
-    """
-    num_labels = targets.sum(axis=1)
-    most, stuck = int(num_labels.max()), num_labels * objective.delta >= 1.0
-    if objective.settles and stuck.any():
-        notice(
-            f"`loss.delta`={objective.delta:g}: {stuck.sum()} of {len(targets)} "
-            f"training examples have 1 / delta labels or more (up to {most}) and can "
-            f"never settle; a delta under {1 / most:.3g} lets them"
+    if name not in fit:
+        raise ConfigError(
+            f"`model.head`: {name} gives {HEADS[name].gives}, and `loss.name` "
+            f"{objective.name} takes {wanted}; it can be {', '.join(fit)}"
         )
+    return name
 
 
-def _fill_options(
+def _fill_keywords(
     config: LossConfig, keywords: Mapping[str, float]
 ) -> tuple[tuple[str, float], ...]:
-    """Returns the loss's keywords beside delta, configured or by default."""
-    defaults = {name: value for name, value in keywords.items() if name != "delta"}
+    """Returns the loss's own keywords, configured or by default.
+
+    A keyword that is a field of the configuration is set there, any other one among
+    the options.
+    """
+    fields = set(keyword_of_field().values())
+    optional = {name: value for name, value in keywords.items() if name not in fields}
     for name, value in config.options.items():
-        if name not in defaults:
-            there = nearest(name, defaults) if defaults else "it has no options"
+        if name not in optional:
+            there = nearest(name, optional) if optional else "it has no options"
             raise ConfigError(f"`loss.options`: {config.name} has no {name!r}; {there}")
-        if isinstance(defaults[name], int) and value != int(value):
+        if isinstance(optional[name], int) and value != int(value):
             raise ConfigError(f"`loss.options.{name}` must be whole; got {value}")
     # An option takes the type of its default: a whole one is a Python integer.
-    return tuple(
-        (name, type(default)(config.options.get(name, default)))
-        for name, default in defaults.items()
-    )
+    chosen = {
+        name: type(default)(config.options.get(name, default))
+        for name, default in optional.items()
+    }
+    chosen |= {name: getattr(config, name) for name in keywords if name in fields}
+    return tuple((name, chosen[name]) for name in keywords)
 
 
 def _try_out(objective: Objective, target: str, num_classes: int) -> None:
@@ -172,8 +180,8 @@ def _try_out(objective: Objective, target: str, num_classes: int) -> None:
         labels = jax.ShapeDtypeStruct((1,), jnp.int32)
     else:
         labels = jax.ShapeDtypeStruct(logits.shape, jnp.bool_)
-    losses = functools.partial(objective.losses, delta=objective.delta)
+    keywords: dict[str, Any] = dict(objective.keywords)
     try:
-        jax.eval_shape(losses, logits, labels)
+        jax.eval_shape(functools.partial(objective.losses, **keywords), logits, labels)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"`loss`: {objective.name}: {error}") from error

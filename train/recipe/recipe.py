@@ -2,79 +2,35 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
-from as_softmax_jax.losses import LOSSES
-from train.config import (
-    CompactConfig,
-    Config,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
-from train.data.examples import InputSpec, Sequences, TaskData
+from as_softmax_jax import delta_schedule
+from as_softmax_jax.losses import LOSSES, PerBatch, StepKey
+from train.config import CompactConfig, Config, OptimizerConfig, TrainingConfig
+from train.data.examples import Sequences, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
-from train.models.head import Logits
 from train.recipe.mesh import make_mesh
-from train.recipe.objective import (
-    Objective,
-    check_blocked,
-    make_objective,
-    note_rows_that_never_settle,
-)
+from train.recipe.network import Network
+from train.recipe.objective import Objective
 from train.recipe.optimizer import make_optimizer
+from train.recipe.scorer import Scorer, make_scorer
 from train.tasks import find_task
-from train.tasks.task import Task, model_name
+from train.tasks.task import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network without its parameters.
+class Warmup(NamedTuple):
+    """A keyword of the loss that begins at another value than it ends at."""
 
-    Attributes:
-      task: the task's name, which finds the model.
-      spec: what the model must know of its data.
-      model: the model's configuration.
-      cosine: whether its logits are cosines.
-    """
-
-    task: str
-    spec: InputSpec
-    model: ModelConfig
-    cosine: bool
-
-    def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Returns the network with fresh parameters."""
-        models = find_task(self.task).models
-        model = models[model_name(models, self.model)]
-        return model(self.model, self.spec, cosine=self.cosine, rngs=rngs)
-
-    @functools.cached_property
-    def graphdef(self) -> Any:
-        """The network's structure, to be merged with parameters."""
-        abstract = nnx.eval_shape(lambda: self.build(nnx.Rngs(0)))
-        # Parameters are all that a model may hold: nnx refuses anything else here.
-        return nnx.split(abstract, nnx.Param)[0]
-
-    def logits(
-        self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None
-    ) -> jax.Array:
-        """Returns the network's logits; dropout is on when `rngs` is given."""
-        return nnx.merge(self.graphdef, params)(inputs, rngs=rngs)
-
-    def output(
-        self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None
-    ) -> Logits:
-        """Returns what the training loss takes: logits, or how to make them."""
-        network = nnx.merge(self.graphdef, params)
-        network.head.blocked = self.model.head == "blocked"
-        return network(inputs, rngs=rngs)
+    keyword: str
+    start: float
+    end: float
+    examples: int  # seen while it goes from one to the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,47 +40,69 @@ class Recipe:
     The seed is not in it, so runs that differ by seed alone compile once.
 
     Attributes:
-      network: what computes logits.
+      scorer: network, objective and mesh.
       augment: the changes made to training inputs.
-      objective: the loss with its keywords.
+      warmups: of the loss's keywords.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
       compact: how active examples are found, where `training.mode` is compact.
       mini_steps_per_epoch: batches that hold every training example once.
       total_examples: examples seen at the end of training.
-      mesh: the devices.
     """
 
-    network: Network
+    scorer: Scorer
     augment: tuple[str, ...]
-    objective: Objective
+    warmups: tuple[Warmup, ...]
     optimizer: OptimizerConfig
     training: TrainingConfig
     compact: CompactConfig
     mini_steps_per_epoch: int
     total_examples: int
-    mesh: Mesh
+
+    @property
+    def network(self) -> Network:
+        """The scorer's."""
+        return self.scorer.network
+
+    @property
+    def objective(self) -> Objective:
+        """The scorer's."""
+        return self.scorer.objective
+
+    @property
+    def mesh(self) -> Mesh:
+        """The scorer's."""
+        return self.scorer.mesh
 
     @property
     def task(self) -> Task:
-        """Returns the kind of input and the kind of answer."""
+        """The kind of input and the kind of answer."""
         return find_task(self.network.task)
 
     @property
     def metric(self) -> str:
-        """Returns the validation metric that decides which checkpoint is the best."""
+        """The validation metric that decides which checkpoint is the best."""
         return self.training.metric or self.task.target.metric
 
+    def keywords_at(self, examples_seen: jax.Array | int) -> dict[str, Any]:
+        """Returns the loss's keywords after so many examples."""
+        keywords: dict[str, Any] = dict(self.objective.keywords)
+        for name, start, end, examples in self.warmups:
+            schedule = delta_schedule(end, warmup_steps=examples, init=start)
+            keywords[name] = jnp.asarray(schedule(examples_seen), jnp.float32)
+        return keywords
+
     @functools.cached_property
-    def filter_network(self) -> Network:
-        """The network in the type in which it looks for active examples."""
+    def filter_scorer(self) -> Scorer:
+        """The scorer in the type in which it looks for active examples."""
         dtype = self.compact.compute_dtype
         if not dtype and jax.default_backend() != "cpu":
             dtype = "bfloat16"
         model = dataclasses.replace(
             self.network.model, compute_dtype=dtype or self.network.model.compute_dtype
         )
-        return dataclasses.replace(self.network, model=model)
+        network = dataclasses.replace(self.network, model=model)
+        return dataclasses.replace(self.scorer, network=network)
 
     @functools.cached_property
     def transformation(self) -> Any:
@@ -151,38 +129,47 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
             f"`training.epochs`: {training.epochs} epochs of {len(train)} "
             "examples are more than 2^31 - 1; lower it"
         )
-    task = find_task(config.task)
-    objective = make_objective(
-        config.loss,
-        target=task.target.loss_target,
-        num_classes=data.spec.num_classes,
-        total_examples=total_examples,
-    )
-    if task.target.loss_target == "multi_hot":
-        note_rows_that_never_settle(objective, train.labels)
-    if config.model.head == "blocked":
-        check_blocked(objective)
-    _check_class_share(config)
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
+    scorer = make_scorer(config, data.spec, mesh)
+    objective = scorer.objective
+    scorer.target.note_settling(
+        train.labels, objective.margin(dict(objective.keywords)), objective.row.margin
+    )
+    _check_class_share(config)
     if training.mode == "compact":
-        _check_compact(config, objective, mesh)
+        _check_compact(config, scorer)
     if training.group_by_length and not isinstance(train, Sequences):
         raise ConfigError(
             f"`training.group_by_length`: inputs of {config.task} are all of one size; "
             "leave it out"
         )
-    if config.data.augment and task.augment is None:
+    if config.data.augment and find_task(config.task).augment is None:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
-        network=Network(config.task, data.spec, config.model, objective.cosine),
+        scorer=scorer,
         augment=config.data.augment,
-        objective=objective,
+        warmups=_warmups(config, objective, total_examples),
         optimizer=config.optimizer,
         training=training,
         compact=config.compact,
         mini_steps_per_epoch=batches_per_epoch(train, training.batch_size),
         total_examples=total_examples,
-        mesh=mesh,
+    )
+
+
+def _warmups(
+    config: Config, objective: Objective, total_examples: int
+) -> tuple[Warmup, ...]:
+    """Returns how the loss's keywords begin: as those of softmax, for a share."""
+    ends = dict(objective.keywords)
+    return tuple(
+        Warmup(
+            name,
+            start,
+            ends[name],
+            round(getattr(config.loss, f"{name}_warmup") * total_examples),
+        )
+        for name, start in objective.row.softmax_at.items()
     )
 
 
@@ -192,8 +179,8 @@ def _check_class_share(config: Config) -> None:
         return
     if config.model.head != "blocked":
         raise ConfigError(
-            "`model.class_share`: a dense head makes the logits of all classes; set "
-            "`model.head` to blocked"
+            "`model.class_share`: this output layer makes the logits of all classes; "
+            "set `model.head` to blocked"
         )
     if config.training.window != "none":
         raise ConfigError(
@@ -202,21 +189,28 @@ def _check_class_share(config: Config) -> None:
         )
 
 
-def _check_compact(config: Config, objective: Objective, mesh: Mesh) -> None:
+def _check_compact(config: Config, scorer: Scorer) -> None:
     """Refuses compact training of what it cannot serve."""
-    if not objective.settles:
-        target = LOSSES[objective.name].target
-        fit = [n for n, r in LOSSES.items() if r.exact_zeros and r.target == target]
+    row = scorer.objective.row
+    if not row.exact_zeros:
+        fit = [n for n, r in LOSSES.items() if r.exact_zeros and r.target == row.target]
         raise ConfigError(
-            f"`training.mode`: {objective.name} never has a loss of exactly 0, so each "
+            f"`training.mode`: {row.name} never has a loss of exactly 0, so each "
             f"example is active; train plainly, or take {', '.join(sorted(fit))}"
+        )
+    tied = [k for k, e in row.extras.items() if isinstance(e, PerBatch | StepKey)]
+    if tied or not row.row_local:
+        raise ConfigError(
+            f"`training.mode`: {row.name} depends on the other examples of a batch, or "
+            "on a draw, so an example settled in one batch is active in another; train "
+            "plainly"
         )
     if config.training.window != "none":
         raise ConfigError(
             "`training.window`: compact batches are full of active examples already; "
             "set it to none"
         )
-    size, devices = config.compact.batch_size, mesh.shape["data"]
+    size, devices = config.compact.batch_size, scorer.mesh.shape["data"]
     if size % devices:
         raise ConfigError(
             f"`compact.batch_size`: {size} does not divide over {devices} devices; "

@@ -12,6 +12,7 @@ import numpy as np
 from train.config import DataConfig
 from train.data.examples import Classes, Encoded
 from train.data.records import Records
+from train.targets.metric import Metric
 
 LossTarget = Literal["labels", "multi_hot"]
 
@@ -23,13 +24,37 @@ class Calibration(NamedTuple):
     threshold: float  # of a logit, for several labels
 
 
+class MarginMeaning(NamedTuple):
+    """What the margins of a kind of answer are, in words."""
+
+    axis: str  # along the axis of a plot
+    right: str  # what is so on the right of 0
+
+
+class LabelEvidence(NamedTuple):
+    """What a network says of the labels of some examples."""
+
+    margins: np.ndarray  # the least of each example's, shape=(n,)
+    present: np.ndarray  # the classes that are labels, shape=(classes,), dtype=bool
+    ahead: np.ndarray  # of those, the ones that lead somewhere, as `present`
+
+
 class Target(Protocol):
     """The kind of answer that a task gives."""
 
     # What the fitting rows of the table of losses have as their target.
     loss_target: LossTarget
+    # Whether a row of the data has one label.
+    one_label: bool
+    # Whether somebody gave the labels, so that some may be wrong.
+    labels_are_given: bool
+    # What loss and settled share count over: example or token.
+    counted: str
+    # All that `score` returns, and the loss.
+    metrics: tuple[Metric, ...]
     # The validation metric that decides which checkpoint is the best.
     metric: str
+    margin: MarginMeaning
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the classes of the training split, sorted.
@@ -47,6 +72,9 @@ class Target(Protocol):
           DataError: a label is unfit, or one that training never has.
         """
 
+    def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how often each class is a label of a split, int32 [classes]."""
+
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns what counts in a batch, of the shape of its loss."""
 
@@ -59,8 +87,19 @@ class Target(Protocol):
         `margins`, for use under jit: 1 where nothing of an example counts.
         """
 
-    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
-        """Returns what is kept of the logits of a batch, [n, ...], under jit.
+    def note_settling(
+        self, labels: np.ndarray, margin: float, keyword: str | None
+    ) -> None:
+        """Says so where a margin lets some training examples never settle.
+
+        Args:
+          labels: of the training split, as `encode` returns them.
+          margin: a lead in probability.
+          keyword: of the loss, that the margin is; None: the loss has none.
+        """
+
+    def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+        """Returns what evaluation keeps of the logits of a batch, [n, ...], under jit.
 
         Of a split this is all that the functions below get; mostly the logits.
 
@@ -69,9 +108,9 @@ class Target(Protocol):
           labels: as `encode` returns them; None in prediction.
         """
 
-    def metrics(
+    def score(
         self,
-        reading: np.ndarray,
+        outputs: np.ndarray,
         labels: np.ndarray,
         classes: Classes,
         calibration: Calibration | None = None,
@@ -79,32 +118,43 @@ class Target(Protocol):
         """Returns the metrics of a split; some need a calibration.
 
         Args:
-          reading: float32, one row an example.
+          outputs: float32, one row an example.
           labels: as `encode` returns them.
           classes: as `find_classes` returns them.
           calibration: of the checkpoint, once there is one.
         """
 
-    def margins(self, reading: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def margins(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns how far, in probability, each label leads: p_t - max p_i."""
 
+    def evidence(
+        self, outputs: np.ndarray, labels: np.ndarray, num_classes: int
+    ) -> LabelEvidence:
+        """Returns what outputs say of the labels.
+
+        Args:
+          outputs: of some examples; per token they may be cut to the longest of these.
+          labels: as `encode` returns them.
+          num_classes: of the task.
+        """
+
     def contradiction(
-        self, reading: np.ndarray, label: np.ndarray, classes: Classes
+        self, outputs: np.ndarray, label: np.ndarray, classes: Classes
     ) -> dict[str, Any]:
         """Returns `label` and `predicted` of one example, where they differ most.
 
         Args:
-          reading: of the example.
+          outputs: of the example.
           label: as `encode` returns it.
           classes: as `find_classes` returns them.
         """
 
-    def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
+    def calibrate(self, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns what fits the validation split best."""
 
     def answers(
         self,
-        reading: np.ndarray,
+        outputs: np.ndarray,
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,

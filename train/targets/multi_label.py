@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
 
+from train.command.notices import notice
 from train.config import DataConfig
 from train.data.examples import Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, LossTarget
+from train.targets import Calibration, LabelEvidence, LossTarget, MarginMeaning
 from train.targets.calibration import (
     binary_probabilities,
     expected_calibration_error,
@@ -19,6 +20,7 @@ from train.targets.calibration import (
     probabilities,
 )
 from train.targets.labels import index_of, label_lists, refuse_unknown
+from train.targets.metric import Metric, calibration_errors, loss
 
 
 class MultiLabel:
@@ -29,7 +31,23 @@ class MultiLabel:
     """
 
     loss_target: LossTarget = "multi_hot"
+    one_label = False
+    labels_are_given = True
+    counted = "example"
+    metrics: tuple[Metric, ...] = (
+        loss("examples"),
+        Metric("micro_f1", "micro F1", counted_over="labels"),
+        Metric("macro_f1", "macro F1", counted_over="labels"),
+        Metric("accuracy", "accuracy"),
+        Metric("micro_f1_tuned", "micro F1, tuned", counted_over="labels"),
+        Metric("macro_f1_tuned", "macro F1, tuned", counted_over="labels"),
+        *calibration_errors("labels"),
+    )
     metric = "micro_f1"
+    margin = MarginMeaning(
+        axis=r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label",
+        right="each label of an example is likelier than all other classes",
+    )
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns every label that a training example has."""
@@ -53,6 +71,10 @@ class MultiLabel:
             row[[index[value] for value in values]] = True
         return labels
 
+    def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how often each class is a label."""
+        return labels.sum(axis=0, dtype=np.int32)
+
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns the rows that are no padding, [n]."""
         return batch["where"]
@@ -68,11 +90,24 @@ class MultiLabel:
         others = jnp.max(p, axis=-1, initial=0.0, where=~labels)
         return jnp.where(where, of_labels - others, 1.0)
 
-    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def note_settling(
+        self, labels: np.ndarray, margin: float, keyword: str | None
+    ) -> None:
+        """Says so where some rows have too many labels to settle: p sums to 1."""
+        num_labels = labels.sum(axis=1)
+        most, stuck = int(num_labels.max()), num_labels * margin >= 1.0
+        if keyword is not None and stuck.any():
+            notice(
+                f"`loss.{keyword}`={margin:g}: {stuck.sum()} of {len(labels)} training "
+                f"examples have 1 / {keyword} labels or more (up to {most}) and can "
+                f"never settle; a {keyword} under {1 / most:.3g} lets them"
+            )
+
+    def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns the logits."""
         return logits
 
-    def metrics(
+    def score(
         self,
         logits: np.ndarray,
         labels: np.ndarray,
@@ -97,6 +132,15 @@ class MultiLabel:
         p = probabilities(logits)
         of_labels = np.min(p, axis=-1, initial=1.0, where=labels)
         return of_labels - np.max(p, axis=-1, initial=0.0, where=~labels)
+
+    def evidence(
+        self, logits: np.ndarray, labels: np.ndarray, num_classes: int
+    ) -> LabelEvidence:
+        """Returns the margins, the classes that are labels and those that lead."""
+        others = np.max(logits, axis=-1, initial=-np.inf, where=~labels)
+        leads = labels & (logits > others[:, None])
+        present, ahead = np.any(labels, axis=0), np.any(leads, axis=0)
+        return LabelEvidence(self.margins(logits, labels), present, ahead)
 
     def contradiction(
         self, logits: np.ndarray, label: np.ndarray, classes: Classes

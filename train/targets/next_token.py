@@ -11,6 +11,7 @@ from train.data.examples import NO_LABEL, NO_TOKEN, Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
 from train.targets import Calibration
+from train.targets.metric import Metric, loss
 from train.targets.one_class import label_lead
 from train.targets.tags import Tags
 
@@ -22,6 +23,13 @@ class NextToken(Tags):
     of the vocabulary, a few numbers a position are kept.
     """
 
+    labels_are_given = False
+    metrics: tuple[Metric, ...] = (
+        loss("tokens"),
+        Metric("log_likelihood", "log likelihood", "nats", counted_over="tokens"),
+        Metric("perplexity", "perplexity", "", False, counted_over="tokens"),
+        Metric("accuracy", "accuracy", counted_over="tokens"),
+    )
     metric = "log_likelihood"
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
@@ -42,7 +50,7 @@ class NextToken(Tags):
             )
         return labels
 
-    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns log p_t and the label's lead, [n, length, 2].
 
         Without labels: the likeliest token, its probability and its lead over the
@@ -61,15 +69,15 @@ class NextToken(Tags):
         lead = label_lead(logits, known)
         return jnp.concatenate([log_prob, lead[..., None]], axis=-1)
 
-    def metrics(
+    def score(
         self,
-        reading: np.ndarray,
+        outputs: np.ndarray,
         labels: np.ndarray,
         classes: Classes,
         calibration: Calibration | None = None,
     ) -> dict[str, float]:
         """Returns the mean of log p_t, the perplexity e^-mean, and the accuracy."""
-        log_prob, lead = reading[labels != NO_LABEL].astype(np.float64).T
+        log_prob, lead = outputs[labels != NO_LABEL].astype(np.float64).T
         mean = float(log_prob.mean())
         return {
             "log_likelihood": mean,
@@ -77,24 +85,24 @@ class NextToken(Tags):
             "accuracy": float(np.mean(lead > 0)),
         }
 
-    def margins(self, reading: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def margins(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns p_t - max over i != t of p_i of every token but a text's first."""
-        return reading[labels != NO_LABEL][:, 1]
+        return outputs[labels != NO_LABEL][:, 1]
 
     def contradiction(
-        self, reading: np.ndarray, label: np.ndarray, classes: Classes
+        self, outputs: np.ndarray, label: np.ndarray, classes: Classes
     ) -> dict[str, Any]:
         """Returns the least likely token; what was predicted instead is not kept."""
         known = label != NO_LABEL
-        return {"label": classes[label[known][reading[known][:, 1].argmin()]]}
+        return {"label": classes[label[known][outputs[known][:, 1].argmin()]]}
 
-    def calibrate(self, reading: np.ndarray, labels: np.ndarray) -> Calibration:
+    def calibrate(self, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns a temperature of 1: no logits are kept to fit another."""
         return Calibration(temperature=1.0, threshold=0.0)
 
     def answers(
         self,
-        reading: np.ndarray,
+        outputs: np.ndarray,
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
@@ -102,7 +110,7 @@ class NextToken(Tags):
         """Returns what follows each text: a token, its probability and its margin."""
         assert encoded.lengths is not None, "texts are sequences"
         answers: list[dict[str, Any]] = []
-        for row, length in zip(reading, encoded.lengths, strict=True):
+        for row, length in zip(outputs, encoded.lengths, strict=True):
             if not length:
                 answers.append({"next": None, "probability": None, "margin": None})
                 continue

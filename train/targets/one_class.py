@@ -8,22 +8,38 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
 from train.config import DataConfig
-from train.data.examples import Classes, Encoded
+from train.data.examples import NO_LABEL, Classes, Encoded
 from train.data.records import Records
-from train.targets import Calibration, LossTarget
+from train.targets import Calibration, LabelEvidence, LossTarget, MarginMeaning
 from train.targets.calibration import (
     expected_calibration_error,
     fit_temperature,
     probabilities,
 )
 from train.targets.labels import index_of, label_values, refuse_unknown
+from train.targets.metric import Metric, calibration_errors, loss
+
+ONE_OF_ALL = MarginMeaning(
+    axis=r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)",
+    right="the prediction is right",
+)
 
 
 class OneClass:
     """Labels int32 [n]; the prediction is the largest logit."""
 
     loss_target: LossTarget = "labels"
+    one_label = True
+    labels_are_given = True
+    counted = "example"
+    metrics: tuple[Metric, ...] = (
+        loss("examples"),
+        Metric("accuracy", "accuracy"),
+        Metric("macro_f1", "macro F1"),
+        *calibration_errors("examples"),
+    )
     metric = "accuracy"
+    margin = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the distinct labels of the training split."""
@@ -38,6 +54,10 @@ class OneClass:
         refuse_unknown(records, values, classes)
         return np.array([index[value] for value in values], np.int32)
 
+    def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how often each class is a label."""
+        return count_classes(labels, num_classes)
+
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns the rows that are no padding, [n]."""
         return batch["where"]
@@ -50,11 +70,16 @@ class OneClass:
         """Returns p_t - max over i != t of p_i, [n]."""
         return jnp.where(where, label_lead(logits, labels), 1.0)
 
-    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def note_settling(
+        self, labels: np.ndarray, margin: float, keyword: str | None
+    ) -> None:
+        """Says nothing: every example can settle."""
+
+    def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns the logits."""
         return logits
 
-    def metrics(
+    def score(
         self,
         logits: np.ndarray,
         labels: np.ndarray,
@@ -79,6 +104,12 @@ class OneClass:
     def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns p_t - max over i != t of p_i, [n]; with one class alone, p_t."""
         return lead(probabilities(logits), labels)
+
+    def evidence(
+        self, logits: np.ndarray, labels: np.ndarray, num_classes: int
+    ) -> LabelEvidence:
+        """Returns the margins, and the classes that there are and that lead."""
+        return label_evidence(self.margins(logits, labels), labels, num_classes)
 
     def contradiction(
         self, logits: np.ndarray, label: np.ndarray, classes: Classes
@@ -109,6 +140,28 @@ class OneClass:
             }
             for row, k in enumerate(best)
         ]
+
+
+def count_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns how often each class is a label, int32 [classes]; NO_LABEL is none."""
+    known = labels[labels != NO_LABEL]
+    return np.bincount(known, minlength=num_classes).astype(np.int32)
+
+
+def label_evidence(
+    margins: np.ndarray, labels: np.ndarray, num_classes: int
+) -> LabelEvidence:
+    """Returns margins, and the classes that are labels and that lead somewhere.
+
+    Args:
+      margins: of each label.
+      labels: class indices, of the margins' shape.
+      num_classes: of the task.
+    """
+    present, ahead = (np.zeros(num_classes, bool) for _ in range(2))
+    present[labels] = True
+    ahead[labels[margins > 0]] = True
+    return LabelEvidence(margins, present, ahead)
 
 
 def label_lead(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -14,10 +14,18 @@ from train.config import DataConfig
 from train.data.examples import NO_LABEL, Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, LossTarget
+from train.targets import Calibration, LabelEvidence, LossTarget
 from train.targets.calibration import fit_temperature, probabilities
 from train.targets.labels import index_of, label_lists, refuse_unknown
-from train.targets.one_class import calibration_error, label_lead, lead
+from train.targets.metric import Metric, calibration_errors, loss
+from train.targets.one_class import (
+    ONE_OF_ALL,
+    calibration_error,
+    count_classes,
+    label_evidence,
+    label_lead,
+    lead,
+)
 
 OUTSIDE = "O"
 _BIO = re.compile(r"O|[BI]-.+")
@@ -27,7 +35,19 @@ class Tags:
     """Labels int32 [n, length]: NO_LABEL but at each word's first piece."""
 
     loss_target: LossTarget = "labels"
+    one_label = False
+    labels_are_given = True
+    counted = "token"
+    metrics: tuple[Metric, ...] = (
+        loss("tokens"),
+        Metric("f1", "F1", counted_over="entities"),
+        Metric("precision", "precision", counted_over="entities"),
+        Metric("recall", "recall", counted_over="entities"),
+        Metric("accuracy", "accuracy", counted_over="tokens"),
+        *calibration_errors("tokens"),
+    )
     metric = "f1"
+    margin = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the tags of the training split, and O.
@@ -59,6 +79,10 @@ class Tags:
             ]
         return labels
 
+    def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how often each class is a label."""
+        return count_classes(labels, num_classes)
+
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns the first pieces of the words of real rows, [n, length]."""
         return batch["where"][:, None] & (batch["labels"] != NO_LABEL)
@@ -71,11 +95,16 @@ class Tags:
         """Returns the least p_t - max over i != t of p_i of a row's words, [n]."""
         return jnp.min(label_lead(logits, labels), axis=-1, initial=1.0, where=where)
 
-    def reading(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def note_settling(
+        self, labels: np.ndarray, margin: float, keyword: str | None
+    ) -> None:
+        """Says nothing: every token can settle."""
+
+    def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns the logits."""
         return logits
 
-    def metrics(
+    def score(
         self,
         logits: np.ndarray,
         labels: np.ndarray,
@@ -107,11 +136,24 @@ class Tags:
         logits, flat = _labelled(logits, labels)
         return lead(probabilities(logits), flat)
 
+    def evidence(
+        self, outputs: np.ndarray, labels: np.ndarray, num_classes: int
+    ) -> LabelEvidence:
+        """Returns the least margin of each text, and the tags there are and ahead."""
+        labels = labels[:, : outputs.shape[1]]
+        known = labels != NO_LABEL
+        of_words = label_evidence(
+            self.margins(outputs, labels), labels[known], num_classes
+        )
+        margins = np.full(labels.shape, np.inf)
+        margins[known] = of_words.margins
+        return of_words._replace(margins=margins.min(axis=1))
+
     def contradiction(
         self, logits: np.ndarray, label: np.ndarray, classes: Classes
     ) -> dict[str, Any]:
         """Returns the word, from 1 on, whose tag is contradicted most."""
-        logits, flat = _labelled(logits, label)
+        logits, flat = _labelled(logits, label[: len(logits)])
         word = int(np.argmin(lead(probabilities(logits), flat)))
         return {
             "word": word + 1,

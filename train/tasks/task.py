@@ -14,7 +14,6 @@ from train.data.examples import Classes, Encoded, Examples, InputSpec, Sequences
 from train.data.records import Records
 from train.errors import ConfigError
 from train.targets import Target
-from train.targets.one_class import OneClass
 
 # The name of the model whose parameters come from `model.pretrained`.
 PRETRAINED = "pretrained"
@@ -96,7 +95,7 @@ def model_name(models: Mapping[str, object], config: ModelConfig) -> str:
 
 def read_records(task: Task, config: DataConfig) -> dict[str, Records]:
     """Returns the records of each split; see `train.data.read`."""
-    return data.read(config, one_label=isinstance(task.target, OneClass))
+    return data.read(config, one_label=task.target.one_label)
 
 
 def encode_labelled(

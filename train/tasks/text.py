@@ -12,14 +12,14 @@ from train.data.examples import Encoded, InputSpec
 from train.data.records import Records
 from train.data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
 from train.errors import ConfigError, DataError
-from train.models.encoder import EncoderClassifier, EncoderConfig
+from train.models.encoder import EncoderConfig, PooledEncoder
 from train.models.huggingface import parse_config
 from train.models.pretrained import find_folder, read_encoder_config
 from train.models.transformer import Transformer
 from train.targets.one_class import OneClass
 from train.tasks.task import PRETRAINED, Task, model_name
 
-MODELS = {"transformer": Transformer, PRETRAINED: EncoderClassifier}
+MODELS = {"transformer": Transformer, PRETRAINED: PooledEncoder}
 
 
 @dataclasses.dataclass(frozen=True)

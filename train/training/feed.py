@@ -1,17 +1,19 @@
 """What the loop trains on, batch by batch, and where in the data it stands."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from train.data.examples import Examples
 from train.data.pipeline import Batch, training_batches, training_rows
 from train.recipe.recipe import Recipe
+from train.training.state import TrainState
 from train.training.sums import Sums
 
-Params = Callable[[], Any]
-"""Gives the network's parameters as they are at this moment."""
+Latest = Callable[[], TrainState]
+"""Gives the training state as it is now."""
 
 
 class Item(NamedTuple):
@@ -23,16 +25,38 @@ class Item(NamedTuple):
     last: bool = False  # of training
 
 
+@dataclasses.dataclass
+class FeedState:
+    """Where a feed stands; a checkpoint holds these fields by their names."""
+
+    epoch: int = 0  # epochs finished
+    position: int = 0  # mini-batches read, of all epochs
+    examples_seen: int = 0  # examples read, padding not counted
+    examples_filtered: int = 0  # examples that passed forward alone
+    examples_trained: int = 0  # examples that passed forward and backward
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the fields as numbers, lists, dicts and arrays."""
+        return {field.name: getattr(self, field.name) for field in self._fields()}
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Self:
+        """Returns the state of which `saved` holds the fields, and maybe others."""
+        return cls(**{field.name: saved[field.name] for field in cls._fields()})
+
+    @classmethod
+    def _fields(cls) -> tuple[dataclasses.Field, ...]:
+        return dataclasses.fields(cls)
+
+
 class PlainFeed:
     """Every example of an epoch, in an order that the seed decides.
 
     Attributes:
-      epoch: epochs finished.
-      position: mini-batches read, of all epochs.
-      examples_seen: examples read, padding not counted.
-      examples_filtered: examples that passed forward alone.
-      examples_trained: examples that passed forward and backward.
+      state: where it stands.
     """
+
+    state_type: ClassVar[type[FeedState]] = FeedState
 
     def __init__(self, recipe: Recipe, examples: Examples, *, seed: int):
         self.recipe, self.examples, self.seed = recipe, examples, seed
@@ -43,37 +67,43 @@ class PlainFeed:
             seed=seed,
             group_by_length=recipe.training.group_by_length,
         )
-        self.epoch = self.position = 0
-        self.examples_seen = self.examples_filtered = self.examples_trained = 0
+        self.state = self.first_state()
+
+    def first_state(self) -> FeedState:
+        """Returns where it stands before the first batch."""
+        return FeedState()
 
     @property
     def has_begun(self) -> bool:
         """Whether something of this epoch was trained on."""
-        return self.position > self.epoch * self.recipe.mini_steps_per_epoch
+        return self.state.position > self.state.epoch * self.recipe.mini_steps_per_epoch
 
     @property
     def epoch_end(self) -> int:
         """The position after this epoch."""
-        return (self.epoch + 1) * self.recipe.mini_steps_per_epoch
+        return (self.state.epoch + 1) * self.recipe.mini_steps_per_epoch
 
-    def items(self, params: Params) -> Iterator[Item]:
+    def items(self, latest: Latest) -> Iterator[Item]:
         """Yields what is left of this epoch.
 
         Args:
-          params: asked for when a batch depends on them.
+          latest: asked for the training state when a batch depends on it.
         """
-        del params
+        del latest
         batches = training_batches(
             self.examples,
-            self.rows[self.position : self.epoch_end],
+            self.rows[self.state.position : self.epoch_end],
             batch_size=self.recipe.training.batch_size,
         )
         for batch in batches:
-            num_seen, rows = self._count(self.position), self.rows[self.position]
-            self.position += 1
-            self.examples_seen += num_seen
-            self.examples_trained += num_seen
-            last = self.position == len(self.rows)
+            num_seen, rows = (
+                self._count(self.state.position),
+                self.rows[self.state.position],
+            )
+            self.state.position += 1
+            self.state.examples_seen += num_seen
+            self.state.examples_trained += num_seen
+            last = self.state.position == len(self.rows)
             yield Item(batch, rows, num_seen, last=last)
 
     def finish_epoch(self, trained: Sums) -> Sums:
@@ -82,25 +112,15 @@ class PlainFeed:
         Args:
           trained: of the epoch's training steps.
         """
-        self.epoch += 1
+        self.state.epoch += 1
         return trained
 
     def figures(self) -> dict[str, float]:
         """Returns what a record says of the feed."""
         return {
-            "examples_filtered": self.examples_filtered,
-            "examples_trained": self.examples_trained,
+            "examples_filtered": self.state.examples_filtered,
+            "examples_trained": self.state.examples_trained,
         }
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns where the feed stands, for a checkpoint: numbers, lists, arrays."""
-        counts = ("examples_seen", "examples_filtered", "examples_trained")
-        return {name: getattr(self, name) for name in ("epoch", "position", *counts)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from where `get_state` was asked."""
-        for name, value in state.items():
-            setattr(self, name, value)
 
     def _count(self, position: int) -> int:
         """Returns how many examples a mini-batch holds: the last of an epoch fewer."""

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.command.notices import notice
-from train.models.pretrained import find_folder, load_weights
 from train.recipe.mesh import constrain_state
 from train.recipe.recipe import Recipe
 from train.training.bad_steps import BadSteps
@@ -26,6 +24,8 @@ class TrainState(NamedTuple):
     sums: Sums  # since the epoch began
     bad: BadSteps  # mini-steps that were left out
     average: Any = None  # of params over gradient steps, where one is asked for
+    # Extra inputs of the loss by keyword: class counts, the state of each example.
+    held: Any = None
 
     @property
     def evaluated(self) -> Any:
@@ -33,16 +33,16 @@ class TrainState(NamedTuple):
         return self.params if self.average is None else self.average
 
 
-def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
+def create_state(recipe: Recipe, seed: jax.Array, held: Any = None) -> TrainState:
     """Returns the state before the first step; under jit, created where it lies.
 
     Args:
       recipe: static under jit.
       seed: uint32, of the parameters and of dropout.
+      held: extra inputs of the loss, before the first step.
     """
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
-    model = recipe.network.build(nnx.Rngs(params=params_key))
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    params = recipe.network.init(nnx.Rngs(params=params_key))
     state = TrainState(
         params=params,
         optimizer_state=recipe.transformation.init(params),
@@ -53,35 +53,6 @@ def create_state(recipe: Recipe, seed: jax.Array) -> TrainState:
         sums=Sums.zero(),
         bad=BadSteps.none(),
         average=jax.tree.map(jnp.copy, params) if recipe.optimizer.ema_decay else None,
+        held=held,
     )
     return constrain_state(recipe.mesh, state)
-
-
-def load_pretrained(recipe: Recipe, state: TrainState) -> TrainState:
-    """Returns the state with the parameters of the pretrained encoder, if there is one.
-
-    Args:
-      recipe: of the run.
-      state: before the first step; parameters stay where they lie.
-
-    Raises:
-      DataError: the encoder's files are not in order.
-    """
-    network = recipe.network
-    if network.spec.encoder is None:
-        return state
-    folder = find_folder(network.model.pretrained)
-    weights = load_weights(folder, network.spec.encoder)
-    if weights.unused:
-        notice(f"{folder}: not used: {', '.join(weights.unused)}")
-    encoder = jax.tree.map(
-        lambda new, old: jax.device_put(new, old.sharding),
-        weights.params,
-        state.params["encoder"],
-    )
-    params = state.params | {"encoder": encoder}
-    if state.average is None:
-        return state._replace(params=params)
-    # A copy, for the training step donates both.
-    average = state.average | {"encoder": jax.tree.map(jnp.copy, encoder)}
-    return state._replace(params=params, average=average)

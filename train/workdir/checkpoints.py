@@ -8,7 +8,7 @@ finished.
 import logging
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -19,15 +19,45 @@ from train.command.notices import notice
 from train.command.processes import is_first, wait_for_all
 from train.errors import WorkdirError, reason
 from train.storage import absolute, check_space
+from train.targets.metric import Metric
+from train.training.feed import FeedState
 from train.training.state import TrainState
+from train.training.sums import Sums
 
-# Where a smaller value is the better one.
-_LOWER_IS_BETTER = ("loss", "ece")
 _BEST, _LATEST = "checkpoints/best", "checkpoints/latest"
 
 # Orbax tells of every step that it takes, warns of what it was asked to do, and shows
 # in full what it then raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+class Progress(NamedTuple):
+    """What a run knows of itself beside its training state."""
+
+    seconds: float  # so far, pauses left out
+    records: list[dict[str, Any]]  # of all evaluations
+    best: dict[str, Any]  # the best record, and how many evaluations came after it
+    sums: Sums  # of the epochs since the last evaluation
+    layout: dict[str, int]  # processes and devices; empty where none was saved
+    feed: FeedState
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the fields as numbers, lists, dicts and arrays; the feed's, too."""
+        fields = {k: v for k, v in self._asdict().items() if k != "feed"}
+        sums = [float(value) for value in self.sums]
+        return fields | {"sums": sums} | self.feed.saved()
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any], feed: type[FeedState]) -> Self:
+        """Returns what `saved` gave; a field that it has not raises KeyError."""
+        return cls(
+            seconds=saved["seconds"],
+            records=saved["records"],
+            best=saved["best"],
+            sums=Sums(*saved["sums"]),
+            layout=saved.get("layout", {}),
+            feed=feed.restored(saved),
+        )
 
 
 class BestCheckpoint:
@@ -37,7 +67,7 @@ class BestCheckpoint:
 
     Args:
       workdir: of the run.
-      metric: the name of the validation metric, such as accuracy or loss.
+      metric: of validation; it says whether a larger value is the better one.
       record: of the best evaluation so far, where a run goes on; without it what the
         folder holds is of no use, and is removed.
       evaluations_since: how many came after it.
@@ -47,7 +77,7 @@ class BestCheckpoint:
         self,
         workdir: Path,
         *,
-        metric: str,
+        metric: Metric,
         record: dict[str, Any] | None = None,
         evaluations_since: int = 0,
     ):
@@ -57,7 +87,7 @@ class BestCheckpoint:
             if record is not None and step > record["mini_steps"]:
                 self._manager.delete(step)
         self._metric = metric
-        self._sign = -1.0 if metric in _LOWER_IS_BETTER else 1.0
+        self._sign = 1.0 if metric.larger_is_better else -1.0
         self.record, self.evaluations_since = record, evaluations_since
 
     def __enter__(self) -> Self:
@@ -91,7 +121,7 @@ class BestCheckpoint:
         return _restore(self._manager, self.record["mini_steps"], like)
 
     def _value(self, record: dict[str, Any]) -> float:
-        value = record[f"validation_{self._metric}"]
+        value = record[f"validation_{self._metric.name}"]
         # A record that was read again has None where there was no number.
         return -math.inf if value is None or math.isnan(value) else self._sign * value
 
@@ -114,15 +144,16 @@ class LatestCheckpoint:
     def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
-    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+    def save(self, state: TrainState, progress: Progress) -> None:
         """Saves in the background what a run needs to go on.
 
         Args:
           state: of training; it is copied before this returns.
-          progress: what the host knows: numbers, text, lists, dicts, NumPy arrays.
+          progress: what the host knows.
         """
-        arrays = {k: v for k, v in progress.items() if isinstance(v, np.ndarray)}
-        plain = {k: v for k, v in progress.items() if k not in arrays}
+        saved = progress.saved()
+        arrays = {k: v for k, v in saved.items() if isinstance(v, np.ndarray)}
+        plain = {k: v for k, v in saved.items() if k not in arrays}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(_as_saved(state)),
             progress=ocp.args.JsonSave(plain | {"arrays": sorted(arrays)}),
@@ -135,14 +166,20 @@ class LatestCheckpoint:
         """Returns once what was saved is on disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """Returns the newest state that is whole, laid out as `like` is; None: none.
+    def restore(
+        self, like: TrainState, feed: type[FeedState]
+    ) -> tuple[TrainState, Progress] | None:
+        """Returns the newest state that is whole; None where there is none.
 
         One that cannot be read is named and put aside, and the one before it taken.
+
+        Args:
+          like: how the state is laid out.
+          feed: the kind of feed that goes on.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._restore(step, like)
+                return self._restore(step, like, feed)
             except Exception as error:  # Orbax wraps what it meets in a bare one.
                 self._put_aside(step, error)
         return None
@@ -171,25 +208,32 @@ class LatestCheckpoint:
         self._manager.reload()
         notice(f"{folder}: cannot be read, put aside as {aside.name}: {reason(error)}")
 
-    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Any]:
+    def _restore(
+        self, step: int, like: TrainState, feed: type[FeedState]
+    ) -> tuple[TrainState, Progress]:
         first = ocp.args.Composite(
             state=ocp.args.StandardRestore(_as_saved(like)),
             progress=ocp.args.JsonRestore(),
         )
         restored = self._manager.restore(step, args=first)
-        progress = dict(restored.progress)
-        names = progress.pop("arrays")
+        saved = dict(restored.progress)
+        names = saved.pop("arrays")
         second = {name: ocp.args.ArrayRestore() for name in names}
         if second:
             arrays = self._manager.restore(step, args=ocp.args.Composite(**second))
-            progress |= {name: np.asarray(arrays[name]) for name in names}
+            saved |= {name: np.asarray(arrays[name]) for name in names}
         key = jax.random.wrap_key_data(restored.state["key"])
-        return TrainState(**restored.state | {"key": key}), progress
+        state = TrainState(**restored.state | {"key": key})
+        return state, Progress.restored(saved, feed)
 
 
 def _as_saved(state: TrainState) -> dict[str, Any]:
-    """Returns the state's fields; a key as the numbers that it is made of."""
-    return state._asdict() | {"key": jax.random.key_data(state.key)}
+    """Returns the state's fields; a key as the numbers that it is made of.
+
+    Without a field that came later where it is empty, as in older checkpoints.
+    """
+    fields = state._asdict() | {"key": jax.random.key_data(state.key)}
+    return {k: v for k, v in fields.items() if k != "held" or v is not None}
 
 
 def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:

@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from flax import nnx
+import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from train.config import Config, MeshConfig, check, from_dict, override
 from train.data.examples import Classes
 from train.errors import ConfigError, WorkdirError
-from train.recipe.objective import make_objective
-from train.recipe.recipe import Network
+from train.recipe.mesh import make_mesh
+from train.recipe.network import Network
+from train.recipe.scorer import Scorer, make_scorer
 from train.storage import as_folder, read_json
 from train.targets import Calibration
 from train.tasks import find_task
 from train.tasks.task import Codec, Task
+from train.training.measures import Held
 from train.workdir.checkpoints import read_checkpoint
+
+# How often each class is a training label, where the loss takes that.
+CLASS_COUNTS = "class_counts.json"
 
 
 class FinishedRun(NamedTuple):
@@ -30,8 +35,8 @@ class FinishedRun(NamedTuple):
     task: Task
     classes: Classes
     codec: Codec
-    network: Network
-    scale: float  # of the logits, before their softmax is a probability
+    scorer: Scorer
+    held: Held  # extra inputs of the loss
     calibration: Calibration
     checkpoint: int  # the mini-step after which the parameters were saved
     params: Any
@@ -66,23 +71,21 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
             f"--workdir: {workdir} does not hold what its task needs "
             f"({type(error).__name__}: {error}); train again"
         ) from error
-    spec = codec.spec(len(classes))
-    objective = make_objective(
-        config.loss,
-        target=task.target.loss_target,
-        num_classes=len(classes),
-        total_examples=1,
-    )
-    network = Network(config.task, spec, config.model, objective.cosine)
-    checkpoint, params = read_checkpoint(workdir, _shapes(network))
+    mesh = make_mesh(config.mesh, batch_size=config.training.batch_size)
+    scorer = make_scorer(config, codec.spec(len(classes)), mesh)
+    held: Held = {}
+    if scorer.objective.class_counts:
+        counts = _read(workdir, CLASS_COUNTS)
+        held = {name: jnp.asarray(values, jnp.int32) for name, values in counts.items()}
+    checkpoint, params = read_checkpoint(workdir, _shapes(scorer.network))
     return FinishedRun(
         workdir,
         config,
         task,
         classes,
         codec,
-        network,
-        objective.scale,
+        scorer,
+        held,
         calibration,
         checkpoint,
         params,
@@ -121,8 +124,7 @@ def _read(workdir: Path, name: str) -> Any:
 def _shapes(network: Network) -> Any:
     """Returns the parameters' shapes, all on one device."""
     here = SingleDeviceSharding(jax.devices()[0])
-    model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        network.shapes(),
     )

@@ -16,7 +16,7 @@ from train.training.state import TrainState
 _MINI_STEPS_PER_READING = 20
 
 
-class Progress:
+class RunLog:
     """The log of one run; a context manager that leaves whole lines behind.
 
     Both counters, mini-steps and gradient steps, are logged under those names.

@@ -1,16 +1,16 @@
 """The working directory: which run it belongs to, and who may write to it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from train.command.processes import is_first, wait_for_all
-from train.config import Config, as_dict, from_dict
-from train.data.examples import TaskData
-from train.errors import ConfigError, WorkdirError
+from train.config import Config, as_dict, first_difference, settings
+from train.data.examples import Classes
+from train.errors import WorkdirError
 from train.storage import (
     as_json,
     is_full,
@@ -36,13 +36,14 @@ def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
         raise WorkdirError(f"--workdir: {workdir} is a file; name a folder")
     if not (workdir / "config.json").exists():
         return None
-    held, asked = _held_config(workdir / "config.json"), as_dict(config)
-    if isinstance(held, dict):
-        held["mesh"] = asked["mesh"]  # A run goes on on other devices, too.
-    if held != asked:
+    held, asked = _held_settings(workdir / "config.json"), settings(as_dict(config))
+    # The mesh is not compared: a run goes on on other devices, too.
+    held |= {k: v for k, v in asked.items() if k.startswith("mesh.")}
+    differs = first_difference(held, asked)
+    if differs:
         raise WorkdirError(
-            f"--workdir: {workdir} holds a run of another configuration "
-            f"({_first_difference(held, asked)}); name another folder"
+            f"--workdir: {workdir} holds a run of another configuration ({differs}); "
+            "name another folder"
         )
     result = workdir / "result.json"
     return _read(result) if result.exists() else None
@@ -72,17 +73,25 @@ def hold_workdir(workdir: Path) -> Iterator[None]:
             yield
 
 
-def open_workdir(workdir: Path, config: Config, data: TaskData) -> None:
+def open_workdir(
+    workdir: Path, config: Config, classes: Classes, files: Mapping[str, str]
+) -> None:
     """Creates the folder and writes what a run starts with.
 
     That is its configuration, its class names and its task's own files, such as the
     tokenizer: what it takes to use the model in another process.
 
+    Args:
+      workdir: the folder.
+      config: of the run.
+      classes: by number.
+      files: of the task and of the loss: name -> content.
+
     Raises:
       WorkdirError: the folder cannot be written, or holds the state of a run on other
         data.
     """
-    files = {"classes.json": as_json(list(data.classes)), **data.files}
+    files = {"classes.json": as_json(list(classes)), **files}
     if any((workdir / "checkpoints" / "latest").glob("[0-9]*")):
         _refuse_other_data(workdir, files)
     with _refused_unless_writable(workdir):
@@ -137,24 +146,15 @@ def _lock(workdir: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def _held_config(path: Path) -> Any:
-    """Returns the configuration in a file; a key that came later has its default."""
+def _held_settings(path: Path) -> dict[str, Any]:
+    """Returns the configuration in a file, under dotted keys."""
     held = _read(path)
-    try:
-        return as_dict(from_dict(held))
-    except (AttributeError, ConfigError, TypeError):
-        return held
+    if not isinstance(held, dict):
+        raise WorkdirError(
+            f"--workdir: {path} holds no configuration; name another folder"
+        )
+    return settings(held)
 
 
 def _read(path: Path) -> Any:
     return read_json(path, flag="--workdir", cure="name another folder")
-
-
-def _first_difference(held: Any, asked: Any, key: str = "") -> str:
-    """Returns `loss.delta: 0.1 there, 0.2 asked for`, the first place that differs."""
-    if isinstance(held, dict) and isinstance(asked, dict):
-        for name in sorted(held.keys() | asked.keys()):
-            if held.get(name) != asked.get(name):
-                inner = f"{key}.{name}" if key else name
-                return _first_difference(held.get(name), asked.get(name), inner)
-    return f"{key}: {held!r} there, {asked!r} asked for"

@@ -6,7 +6,7 @@ import json
 import pytest
 from finished_runs import make_result
 
-from train.comparison.cells import flatten, keep_cell, read_cell
+from train.comparison.cells import keep_cell, read_cell
 from train.config import Config, DataConfig, LossConfig, ModelConfig
 from train.errors import WorkdirError
 
@@ -131,6 +131,11 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         keep_cell(tmp_path / "results" / "cell.json", tmp_path)
 
 
-def test_settings_flatten_to_dotted_keys():
-    nested = {"seed": 1, "loss": {"options": {}, "delta": 0.1, "more": {"k": [1]}}}
-    assert flatten(nested) == {"seed": 1, "loss.delta": 0.1, "loss.more.k": [1]}
+def test_a_value_that_was_called_otherwise_is_what_it_is_now(tmp_path):
+    result = make_result(Config())
+    result["config"]["model"]["head"] = "dense"
+    file = write(tmp_path, Config(), config=result["config"])
+    assert read_cell(file, Config()) is not None
+    blocked = Config(model=ModelConfig(head="blocked"))
+    with pytest.raises(WorkdirError, match=r"model.head: '' there, 'blocked' asked"):
+        read_cell(file, blocked)

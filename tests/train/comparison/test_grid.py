@@ -17,14 +17,15 @@ from train.errors import ConfigError
 
 
 class Row:
-    def __init__(self, keywords, target="labels"):
+    def __init__(self, keywords, target="labels", multi_label=None):
         self.keywords = keywords
         self.target = target
+        self.multi_label = multi_label
 
 
 TABLE = {
-    "softmax": Row({}),
-    "as_softmax": Row({"delta": 0.1}),
+    "softmax": Row({}, multi_label="multi_label_softmax"),
+    "as_softmax": Row({"delta": 0.1}, multi_label="multi_label_as_softmax"),
     "focal": Row({"gamma": 2.0}),
     "entmax": Row({"alpha": 1.5}),
     "multi_label_softmax": Row({}, "multi_hot"),

@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from finished_runs import make_run, make_runs
+from finished_runs import compare, make_run, make_runs
 
 from train.comparison.plots import _bands, _histogram, make_plots
-from train.comparison.results import group_by_row
 
 
 @pytest.fixture(scope="module")
 def plots():
-    return make_plots(group_by_row(make_runs()))
+    return make_plots(compare(make_runs()))
 
 
 def test_each_plot_has_alt_and_caption_with_its_figures(plots):
@@ -38,10 +37,10 @@ def test_each_plot_has_alt_and_caption_with_its_figures(plots):
 
 def test_plots_speak_of_the_metric_and_the_kind_of_task():
     runs = make_runs(("multi_label_softmax",), task="multi_label")
-    titles = [plot.title for plot in make_plots(group_by_row(runs))]
+    titles = [plot.title for plot in make_plots(compare(runs))]
     assert titles[0] == "Micro F1 over training"
     assert titles[3] == "Micro F1 by seed"
-    tokens = make_plots(group_by_row(make_runs(("softmax",), task="tokens")))
+    tokens = make_plots(compare(make_runs(("softmax",), task="tokens")))
     assert tokens[0].title == "F1 over training"
     assert "training tokens" in tokens[2].caption
 
@@ -51,7 +50,7 @@ def test_a_seed_that_stopped_early_counts_as_far_as_it_goes():
         make_run(seed=0, epochs=4, score=0.9),
         make_run(seed=1, epochs=2, score=0.7),
     ]
-    (band,) = _bands(group_by_row(runs), "validation_accuracy")
+    (band,) = _bands(compare(runs), "validation_accuracy")
     np.testing.assert_array_equal(band.epochs, [1, 2, 3, 4])
     both = [(0.9 + 0.7) / 2 - 0.5 / 1, (0.9 + 0.7) / 2 - 0.5 / 2]
     alone = [0.9 - 0.5 / 3, 0.9 - 0.5 / 4]
@@ -87,6 +86,6 @@ def test_margins_of_all_seeds_are_counted_together():
     ids=["one point", "many losses", "no finite loss", "many epochs"],
 )
 def test_unusual_grids_draw_without_a_warning(losses, seeds, fields):
-    plots = make_plots(group_by_row(make_runs(losses, seeds, **fields)))
+    plots = make_plots(compare(make_runs(losses, seeds, **fields)))
     assert len(plots) == 6
     assert not any("nan" in plot.alt + plot.caption for plot in plots)

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from finished_runs import make_run, make_runs
+from finished_runs import compare, make_run, make_runs
 
 from train.comparison.plots import make_plots
 from train.comparison.report import (
@@ -15,7 +15,6 @@ from train.comparison.report import (
     write_markdown,
     write_report,
 )
-from train.comparison.results import Comparison, group_by_row
 from train.errors import WorkdirError
 
 VOID = {"meta", "img", "source"}
@@ -49,7 +48,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def plots():
-    return make_plots(group_by_row(make_runs()))
+    return make_plots(compare(make_runs()))
 
 
 @pytest.fixture
@@ -59,12 +58,12 @@ def chapters(monkeypatch, plots):
     emotions = make_runs(
         ("multi_label_softmax", "multi_label_as_softmax"), task="multi_label"
     )
-    comparisons = [Comparison("digits", make_runs()), Comparison("emotions", emotions)]
+    comparisons = [compare(make_runs()), compare(emotions, "emotions")]
     return [make_chapter(comparison) for comparison in comparisons]
 
 
 def test_a_chapter_says_what_was_compared_and_how():
-    chapter = make_chapter(Comparison("digits", make_runs()))
+    chapter = make_chapter(compare(make_runs()))
     assert chapter.title == "softmax and as_softmax on digits"
     assert chapter.table.rows[1][:4] == (
         *("as_softmax", "2", f"{100 * (0.90 + 0.91) / 2:.2f} ± 0.71"),
@@ -80,7 +79,7 @@ def test_a_chapter_says_what_was_compared_and_how():
 
 def test_a_loss_with_a_sweep_is_named_once():
     runs = [make_run("as_softmax", label=f"as_softmax delta={d}") for d in (0.1, 0.2)]
-    chapter = make_chapter(Comparison("digits", runs))
+    chapter = make_chapter(compare(runs))
     assert chapter.title == "as_softmax on digits"
     assert len(chapter.table.rows) == 2
 
@@ -134,7 +133,7 @@ def test_what_comes_from_a_user_is_escaped(monkeypatch, plots):
     monkeypatch.setattr("train.comparison.report.make_plots", lambda rows: plots)
     runs = [make_run(label=NAUGHTY)]
     runs[0].result["config"]["data"]["path"] = NAUGHTY
-    chapter = make_chapter(Comparison(NAUGHTY, runs))
+    chapter = make_chapter(compare(runs, NAUGHTY))
     html = make_page([chapter], command=NAUGHTY)
     page = Page(html)
     assert "<script" not in html

@@ -4,17 +4,14 @@ from math import nan, sqrt
 
 import numpy as np
 import pytest
-from finished_runs import make_run
+from finished_runs import compare, make_run
 
 from train.comparison.results import (
-    Comparison,
     Run,
     baseline_of,
     correlation,
     group_by_row,
-    headline,
     mean_correlation,
-    scored_split,
     summarize,
 )
 
@@ -46,7 +43,7 @@ def test_a_summary_is_the_mean_and_sample_deviation_over_seeds():
         changed(make_run(seed=seed, score=0.7 + 0.1 * seed), **figures[seed])
         for seed in range(3)
     ]
-    (summary,) = summarize(Comparison("digits", runs))
+    (summary,) = summarize(compare(runs))
     assert summary.label == "softmax"
     assert summary.num_seeds == 3
     assert summary.score == pytest.approx((0.7 + 0.8 + 0.9) / 3)
@@ -65,7 +62,7 @@ def test_a_summary_is_the_mean_and_sample_deviation_over_seeds():
 
 def test_one_seed_has_no_deviation_and_no_difference():
     runs = [make_run("softmax"), make_run("as_softmax")]
-    for summary in summarize(Comparison("digits", runs)):
+    for summary in summarize(compare(runs)):
         assert (summary.deviation, summary.difference) == (None, None)
 
 
@@ -77,7 +74,7 @@ def test_differences_are_from_softmax_on_equal_seeds():
         for loss, of in scores.items()
         for seed, score in of.items()
     ]
-    focal, softmax = summarize(Comparison("digits", runs))
+    focal, softmax = summarize(compare(runs))
     assert focal.difference == pytest.approx((0.25, 0.2, 0.3))
     assert softmax.difference is None
 
@@ -121,22 +118,25 @@ def test_the_baseline_of_several_labels_is_their_softmax():
         ("multi_label", "micro_f1", "micro_f1"),
         ("multi_label", "loss", "micro_f1"),
         ("tokens", "ece", "f1"),
+        ("next_token", "log_likelihood", "log_likelihood"),
+        ("next_token", "perplexity", "log_likelihood"),
+        ("next_token", "accuracy", "accuracy"),
     ],
 )
 def test_the_headline_is_what_picked_the_checkpoints(task, metric, counts):
-    assert headline([changed(make_run(task=task), metric=metric)]) == counts
+    assert compare([changed(make_run(task=task), metric=metric)]).metric.name == counts
 
 
 def test_runs_of_different_metrics_are_compared_by_the_tasks_own():
     runs = [make_run(), changed(make_run(), metric="macro_f1")]
-    assert headline(runs) == "accuracy"
+    assert compare(runs).metric.name == "accuracy"
 
 
 def test_test_scores_count_only_where_every_run_has_them():
     with_test, without = make_run(), make_run(test=False)
-    assert scored_split([with_test, with_test]) == "test"
-    assert scored_split([with_test, without]) == "validation"
-    (summary,) = summarize(Comparison("digits", [with_test, without]))
+    assert compare([with_test, with_test]).split == "test"
+    assert compare([with_test, without]).split == "validation"
+    (summary,) = summarize(compare([with_test, without]))
     assert set(summary.metrics) == {"macro_f1", "ece", "ece_calibrated"}
 
 

@@ -11,8 +11,12 @@ from train.comparison.tables import (
     as_text,
     how_to_read,
     make_table,
-    metric_name,
 )
+from train.targets.metric import by_name
+from train.targets.multi_label import MultiLabel
+from train.targets.next_token import NextToken
+from train.targets.one_class import OneClass
+from train.targets.tags import Tags
 
 EMPTY = Summary("softmax", 1, 0.5, None, None, {}, None, 0.123, 7.0, 0.04)
 
@@ -32,7 +36,10 @@ def test_the_table_rounds_and_marks_what_is_undefined():
         seconds=10.71,
     )
     table = make_table(
-        [full, EMPTY._replace(metrics=metrics)], split="test", metric="accuracy"
+        [full, EMPTY._replace(metrics=metrics)],
+        split="test",
+        metric=by_name(OneClass.metrics, "accuracy"),
+        metrics=OneClass.metrics,
     )
     assert table.header == (
         *("loss", "seeds", "test accuracy (%)", "difference (points)"),
@@ -54,7 +61,10 @@ def test_the_table_rounds_and_marks_what_is_undefined():
 def test_a_task_has_the_columns_of_its_metrics():
     metrics = {"macro_f1": 0.1, "micro_f1_tuned": 0.2}
     table = make_table(
-        [EMPTY._replace(metrics=metrics)], split="validation", metric="micro_f1"
+        [EMPTY._replace(metrics=metrics)],
+        split="validation",
+        metric=by_name(MultiLabel.metrics, "micro_f1"),
+        metrics=MultiLabel.metrics,
     )
     assert table.header[2:6] == (
         *("validation micro F1 (%)", "difference (points)"),
@@ -64,17 +74,27 @@ def test_a_task_has_the_columns_of_its_metrics():
     assert table.header[6] == "r(loss, micro F1)"
 
 
-@pytest.mark.parametrize(
-    ("metric", "name"),
-    [
-        ("accuracy", "accuracy"),
-        ("f1", "F1"),
-        ("macro_f1", "macro F1"),
-        ("micro_f1_tuned", "micro F1, tuned"),
-    ],
-)
-def test_metrics_have_names_that_readers_know(metric, name):
-    assert metric_name(metric) == name
+def test_what_is_no_share_is_shown_in_its_own_unit():
+    row = EMPTY._replace(
+        score=-2.672,
+        deviation=0.011,
+        difference=Difference(0.0321, 0.021, 0.0432),
+        metrics={"perplexity": 14.47, "accuracy": 0.23},
+    )
+    table = make_table(
+        [row],
+        split="test",
+        metric=by_name(NextToken.metrics, "log_likelihood"),
+        metrics=NextToken.metrics,
+    )
+    assert table.header[2:6] == (
+        *("test log likelihood (nats)", "difference (nats)"),
+        *("perplexity", "accuracy (%)"),
+    )
+    assert table.rows[0][2:6] == (
+        *("-2.67 ± 0.01", "+0.03 [+0.02, +0.04]"),
+        *("14.47", "23.00"),
+    )
 
 
 def test_text_columns_are_aligned_and_the_header_wraps():
@@ -119,13 +139,15 @@ def test_without_differences_the_note_says_what_they_need():
 
 
 def test_the_note_explains_only_the_columns_there_are():
-    plain = how_to_read([EMPTY], split="test", metric="f1")
+    f1 = by_name(Tags.metrics, "f1")
+    plain = how_to_read([EMPTY], split="test", metric=f1, counted="token")
     assert "F1 on the test split" in plain
     assert "ECE" not in plain
     assert "Tuned" not in plain
+    assert "Settled: training tokens" in plain
     metrics = {"micro_f1_tuned": 0.5, "ece": 0.1}
     full = how_to_read(
-        [EMPTY._replace(metrics=metrics)], split="test", metric="micro_f1"
+        [EMPTY._replace(metrics=metrics)], split="test", metric=f1, counted="example"
     )
     assert "ECE" in full
     assert "Tuned" in full

@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from finished_runs import make_run
+from finished_runs import compare, make_run
 
 from train.comparison.report import make_chapter, make_page
-from train.comparison.results import Comparison
 from train.data.examples import NO_LABEL, Examples, Sequences
 from train.evaluation.label_errors import find_suspicion, note_settled_from_the_start
 from train.loop import train_and_evaluate
@@ -133,7 +132,7 @@ def test_the_report_lists_what_most_runs_contradict():
     runs = [make_run(seed=seed) for seed in range(2)]
     for run, found in zip(runs, entries, strict=True):
         run.result["suspicious"] = found
-    chapter = make_chapter(Comparison("digits", runs))
+    chapter = make_chapter(compare(runs))
     assert list(chapter.suspicious.items()) == [
         ("row 7", "a; predicted b or c in 2 of 2 runs, margin -0.60"),
         ("row 9", "c; predicted a, b in 1 of 2 runs, margin -0.90"),

@@ -105,31 +105,32 @@ def test_each_spectrogram_has_mean_zero_and_deviation_one():
 
 @pytest.fixture
 def apply(quick_jit):
-    """Returns a function: a configuration's fields and waveforms -> logits."""
+    """Returns a function: a configuration's fields and waveforms -> features."""
     spec = InputSpec((4000,), 5, sample_rate=8000)
 
     def create(fields):
         config = ModelConfig(width=16, depth=2, **dict(fields))
-        return AudioCnn(config, spec, cosine=False, rngs=nnx.Rngs(0))
+        return AudioCnn(config, spec, rngs=nnx.Rngs(0))
 
     @functools.partial(quick_jit, static_argnums=0)
-    def logits(fields, waveforms):
+    def features(fields, waveforms):
         return create(fields)(waveforms)
 
-    return lambda waveforms, **fields: logits(tuple(fields.items()), waveforms)
+    return lambda waveforms, **fields: features(tuple(fields.items()), waveforms)
 
 
 @pytest.mark.standard_promotion(reason="flax's layers need it")
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_logits_have_the_compute_dtype(apply, compute_dtype):
-    logits = apply(noise(3, 4000), compute_dtype=compute_dtype)
-    assert logits.shape == (3, 5)
-    assert logits.dtype == compute_dtype
-    assert jnp.isfinite(logits.astype(jnp.float32)).all()
+def test_features_have_the_compute_dtype(apply, compute_dtype):
+    features = apply(noise(3, 4000), compute_dtype=compute_dtype)
+    # Sixteen of the 64 bands are left after two blocks, of 32 channels each.
+    assert features.shape == (3, 16 * 32)
+    assert features.dtype == compute_dtype
+    assert jnp.isfinite(features.astype(jnp.float32)).all()
 
 
 @pytest.mark.standard_promotion(reason="flax's layers need it")
-def test_the_logits_of_an_example_depend_on_nothing_but_its_sound(apply):
+def test_the_features_of_an_example_depend_on_nothing_but_its_sound(apply):
     waveforms = noise(3, 4000)
     together = apply(waveforms)
     louder = waveforms * np.array([[1.0], [0.1], [0.0]], np.float32)
@@ -144,7 +145,5 @@ def test_the_logits_of_an_example_depend_on_nothing_but_its_sound(apply):
 @pytest.mark.standard_promotion(reason="flax's layers need it")
 def test_it_holds_nothing_but_parameters():
     spec = InputSpec((4000,), 5, sample_rate=8000)
-    model = nnx.eval_shape(
-        lambda: AudioCnn(ModelConfig(), spec, cosine=False, rngs=nnx.Rngs(0))
-    )
+    model = nnx.eval_shape(lambda: AudioCnn(ModelConfig(), spec, rngs=nnx.Rngs(0)))
     nnx.split(model, nnx.Param)  # refuses what is no parameter

@@ -13,9 +13,10 @@ from flax import nnx
 from train.config import MeshConfig, ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.models.encoder import Encoder, EncoderClassifier, dropout
+from train.models.encoder import Encoder, PooledEncoder, dropout
 from train.models.pretrained import load_weights, read_encoder_config
 from train.recipe.mesh import make_mesh, put_batch
+from train.recipe.network import Network
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "roberta", "distilbert")
@@ -51,22 +52,15 @@ def hidden(config, params, tokens, seed=None, **fields):
 def classifier(config, *, per_token=False, **fields):
     """A classifier as a compiled function, and its parameters, the head's random."""
     spec = InputSpec((12,), 3, per_token=per_token, encoder=config)
-    build = functools.partial(
-        EncoderClassifier, ModelConfig(**fields), spec, cosine=False
-    )
-    abstract = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
-    graphdef = nnx.split(abstract, nnx.Param)[0]
-
-    @jax.jit
-    def create():
-        return nnx.to_pure_dict(nnx.state(build(rngs=nnx.Rngs(0)), nnx.Param))
+    fields = {"pretrained": "folder"} | fields
+    network = Network("text", spec, ModelConfig(**fields), "linear")
 
     @jax.jit
     def logits(params, tokens, seed=None):
         rngs = None if seed is None else nnx.Rngs(dropout=jax.random.key(seed))
-        return nnx.merge(graphdef, params)(tokens, rngs=rngs)
+        return network.logits(params, tokens, rngs=rngs)
 
-    return logits, create()
+    return logits, jax.jit(lambda: network.init(nnx.Rngs(0)))()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -248,7 +242,7 @@ def test_refuses_a_tokenizer_larger_than_the_table_of_tokens():
     config, _, _ = golden("bert")
     spec = InputSpec((4,), 2, vocabulary_size=61, encoder=config)
     with pytest.raises(ConfigError, match=r"`model.pretrained`: .* 61 tokens.* 60;"):
-        EncoderClassifier(ModelConfig(), spec, cosine=False, rngs=nnx.Rngs(0))
+        PooledEncoder(ModelConfig(), spec, rngs=nnx.Rngs(0))
 
 
 def test_a_shape_is_hashable_and_equal_to_itself():

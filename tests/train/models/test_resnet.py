@@ -15,7 +15,7 @@ pytestmark = pytest.mark.standard_promotion(reason="flax's layers need it")
 
 def build(side=32, **fields):
     spec = InputSpec((side, side, 3), 10, mean=(128.0,) * 3, deviation=(64.0,) * 3)
-    return ResNet18(ModelConfig(**fields), spec, cosine=False, rngs=nnx.Rngs(0))
+    return ResNet18(ModelConfig(**fields), spec, rngs=nnx.Rngs(0))
 
 
 def images(n, side=32):
@@ -36,18 +36,18 @@ def test_it_has_as_many_parameters_as_the_original():
     for width in (128, 256, 512):
         blocks += convolution(3, width // 2, width) + convolution(1, width // 2, width)
         blocks += 3 * convolution(3, width, width)
-    head = 512 * 10 + 10
-    small = convolution(3, 3, 64) + blocks + head
-    large = convolution(7, 3, 64) + blocks + head
-    assert number_of_parameters(64) == small == 11_173_962
-    assert number_of_parameters(65) == large == 11_181_642
+    head = 512 * 10 + 10  # the output layer, which is no part of the model
+    small = convolution(3, 3, 64) + blocks
+    large = convolution(7, 3, 64) + blocks
+    assert number_of_parameters(64) == small == 11_173_962 - head
+    assert number_of_parameters(65) == large == 11_181_642 - head
 
 
 @pytest.mark.parametrize(
     ("side", "shape"), [(32, (4, 4)), (64, (8, 8)), (65, (3, 3)), (224, (7, 7))]
 )
 def test_the_stem_keeps_small_images_and_shrinks_large_ones(side, shape):
-    features = jax.eval_shape(lambda: build(side).features(images(2, side)))
+    features = jax.eval_shape(lambda: build(side).feature_maps(images(2, side)))
     assert features.shape == (2, *shape, 512)
 
 
@@ -61,13 +61,13 @@ def test_a_block_starts_as_the_identity(quick_jit):
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_logits_have_the_compute_dtype(compute_dtype):
-    logits = jax.eval_shape(lambda: build(compute_dtype=compute_dtype)(images(2)))
-    assert logits.shape == (2, 10)
-    assert logits.dtype == compute_dtype
+def test_features_have_the_compute_dtype(compute_dtype):
+    features = jax.eval_shape(lambda: build(compute_dtype=compute_dtype)(images(2)))
+    assert features.shape == (2, 512)
+    assert features.dtype == compute_dtype
 
 
-def test_the_logits_of_an_example_do_not_depend_on_the_others(quick_jit):
+def test_the_features_of_an_example_do_not_depend_on_the_others(quick_jit):
     apply = quick_jit(lambda images: build(8)(images))
     three = images(3, 8)
     # A copy: JAX may still be reading the array that it was given.

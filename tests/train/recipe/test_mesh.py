@@ -14,7 +14,7 @@ from train.loop import initial_state, train_and_evaluate
 from train.recipe.mesh import make_mesh, put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's chains and flax's layers break under strict promotion"
@@ -52,7 +52,7 @@ def steps(config, count):
         rows = (16 * number + np.arange(16)) % len(examples)
         batch = put_batch(recipe.mesh, read_batch(examples, rows, batch_size=16))
         # Each is the first of an epoch, so that sums are of one batch.
-        moment = Moment(np.int32(16), np.bool_(True), np.bool_(False))
+        moment = BatchInfo(np.int32(16), np.bool_(True), np.bool_(False))
         state = step(recipe, state, batch, moment)
         found.append(float(state.sums.loss))
     return np.array(found), jax.device_get(state.params)

@@ -1,6 +1,7 @@
 """Losses by name, as the library's table has them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,11 @@ import pytest
 from as_softmax_jax.losses import LOSSES
 from train.config import LossConfig
 from train.errors import ConfigError
-from train.recipe.objective import make_objective
+from train.recipe.objective import choose_head, make_objective
 
 
 def objective(*, target="labels", **fields):
-    return make_objective(
-        LossConfig(**fields), target=target, num_classes=5, total_examples=100
-    )
+    return make_objective(LossConfig(**fields), target=target, num_classes=5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -27,9 +26,9 @@ def test_every_loss_of_the_table_runs_by_its_name(name, quick_jit):
     if target == "multi_hot":
         labels = jax.nn.one_hot(labels, 5, dtype=bool)
     where = jnp.array([True] * 4 + [False] * 2)
-    arguments = {"where": where, "delta": jnp.float32(0.1)}
-    losses = quick_jit(loss.losses)(logits, labels, **arguments)
-    settled = quick_jit(loss.settled)(logits, labels, **arguments)
+    arguments = dict(loss.keywords) | {"where": where}
+    losses = quick_jit(functools.partial(loss.losses, **arguments))(logits, labels)
+    settled = quick_jit(functools.partial(loss.settled, **arguments))(logits, labels)
     assert losses.shape == settled.shape == (6,)
     assert settled.dtype == bool
     assert jnp.isfinite(losses).all()
@@ -46,17 +45,17 @@ def test_the_table_decides_whether_an_example_settles():
 
 
 def test_options_fill_the_keywords_and_keep_their_type():
-    assert objective(name="am_softmax", options={"scale": 10}).options == (
+    assert objective(name="am_softmax", options={"scale": 10}).keywords == (
         ("margin", LOSSES["am_softmax"].keywords["margin"]),
         ("scale", 10.0),
     )
-    ((_, k),) = objective(name="sparse_softmax", options={"k": 3.0}).options
+    ((_, k),) = objective(name="sparse_softmax", options={"k": 3.0}).keywords
     assert type(k) is int
 
 
 def test_only_cosines_are_scaled_into_the_logits_of_their_softmax():
     loss = objective(name="am_softmax", options={"scale": 2.0})
-    assert loss.cosine
+    assert loss.row.input == "cosines"
     assert loss.scale == 2.0
     assert objective(name="softmax").scale == 1.0
 
@@ -66,15 +65,33 @@ def test_refuses_a_loss_for_one_label_where_there_are_many():
         objective(target="multi_hot", name="softmax")
 
 
-def test_delta_falls_from_one_over_its_share_of_training():
-    loss = objective(name="as_softmax", delta=0.2, delta_warmup=0.5)
-    assert loss.warmup_examples == 50
-    assert float(loss.delta_at(0)) == 1.0
-    assert float(loss.delta_at(25)) == pytest.approx((1.0 + 0.2) / 2)
-    assert float(loss.delta_at(50)) == pytest.approx(0.2)
-    assert float(objective(name="as_softmax", delta=0.2).delta_at(0)) == (
-        pytest.approx(0.2)
-    )
+@pytest.mark.parametrize(
+    ("name", "head", "chosen"),
+    [
+        ("as_softmax", "", "linear"),
+        ("as_softmax", "blocked", "blocked"),
+        ("softmax", "blocked", "blocked"),
+        ("am_softmax", "", "cosine"),
+        ("am_softmax", "cosine", "cosine"),
+    ],
+)
+def test_the_loss_chooses_its_output_layer(name, head, chosen):
+    assert choose_head(head, objective(name=name)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "message"),
+    [
+        ("softmax", "linaer", "`model.head`: no 'linaer'; did you mean `linear`?"),
+        ("entmax", "blocked", "blocked goes with as_softmax and softmax"),
+        ("am_softmax", "linear", "linear gives logits, and `loss.name` am_softmax "),
+        ("softmax", "cosine", "cosine gives cosines, and `loss.name` softmax takes"),
+    ],
+)
+def test_an_output_layer_that_does_not_fit_is_refused(name, head, message):
+    with pytest.raises(ConfigError) as refusal:
+        choose_head(head, objective(name=name))
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(

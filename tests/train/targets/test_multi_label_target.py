@@ -65,12 +65,12 @@ def test_refuses_a_label_that_training_never_has():
 def test_f1_counts_what_is_above_the_threshold():
     logits = np.array([[2.0, -1.0], [1.0, 0.5], [-1.0, -0.5]], np.float32)
     labels = np.array([[True, False], [True, False], [False, True]])
-    figures = TARGET.metrics(logits, labels, ("a", "b"))
+    figures = TARGET.score(logits, labels, ("a", "b"))
     # Above 0: a, a, b (wrong); the third b is missed. Of 3 right ones, 2 are found.
     assert figures["micro_f1"] == pytest.approx(2 * (2 / 3) * (2 / 3) / (4 / 3))
     assert figures["macro_f1"] == pytest.approx((1.0 + 0.0) / 2)
     assert figures["accuracy"] == pytest.approx(1 / 3)
-    tuned = TARGET.metrics(logits, labels, ("a", "b"), Calibration(1.0, 0.75))
+    tuned = TARGET.score(logits, labels, ("a", "b"), Calibration(1.0, 0.75))
     # Only a, a are left.
     assert tuned["micro_f1_tuned"] == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))
 
@@ -82,7 +82,7 @@ def test_the_threshold_has_the_best_micro_f1():
     threshold = TARGET.calibrate(logits, labels).threshold
 
     def micro_f1(at):
-        figures = TARGET.metrics(logits, labels, (0, 1, 2, 3), Calibration(1.0, at))
+        figures = TARGET.score(logits, labels, (0, 1, 2, 3), Calibration(1.0, at))
         return figures["micro_f1_tuned"]
 
     best = max(micro_f1(float(at)) for at in np.unique(logits) - 1e-6)
@@ -115,7 +115,7 @@ def test_f1_of_any_number_of_classes_counts_positives(num_classes):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(40, num_classes))
     labels = rng.random(size=(40, num_classes)) < 0.3
-    found = TARGET.metrics(logits, labels, ("a",) * num_classes)
+    found = TARGET.score(logits, labels, ("a",) * num_classes)
 
     def f1(predicted, wanted):
         both = np.sum(predicted & wanted)
@@ -124,7 +124,7 @@ def test_f1_of_any_number_of_classes_counts_positives(num_classes):
     assert found["micro_f1"] == pytest.approx(f1(logits > 0, labels))
     of_classes = [f1(logits[:, k] > 0, labels[:, k]) for k in range(num_classes)]
     assert found["macro_f1"] == pytest.approx(np.mean(of_classes))
-    none = TARGET.metrics(-abs(logits), labels, ("a",) * num_classes)
+    none = TARGET.score(-abs(logits), labels, ("a",) * num_classes)
     assert none["micro_f1"] == none["macro_f1"] == 0.0
 
 

@@ -81,7 +81,7 @@ def test_metrics_are_those_of_the_largest_logit():
     # Labels 0, 0, 1; predictions 0, 1, 1: precision and recall 1 and 1/2, both ways.
     logits = np.log([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]).astype(np.float32)
     labels = np.array([0, 0, 1], np.int32)
-    figures = OneClass().metrics(logits, labels, ("a", "b"))
+    figures = OneClass().score(logits, labels, ("a", "b"))
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert figures["macro_f1"] == pytest.approx(2 * 1 * 0.5 / (1 + 0.5))
     # Every confidence is 3/4, two in three are right.
@@ -95,7 +95,7 @@ def test_calibration_makes_confidence_the_share_that_is_right():
     calibration = OneClass().calibrate(logits, labels)
     # sigmoid(log(19) / T) = 3/4
     assert calibration.temperature == pytest.approx(np.log(19) / np.log(3), rel=1e-3)
-    figures = OneClass().metrics(logits, labels, ("a", "b"), calibration)
+    figures = OneClass().score(logits, labels, ("a", "b"), calibration)
     assert figures["ece"] == pytest.approx(0.95 - 0.75, abs=1e-6)
     assert figures["ece_calibrated"] == pytest.approx(0.0, abs=1e-3)
 

@@ -51,7 +51,7 @@ def test_an_inside_tag_brings_its_beginning():
 def test_entities_count_when_type_and_both_ends_are_right():
     true = labels_of(["B-loc", "I-loc", "O", "B-per"], ["O", "B-per", None, None])
     guess = logits_of(["B-loc", "O", "O", "B-per"], ["O", "B-per", "B-loc", "O"])
-    figures = TARGET.metrics(guess, true, CLASSES)
+    figures = TARGET.score(guess, true, CLASSES)
     # Three entities, three predicted (the unlabelled one left out), two right.
     assert figures["precision"] == pytest.approx(2 / 3)
     assert figures["recall"] == pytest.approx(2 / 3)
@@ -63,7 +63,7 @@ def test_flat_tags_count_one_by_one_without_outside():
     classes = ("O", "x", "y")
     true = np.array([[0, 1, 2, NO_LABEL]])
     guess = np.eye(3, dtype=np.float32)[[[1, 1, 0, 2]]]
-    figures = TARGET.metrics(guess, true, classes)
+    figures = TARGET.score(guess, true, classes)
     # Two of three are no O, two predicted, one right.
     assert figures["precision"] == pytest.approx(1 / 2)
     assert figures["recall"] == pytest.approx(1 / 2)

@@ -10,7 +10,7 @@ from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.compact import make_feed
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 from train.workdir.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.standard_promotion(
@@ -36,8 +36,8 @@ def test_it_moves_when_the_parameters_do(feature_config, change, quick_jit, wind
     average, moved = jax.device_get(state.params), []
     for item in feed.items(lambda: None):
         before = int(state.gradient_step)
-        moment = Moment(np.int32(item.num_seen), np.bool_(False), np.bool_(item.last))
-        state = step(recipe, state, put_batch(recipe.mesh, item.batch), moment)
+        info = BatchInfo(np.int32(item.num_seen), np.bool_(False), np.bool_(item.last))
+        state = step(recipe, state, put_batch(recipe.mesh, item.batch), info)
         number = int(state.gradient_step)
         moved.append(number > before)
         if moved[-1]:
@@ -64,7 +64,7 @@ def test_it_is_what_is_evaluated_and_kept(feature_config, change, tmp_path):
     recipe = make_recipe(config, data)
     like = initial_state(recipe, seed=0).params
     _, params = read_checkpoint(tmp_path / "average", like)
-    kept = evaluate(recipe, params, data.splits["validation"])
+    kept = evaluate(recipe.scorer, params, data.splits["validation"], batch_size=16)
     best = min(r["validation_loss"] for r in result["records"])
     assert kept.means["loss"] == pytest.approx(result["validation_loss"])
     assert result["validation_loss"] >= best

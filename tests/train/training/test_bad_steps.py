@@ -11,7 +11,7 @@ from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.bad_steps import BadSteps, BadStepWatch, DivergedError
 from train.training.compact import make_feed
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -36,8 +36,8 @@ def test_a_bad_batch_leaves_everything_as_it_was(
         if spoil:
             batch["inputs"] = batch["inputs"].copy()
             batch["inputs"][0, 0] = np.nan
-        moment = Moment(np.int32(item.num_seen), np.bool_(False), np.bool_(False))
-        return step(recipe, state, put_batch(recipe.mesh, batch), moment)
+        info = BatchInfo(np.int32(item.num_seen), np.bool_(False), np.bool_(False))
+        return step(recipe, state, put_batch(recipe.mesh, batch), info)
 
     before = take(state, good)
     after = take(before, bad, spoil=True)

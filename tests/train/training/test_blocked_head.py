@@ -28,7 +28,7 @@ from train.predict import Predictor
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.steps import Moment, train_step
+from train.training.steps import BatchInfo, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -81,7 +81,7 @@ def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, mesh):
     config = change(text_config, "loss", name=loss, delta=delta)
     config = change(config, "mesh", data=mesh[0], model=mesh[1])
     blocked = train_and_evaluate(config, tmp_path / "blocked", quiet=True)
-    dense = change(config, "model", head="dense")
+    dense = change(config, "model", head="linear")
     dense = train_and_evaluate(dense, tmp_path / "dense", quiet=True)
     for a, b in zip(blocked["records"], dense["records"], strict=True):
         for key in ("train_loss", "train_accuracy", "settled_share"):
@@ -103,7 +103,7 @@ def test_classes_stay_on_their_devices(num_classes):
     where = np.arange(16) % 5 != 0
 
     def loss(x, w, b):
-        found = heads.measure_on_mesh(
+        found = heads.row_statistics_on_mesh(
             mesh, x, w, t, delta=jnp.float32(0.1), bias=b, where=where
         )
         return found.loss.sum()
@@ -190,9 +190,9 @@ def test_a_step_moves_the_drawn_classes_alone(text_config, change, optimizer, mo
     )
     state = state._replace(optimizer_state=kept)
     *_, batch = evaluation_batches(data.splits["validation"], batch_size=1)
-    moment = Moment(np.int32(1), np.bool_(True), np.bool_(False))
+    info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
     after = jax.jit(train_step, static_argnums=0)(
-        recipe, state, put_batch(recipe.mesh, batch), moment
+        recipe, state, put_batch(recipe.mesh, batch), info
     )
     parts = [(s.params, s.optimizer_state, s.average) for s in (state, after)]
     moved = set()

@@ -31,7 +31,7 @@ def compact(config, change, *, epochs=3, **fields):
 
 @pytest.fixture
 def make(feature_config, change):
-    """Returns a function: a compact feed in its second epoch, and the parameters.
+    """Returns a function: a compact feed in its second epoch, and the state.
 
     Random features decide the scores, so that rows are of both kinds.
     """
@@ -41,9 +41,9 @@ def make(feature_config, change):
         data = prepare(config)
         recipe = make_recipe(config, data)
         feed = make_feed(recipe, data.splits["train"], seed=0)
-        feed.epoch, feed.saved_share = 1, share
-        feed.position = recipe.mini_steps_per_epoch
-        return feed, initial_state(recipe, seed=0).params
+        feed.state.epoch, feed.state.saved_share = 1, share
+        feed.state.position = recipe.mini_steps_per_epoch
+        return feed, initial_state(recipe, seed=0)
 
     return build
 
@@ -56,7 +56,7 @@ def rows_of(feed, item):
     ]
 
 
-def active_rows(feed, params):
+def active_rows(feed, state):
     """The active rows by one pass over the whole split."""
     examples = feed.examples
     batch = {
@@ -65,54 +65,54 @@ def active_rows(feed, params):
         "where": np.ones(len(examples), bool),
     }
     step = jax.jit(filter_step, static_argnums=0)
-    return set(np.flatnonzero(step(feed.recipe, params, batch, np.int32(0)).active))
+    return set(
+        np.flatnonzero(step(feed.recipe, state.params, batch, np.int32(0)).active)
+    )
 
 
 def test_an_epoch_is_its_active_rows_once_each(make):
-    feed, params = make()
-    items = list(feed.items(lambda: params))
+    feed, state = make()
+    items = list(feed.items(lambda: state))
     trained = [row for item in items for row in rows_of(feed, item)]
-    waiting = feed.queue.tolist()
-    active = active_rows(feed, params)
+    waiting = feed.state.queue.tolist()
+    active = active_rows(feed, state)
     assert 0 < len(active) < ROWS
     assert sorted(trained + waiting) == sorted(active)
     # Full batches, and each example counted once, when it was looked at.
     assert [item.batch["where"].sum() for item in items] == [16] * len(items)
-    assert sum(item.num_seen for item in items) + feed.num_pending == ROWS
-    assert feed.examples_seen == feed.examples_filtered == ROWS
-    assert feed.examples_trained == len(trained)
+    assert sum(item.num_seen for item in items) + feed.state.num_pending == ROWS
+    assert feed.state.examples_seen == feed.state.examples_filtered == ROWS
+    assert feed.state.examples_trained == len(trained)
 
 
 def test_the_order_is_that_of_plain_training(make):
-    feed, params = make()
-    trained = [
-        row for item in feed.items(lambda: params) for row in rows_of(feed, item)
-    ]
+    feed, state = make()
+    trained = [row for item in feed.items(lambda: state) for row in rows_of(feed, item)]
     plain = PlainFeed(feed.recipe, feed.examples, seed=0)
     order = np.concatenate([plain.rows[k] for k in range(6, 12)]).tolist()
     assert trained == sorted(trained, key=order.index)
 
 
 def test_the_last_epoch_leaves_nothing_waiting(make):
-    feed, params = make()
-    feed.epoch, feed.position = 2, 12
-    items = list(feed.items(lambda: params))
+    feed, state = make()
+    feed.state.epoch, feed.state.position = 2, 12
+    items = list(feed.items(lambda: state))
     trained = [row for item in items for row in rows_of(feed, item)]
-    assert sorted(trained) == sorted(active_rows(feed, params))
-    assert not len(feed.queue)
+    assert sorted(trained) == sorted(active_rows(feed, state))
+    assert not len(feed.state.queue)
     assert items[-1].batch["where"].sum() == (len(trained) - 1) % 16 + 1
 
 
 def test_looks_are_at_as_much_as_a_batch_takes(make, monkeypatch):
-    feed, params = make()
+    feed, state = make()
     looks = []
 
-    def look(self, params, rows, *, counted=True):
+    def look(self, state, rows, *, counted=True):
         looks.append(len(rows))
         return Looked(rows % 8 == 0, np.ones(len(rows), np.float32))
 
     monkeypatch.setattr(CompactFeed, "look", look)
-    list(feed.items(lambda: params))
+    list(feed.items(lambda: state))
     assert looks[0] == ROWS  # the sample that decides on the epoch
     # One mini-batch at first; an eighth is active, so the next look is at many.
     assert looks[1] == 16
@@ -133,17 +133,17 @@ def test_batches_shrink_only_when_asked_to(make, share, least, expected):
 
 
 def test_slack_takes_in_what_is_barely_settled(make):
-    feed, params = make(slack=0.0)
+    feed, state = make(slack=0.0)
     rows = np.arange(ROWS)
-    active, lead = feed.look(params, rows)
+    active, lead = feed.look(state, rows)
     for slack in (0.02, 0.1):
         wider, _ = make(slack=slack)
         np.testing.assert_array_equal(
-            wider.look(params, rows).active, active | (lead <= np.float32(0.1 + slack))
+            wider.look(state, rows).active, active | (lead <= np.float32(0.1 + slack))
         )
         # What the pass says of settled examples does not depend on it.
-        assert wider.looked_sums.num_settled == feed.looked_sums.num_settled
-        assert active.sum() < wider.look(params, rows).active.sum() < ROWS
+        assert wider.state.looked_sums.num_settled == feed.state.looked_sums.num_settled
+        assert active.sum() < wider.look(state, rows).active.sum() < ROWS
 
 
 def test_below_the_break_even_training_is_plain(feature_config, change, tmp_path):
@@ -162,68 +162,66 @@ def test_below_the_break_even_training_is_plain(feature_config, change, tmp_path
     [(0.39, 0, False), (0.4, 49, True), (0.4, 50, False)],
 )
 def test_the_last_epoch_and_a_sample_decide(make, share, num_active, expected):
-    feed, params = make(share=share, break_even=0.4)
-    assert not feed.compacts
+    feed, state = make(share=share, break_even=0.4)
+    assert not feed.state.compacts
     looks = []
 
-    def look(params, rows, *, counted=True):
+    def look(state, rows, *, counted=True):
         looks.append(rows)
         assert not counted
         return Looked(np.arange(len(rows)) < num_active, np.zeros(len(rows)))
 
     feed.look, original = look, feed.look
-    items = feed.items(lambda: params)
+    items = feed.items(lambda: state)
     if expected:  # The look that follows is not the sample's.
         with pytest.raises(AssertionError):
             next(items)
     else:
         next(items)
     feed.look = original
-    assert feed.compacts is expected
+    assert feed.state.compacts is expected
     if share == 0.4:
         np.testing.assert_array_equal(looks[0], np.arange(ROWS))
 
 
 def test_an_epoch_is_decided_once(make):
-    feed, params = make(share=0.9, break_even=0.0)
-    next(feed.items(lambda: params))
-    kept = feed.get_state()
+    feed, state = make(share=0.9, break_even=0.0)
+    next(feed.items(lambda: state))
+    kept = feed.state.saved()
     assert kept["compacts"]
     assert kept["decided_epoch"] == 1
     resumed, _ = make(share=0.9, break_even=1.0)
-    resumed.set_state(kept)
-    next(resumed.items(lambda: params))
-    assert resumed.compacts
+    resumed.state = resumed.state_type.restored(kept)
+    next(resumed.items(lambda: state))
+    assert resumed.state.compacts
 
 
 def test_what_waits_is_trained_before_falling_back(make, monkeypatch):
-    feed, params = make(share=0.9, break_even=0.9)
-    monkeypatch.setattr(CompactFeed, "_pays", lambda *_: feed.epoch == 1)
-    trained = [
-        row for item in feed.items(lambda: params) for row in rows_of(feed, item)
-    ]
-    assert sorted(trained) == sorted(active_rows(feed, params))
+    feed, state = make(share=0.9, break_even=0.9)
+    monkeypatch.setattr(CompactFeed, "_pays", lambda *_: feed.state.epoch == 1)
+    trained = [row for item in feed.items(lambda: state) for row in rows_of(feed, item)]
+    assert sorted(trained) == sorted(active_rows(feed, state))
     feed.finish_epoch(None)
-    assert feed.saved_share < 0.9
+    assert feed.state.saved_share < 0.9
 
 
 @pytest.mark.parametrize(("slack", "expected"), [(0.0, True), (0.5, False)])
 def test_what_the_slack_takes_in_counts_for_the_break_even(make, slack, expected):
-    feed, params = make()
-    lead = feed.look(params, np.arange(ROWS), counted=False).lead
+    feed, state = make()
+    lead = feed.look(state, np.arange(ROWS), counted=False).lead
     settled, saved = (float(np.mean(lead > margin)) for margin in (0.1, 0.1 + 0.5))
     assert saved < settled - 0.05
-    feed, params = make(share=1.0, slack=slack, break_even=settled - 0.02)
-    next(feed.items(lambda: params))
-    assert feed.compacts is expected
+    feed, state = make(share=1.0, slack=slack, break_even=settled - 0.02)
+    next(feed.items(lambda: state))
+    assert feed.state.compacts is expected
 
 
 def test_what_a_compact_epoch_has_left_comes_first_in_a_plain_one(make):
-    feed, params = make(share=0.0, break_even=1.0)
-    feed.queue = np.array([3, 70, 5])
-    items = feed.items(lambda: params)
+    feed, state = make(share=0.0, break_even=1.0)
+    feed.state.queue = np.array([3, 70, 5])
+    items = feed.items(lambda: state)
     assert rows_of(feed, next(items)) == [3, 70, 5]
-    assert not feed.compacts
+    assert not feed.state.compacts
     rest = [row for item in items for row in rows_of(feed, item)]
     assert sorted(rest) == list(range(ROWS))
 
@@ -242,19 +240,19 @@ def test_a_compact_run_learns_from_fewer_examples(feature_config, change, tmp_pa
 
 
 def test_a_mesh_finds_the_same_active_rows(make, feature_config, change):
-    feed, params = make()
+    feed, state = make()
     config = compact(feature_config, change, **EXACT)
     data = prepare(config)
     recipe = make_recipe(change(config, "mesh", data=8), data)
-    on_mesh = initial_state(recipe, seed=0).params
+    on_mesh = initial_state(recipe, seed=0)
     batch = {
         "inputs": data.splits["train"].inputs[:80],
         "labels": data.splits["train"].labels[:80],
         "where": np.arange(80) < 77,
     }
     step = jax.jit(filter_step, static_argnums=0)
-    spread = step(recipe, on_mesh, put_batch(recipe.mesh, batch), np.int32(0))
-    alone = step(feed.recipe, params, batch, np.int32(0))
+    spread = step(recipe, on_mesh.params, put_batch(recipe.mesh, batch), np.int32(0))
+    alone = step(feed.recipe, state.params, batch, np.int32(0))
     np.testing.assert_array_equal(spread.active, alone.active)
     np.testing.assert_allclose(spread.lead, alone.lead, atol=1e-6)
 
@@ -265,30 +263,30 @@ def test_a_mesh_finds_the_same_active_rows(make, feature_config, change):
 def look_with(active, lead):
     """A look that finds what it is told."""
 
-    def look(self, params, rows, *, counted=True):
+    def look(self, state, rows, *, counted=True):
         return Looked(np.isin(rows, active), np.full(len(rows), lead, np.float32))
 
     return look
 
 
-def seen_in(feed, params, epoch, monkeypatch, look):
+def seen_in(feed, state, epoch, monkeypatch, look):
     """The rows that are looked at in an epoch."""
     seen = []
 
-    def watched(self, params, rows, *, counted=True):
+    def watched(self, state, rows, *, counted=True):
         seen.extend(rows.tolist() if counted else [])
-        return look(self, params, rows)
+        return look(self, state, rows)
 
     monkeypatch.setattr(CompactFeed, "look", watched)
-    feed.epoch, feed.position = epoch, 6 * epoch
-    list(feed.items(lambda: params))
+    feed.state.epoch, feed.state.position = epoch, 6 * epoch
+    list(feed.items(lambda: state))
     return sorted(seen)
 
 
 def test_clearly_settled_rows_are_skipped_for_longer(make, monkeypatch):
-    feed, params = make(epochs=9, max_skipped_epochs=2, audit_share=0.0)
+    feed, state = make(epochs=9, max_skipped_epochs=2, audit_share=0.0)
     active = list(range(10))
-    look = functools.partial(seen_in, feed, params, monkeypatch=monkeypatch)
+    look = functools.partial(seen_in, feed, state, monkeypatch=monkeypatch)
     sure = look_with(active, 0.6)
     everything = list(range(ROWS))
     assert look(epoch=1, look=sure) == everything
@@ -298,24 +296,24 @@ def test_clearly_settled_rows_are_skipped_for_longer(make, monkeypatch):
     assert look(epoch=4, look=sure) == active
     assert look(epoch=5, look=sure) == everything
     assert look(epoch=6, look=sure) == look(epoch=7, look=sure) == active
-    assert feed.audit.num_skipped == 4 * (ROWS - 10)
+    assert feed.state.audit.num_skipped == 4 * (ROWS - 10)
     # The last epoch looks at everything.
     assert look(epoch=8, look=sure) == everything
 
 
 def test_rows_that_are_barely_settled_are_not_skipped(make, monkeypatch):
-    feed, params = make(epochs=9, max_skipped_epochs=3, audit_share=0.0)
+    feed, state = make(epochs=9, max_skipped_epochs=3, audit_share=0.0)
     barely = look_with([], 0.2)
     for epoch in (1, 2):
-        looked_at = seen_in(feed, params, epoch, monkeypatch, barely)
+        looked_at = seen_in(feed, state, epoch, monkeypatch, barely)
         assert looked_at == list(range(ROWS))
 
 
 def test_an_audit_counts_what_was_wrongly_skipped(make, monkeypatch):
-    feed, params = make(epochs=9, max_skipped_epochs=1, audit_share=0.5)
-    seen_in(feed, params, 1, monkeypatch, look_with([], 1.0))
-    looked_at = seen_in(feed, params, 2, monkeypatch, look_with(range(41), 1.0))
-    audit = feed.audit
+    feed, state = make(epochs=9, max_skipped_epochs=1, audit_share=0.5)
+    seen_in(feed, state, 1, monkeypatch, look_with([], 1.0))
+    looked_at = seen_in(feed, state, 2, monkeypatch, look_with(range(41), 1.0))
+    audit = feed.state.audit
     assert audit.num_skipped_checked == len(looked_at)
     assert audit.num_skipped == ROWS - len(looked_at)
     assert audit.num_skipped_active == sum(row < 41 for row in looked_at)

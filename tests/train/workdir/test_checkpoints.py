@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from train.errors import WorkdirError
+from train.targets.metric import Metric
+from train.targets.next_token import NextToken
+from train.targets.one_class import OneClass
+from train.targets.tags import Tags
 from train.workdir.checkpoints import BestCheckpoint, read_checkpoint
 
 
@@ -17,6 +21,12 @@ def record(step, **validation):
 
 def params(value):
     return {"layer": {"kernel": jnp.full((2, 3), value), "bias": jnp.full(3, -value)}}
+
+
+def of_all(name):
+    """The metric of that name, as one of the targets has it."""
+    metrics = [*OneClass.metrics, *Tags.metrics, *NextToken.metrics]
+    return next(metric for metric in metrics if metric.name == name)
 
 
 def shapes():
@@ -32,12 +42,15 @@ def shapes():
         ("accuracy", [0.1, 0.4, 0.3], 1),
         ("accuracy", [0.4, 0.4, 0.4], 0),
         ("loss", [3.0, 1.0, 2.0], 1),
+        ("perplexity", [13.45, 12.47, 12.22, 12.23], 2),
+        ("log_likelihood", [-2.6, -2.5, -2.4, -2.5], 2),
+        ("ece_calibrated", [0.2, 0.1, 0.3], 1),
         ("f1", [math.nan, 0.0, math.nan], 1),
         ("f1", [math.nan, math.nan], 0),
     ],
 )
 def test_the_best_stays(tmp_path, metric, values, best):
-    with BestCheckpoint(tmp_path, metric=metric) as checkpoint:
+    with BestCheckpoint(tmp_path, metric=of_all(metric)) as checkpoint:
         for step, value in enumerate(values):
             checkpoint.offer(record(step, **{metric: value}), params(float(step)))
         assert checkpoint.record["mini_steps"] == best
@@ -52,7 +65,7 @@ def test_the_best_stays(tmp_path, metric, values, best):
 def test_what_is_donated_after_an_offer_is_saved_as_it_was(tmp_path):
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1.0, tree), donate_argnums=0)
     held = {"kernel": jnp.zeros((512, 512))}
-    with BestCheckpoint(tmp_path, metric="accuracy") as checkpoint:
+    with BestCheckpoint(tmp_path, metric=Metric("accuracy", "accuracy")) as checkpoint:
         checkpoint.offer(record(0, accuracy=1.0), held)
         for _ in range(5):
             held = step(held)
@@ -62,7 +75,9 @@ def test_what_is_donated_after_an_offer_is_saved_as_it_was(tmp_path):
 
 def test_the_checkpoint_of_an_unfinished_run_goes(tmp_path):
     for value in (1.0, 2.0):
-        with BestCheckpoint(tmp_path, metric="accuracy") as checkpoint:
+        with BestCheckpoint(
+            tmp_path, metric=Metric("accuracy", "accuracy")
+        ) as checkpoint:
             checkpoint.offer(record(int(value), accuracy=0.0), params(value))
     assert read_checkpoint(tmp_path, shapes())[0] == 2
 
@@ -76,7 +91,7 @@ def test_refuses_a_folder_without_a_checkpoint(tmp_path):
 
 
 def test_refuses_a_checkpoint_of_another_shape(tmp_path):
-    with BestCheckpoint(tmp_path, metric="accuracy") as checkpoint:
+    with BestCheckpoint(tmp_path, metric=Metric("accuracy", "accuracy")) as checkpoint:
         checkpoint.offer(record(1, accuracy=0.0), {"other": jnp.zeros(2)})
     with pytest.raises(WorkdirError, match=r"checkpoint 1 of .* cannot be read"):
         read_checkpoint(tmp_path, shapes())

@@ -1,0 +1,54 @@
+"""What scores examples: network, objective and mesh, without a schedule of training."""
+
+import dataclasses
+
+from jax.sharding import Mesh
+
+from train.config import Config
+from train.data.examples import InputSpec
+from train.recipe.network import Network
+from train.recipe.objective import Objective, choose_head, make_objective
+from train.targets import Target
+from train.tasks import find_task
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """A static argument of the steps that evaluate and predict.
+
+    Attributes:
+      network: what computes logits.
+      objective: the loss with its keywords.
+      mesh: the devices.
+    """
+
+    network: Network
+    objective: Objective
+    mesh: Mesh
+
+    @property
+    def target(self) -> Target:
+        """The kind of answer."""
+        return find_task(self.network.task).target
+
+
+def make_scorer(config: Config, spec: InputSpec, mesh: Mesh) -> Scorer:
+    """Returns what scores examples; refuses a loss that does not fit.
+
+    Args:
+      config: a checked configuration.
+      spec: what the model must know of its data.
+      mesh: the devices.
+
+    Raises:
+      ConfigError: the loss does not fit the task, or the output layer the loss.
+    """
+    target = find_task(config.task).target
+    objective = make_objective(
+        config.loss, target=target.loss_target, num_classes=spec.num_classes
+    )
+    head = choose_head(config.model.head, objective)
+    network = Network(
+        config.task, spec, config.model, head, two_heads=objective.two_heads
+    )
+    return Scorer(network, objective, mesh)

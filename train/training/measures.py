@@ -1,0 +1,172 @@
+"""What a batch comes to under the loss: losses, what is settled, what is right.
+
+Some losses take more than logits and labels. The table of losses names what they need
+(`as_softmax_jax.losses.Extra`), and here it is handed over: class counts and the state
+of each example are held from step to step, values of the batch are computed from it,
+keys come from the mini-step.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from as_softmax_jax.losses import (
+    ClassCounts,
+    Loss,
+    OtherLogits,
+    PerBatch,
+    PerExample,
+    StepKey,
+)
+from train.recipe.network import Output
+from train.recipe.scorer import Scorer
+from train.targets import Target
+from train.training.sums import Sums
+
+Batch = dict[str, jax.Array]
+Held = Mapping[str, jax.Array]
+"""Extra inputs by keyword, of the run ([classes]) or of its examples ([rows, ...])."""
+
+
+class Measures(NamedTuple):
+    """What a batch comes to, of the loss's shape: [n], or one entry a token."""
+
+    losses: jax.Array  # 0 in padding
+    settled: jax.Array  # bool
+    correct: jax.Array  # bool
+    examples: dict[str, jax.Array]  # the state of the batch's examples from now on
+
+    def sums(self, where: jax.Array) -> Sums:
+        """Returns the sums over what is valid."""
+        return Sums.of(
+            self.losses, settled=self.settled, correct=self.correct, where=where
+        )
+
+
+def hold_inputs(
+    row: Loss, target: Target, labels: np.ndarray, num_classes: int
+) -> dict[str, np.ndarray] | None:
+    """Returns what a loss holds from step to step, as it is before the first.
+
+    Args:
+      row: of the loss.
+      target: the kind of answer.
+      labels: of the training split, as `target.encode` returns them.
+      num_classes: of the logits.
+
+    Returns:
+      The inputs by keyword; None where the loss holds none.
+    """
+    held: dict[str, np.ndarray] = {}
+    shape = labels.shape if row.target == "labels" else labels.shape[:1]
+    for keyword, extra in row.extras.items():
+        match extra:
+            case ClassCounts():
+                held[keyword] = target.class_counts(labels, num_classes)
+            case PerExample(initial=initial):
+                held[keyword] = np.full(shape, initial, np.float32)
+    return held or None
+
+
+def keep_examples(
+    held: Held | None, measures: Measures, batch: Batch, finite: jax.Array
+) -> Held | None:
+    """Returns what is held, with the state of a batch's examples written into it.
+
+    Args:
+      held: before the batch.
+      measures: of the batch.
+      batch: with its `rows` in the training split.
+      finite: whether the step counts; one that does not leaves everything as it was.
+    """
+    if held is None:
+        return None
+    changed = dict(held)
+    for keyword, new in measures.examples.items():
+        old = held[keyword]
+        # A row past the end is dropped: padding repeats a real one.
+        rows = jnp.where(batch["where"] & finite, batch["rows"], len(old))
+        place = (rows, *map(slice, new.shape[1:]))
+        changed[keyword] = old.at[place].set(new.astype(old.dtype), mode="drop")
+    return changed
+
+
+def measure(
+    scorer: Scorer,
+    logits: jax.Array,
+    batch: Batch,
+    keywords: Mapping[str, Any],
+    *,
+    other_logits: jax.Array | None = None,
+    held: Held | None = None,
+    key: jax.Array | None = None,
+    training: bool = False,
+) -> Measures:
+    """Returns the losses of a batch, what is settled in it and what is right.
+
+    Args:
+      scorer: static under jit.
+      logits: of the batch.
+      batch: `labels` with one row an example, `where` bool [n], `rows` int32 [n].
+      keywords: of the loss, as they are now.
+      other_logits: of a second output layer.
+      held: extra inputs that are held from step to step.
+      key: of this step; None: always the same one.
+      training: whether `held` has the state of these examples; else they begin anew.
+    """
+    target, objective = scorer.target, scorer.objective
+    where, labels = target.where(batch), batch["labels"]
+    inputs = {k: v for k, v in (held or {}).items() if k in objective.row.extras}
+    old = _examples(objective.row, labels, batch, held if training else None)
+    constant = jax.lax.stop_gradient(logits)
+    for keyword, extra in objective.row.extras.items():
+        match extra:
+            case StepKey():
+                inputs[keyword] = jax.random.key(0) if key is None else key
+            case OtherLogits():
+                inputs[keyword] = other_logits
+            case PerBatch():
+                inputs[keyword] = extra.compute(constant, labels, keywords, where=where)
+            case PerExample():
+                given = {**keywords, keyword: old[keyword]}
+                inputs[keyword] = extra.compute(constant, labels, given, where=where)
+    arguments = {"where": where, **keywords, **inputs}
+    return Measures(
+        objective.losses(logits, labels, **arguments),
+        objective.settled(logits, labels, **arguments),
+        target.correct(logits, labels),
+        {keyword: inputs[keyword] for keyword in old},
+    )
+
+
+def measure_blocked(
+    scorer: Scorer, output: Output, batch: Batch, keywords: Mapping[str, Any]
+) -> Measures:
+    """Returns the same where the output layer makes its logits block by block."""
+    found = output.head.row_statistics(
+        scorer.mesh,
+        output.features,
+        batch["labels"],
+        where=scorer.target.where(batch),
+        **scorer.objective.linear_keywords(keywords),
+    )
+    return Measures(found.loss, found.settled, found.lead >= 0, {})
+
+
+def _examples(
+    row: Loss, labels: jax.Array, batch: Batch, held: Held | None
+) -> dict[str, jax.Array]:
+    """Returns the state of a batch's examples as it was; None held: as it begins."""
+    shape = labels.shape if row.target == "labels" else labels.shape[:1]
+    # Sequences are cut to their batch's length, and so is their state.
+    cut = tuple(map(slice, shape[1:]))
+    return {
+        keyword: jnp.full(shape, extra.initial, jnp.float32)
+        if held is None
+        else held[keyword][batch["rows"], *cut]
+        for keyword, extra in row.extras.items()
+        if isinstance(extra, PerExample)
+    }
