@@ -1,6 +1,6 @@
 """Adaptive Sparse Softmax for JAX: losses and transforms.
 
-Example:
+Examples:
   >>> import jax.numpy as jnp
   >>> from as_softmax_jax import as_softmax_loss
   >>> logits = jnp.array([[4.0, 1.0, 0.0], [1.0, 0.9, -3.0]])
@@ -9,7 +9,7 @@ Example:
   [0.     0.6444]
 """
 
-from as_softmax_jax._checks import check_labels
+from as_softmax_jax._core.checks import check_labels
 from as_softmax_jax.heads._linear import linear_as_softmax_loss
 from as_softmax_jax.losses._as_softmax import (
     as_softmax_kept,

@@ -47,7 +47,7 @@ def test_the_names_are_these():
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_each_is_documented_in_full(name):
     docstring = inspect.getdoc(getattr(as_softmax_jax, name))
-    for part in ("Args:", "Example", ">>> "):
+    for part in ("Args:", "Examples:", ">>> "):
         assert part in docstring, f"{name} has no {part!r} in its docstring"
     assert "Returns:" in docstring or name == "check_labels"
 

@@ -9,7 +9,7 @@ import jax
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.experimental.pallas import tpu as pltpu
 
-from as_softmax_jax import _checks
+from as_softmax_jax._core import checks
 
 _log = logging.getLogger("as_softmax_jax")
 
@@ -34,7 +34,7 @@ def interpreted(implementation: str) -> Iterator[None]:
     Raises:
       ValueError: this jax cannot interpret it.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import as_softmax_loss, kernels
       >>> logits, labels = jnp.array([[1.0, 0.9, -3.0]]), jnp.array([0])
@@ -60,7 +60,7 @@ def interpreted(implementation: str) -> Iterator[None]:
 def choose(implementation: str | None, there: Collection[str], op: str) -> str:
     """Returns the implementation that an op takes, XLA where none is asked for.
 
-    No kernel has won on a device yet, so none is taken unasked. What is taken is
+    No kernel has won on a device yet, so each must be asked for. What is taken is
     logged to the logger "as_softmax_jax" at level DEBUG, once a trace.
 
     Args:
@@ -72,7 +72,7 @@ def choose(implementation: str | None, there: Collection[str], op: str) -> str:
       ValueError: the op has no implementation of that name.
     """
     chosen = "xla" if implementation is None else implementation
-    _checks.one_of(chosen, there, "implementation")
+    checks.one_of(chosen, there, "implementation")
     _log.debug("%s on %s: implementation %s", op, jax.default_backend(), chosen)
     return chosen
 

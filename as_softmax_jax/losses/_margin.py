@@ -1,15 +1,14 @@
 """Softmax losses in which the label must win by a margin: AM-Softmax, SM-Softmax.
 
-A margin lowers the label's log-odds by a constant, see `_log_odds`.
+A margin lowers the label's log-odds by a constant, see `as_softmax_jax._core.log_odds`.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
 
 
 def am_softmax_loss(
@@ -64,19 +63,12 @@ def am_softmax_loss(
       Wang et al., `Additive Margin Softmax for Face Verification
       <https://arxiv.org/abs/1801.05599>`_, 2018, equation 6.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    margin = _margin(margin, x)
-    scale = _checks.parameter(
-        scale,
-        x.labels.shape,
-        x.logits.dtype,
-        "scale",
-        allowed="positive and finite",
-        holds=lambda s: (s > 0) & (s < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
+    scale = checks.positive(scale, inputs.loss_type(x), "scale")
     log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
     loss = softplus(scale * margin - log_odds)
-    return _inputs.finish(loss, x, jnp.isnan(margin) | jnp.isnan(scale))
+    return inputs.finish(loss, x, jnp.isnan(margin) | jnp.isnan(scale))
 
 
 def soft_margin_softmax_loss(
@@ -127,20 +119,8 @@ def soft_margin_softmax_loss(
       Liang et al., `Soft-Margin Softmax for Deep Classification
       <https://doi.org/10.1007/978-3-319-70096-0_43>`_, ICONIP 2017.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    margin = _margin(margin, x)
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
     log_odds = label_log_odds(shifted(x.logits), x.labels)
     loss = softplus(margin - log_odds)
-    return _inputs.finish(loss, x, jnp.isnan(margin))
-
-
-def _margin(margin: ArrayLike, x: _inputs.Inputs) -> jax.Array:
-    """Returns the margin of each row, NaN where it is out of range."""
-    return _checks.parameter(
-        margin,
-        x.labels.shape,
-        x.logits.dtype,
-        "margin",
-        allowed="at least 0 and finite",
-        holds=lambda m: (m >= 0) & (m < jnp.inf),
-    )
+    return inputs.finish(loss, x, jnp.isnan(margin))

@@ -1,13 +1,8 @@
 r"""Losses for any number of labels an example: AS-Softmax and its peers.
 
 Notation of the comments: P the positive classes of a row, N the negative ones, and
-p the softmax over both. AS-Softmax (arXiv 2508.03175, section III), as for one label,
-compares probabilities in log space, where a difference of close logits is exact:
-
-.. math::
-  p_t - p_i \le \delta \iff o_i - o_t \ge g(p_t), \qquad
-  g(p_t) = \begin{cases} -\infty & p_t \le \delta \\
-      \log(1 - \delta / p_t) & p_t > \delta \end{cases}
+p the softmax over both. AS-Softmax (arXiv 2508.03175, section III)
+compares probabilities as for one label, see `as_softmax_jax._core.margin`.
 """
 
 import functools
@@ -17,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import softplus
+from as_softmax_jax._core.margin import gap
 
 
 def multi_label_as_softmax_loss(
@@ -92,9 +87,9 @@ def multi_label_as_softmax_loss(
       Variant <https://arxiv.org/abs/2508.03175>`_, IEEE TASLP 2025; the loss without
       its mask is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    margin = _margin(delta, x)
-    return _inputs.finish(_loss(x, margin), x, jnp.isnan(margin))
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    delta = _checked_delta(delta, x)
+    return inputs.finish(_loss(x, delta), x, jnp.isnan(delta))
 
 
 def multi_label_as_softmax_settled(
@@ -137,9 +132,9 @@ def multi_label_as_softmax_settled(
       >>> print(multi_label_as_softmax_settled(logits, targets, delta=0.1))
       [ True False]
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    margin = _margin(delta, x)
-    settled = ~(_any_kept(x, margin) | x.bad | jnp.isnan(margin))
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    delta = _checked_delta(delta, x)
+    settled = ~(_any_kept(x, delta) | x.bad | jnp.isnan(delta))
     return settled if x.where is None else settled | ~x.where
 
 
@@ -190,8 +185,8 @@ def multi_label_softmax_loss(
       Su et al., `ZLPR: A Novel Loss for Multi-label Classification
       <https://arxiv.org/abs/2208.02955>`_, 2022.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    return _inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
 
 
 def multi_label_sparse_softmax_loss(
@@ -214,8 +209,8 @@ def multi_label_sparse_softmax_loss(
     the order of the classes; the other negatives have a gradient of exactly 0. With k
     negatives or fewer this is `multi_label_softmax_loss`.
 
-    The multi-label form is our reading. The method's paper defines it for one label,
-    and the comparison of Lv et al. on several labels gives no formula: as there, the
+    The multi-label form is ours. The method's paper defines it for one label, and the
+    comparison of Lv et al. on several labels gives no formula: as there, the
     k strongest competitors stay, and so does whatever is a label.
 
     Args:
@@ -249,10 +244,10 @@ def multi_label_sparse_softmax_loss(
       Transformation <https://arxiv.org/abs/2112.12433>`_, 2021; the loss over all
       negatives is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
-    k = _checks.static_count(k, "k")
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    k = checks.static_count(k, "k")
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
     negatives = _strongest(x.logits, x.negatives, k)
-    return _inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
+    return inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
 
 
 def multi_label_sigmoid_loss(
@@ -299,18 +294,19 @@ def multi_label_sigmoid_loss(
       Nam et al., `Large-scale Multi-label Text Classification: Revisiting Neural
       Networks <https://arxiv.org/abs/1312.5419>`_, ECML PKDD 2014.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    return _inputs.finish(_binary_cross_entropy(x), x)
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return inputs.finish(_binary_cross_entropy(x), x)
 
 
-def _margin(delta: ArrayLike, x: _inputs.MultiHotInputs) -> jax.Array:
+def _checked_delta(delta: ArrayLike, x: inputs.MultiHotInputs) -> jax.Array:
     """Returns delta for each row, NaN where it is out of range."""
-    margin = _checks.share(delta, x.logits.shape[:-1], x.logits.dtype, "delta")
-    return jax.lax.stop_gradient(margin)
+    return jax.lax.stop_gradient(
+        checks.unit_interval(delta, inputs.loss_type(x), "delta")
+    )
 
 
 @jax.jit
-def _loss(x: _inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _loss(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
     """Returns the loss of each row on clean inputs."""
     return _zlpr(x.logits, *_kept(x, delta))
 
@@ -334,7 +330,7 @@ def _strongest(logits: jax.Array, negatives: jax.Array, k: int) -> jax.Array:
 
 
 @jax.jit
-def _binary_cross_entropy(x: _inputs.MultiHotInputs) -> jax.Array:
+def _binary_cross_entropy(x: inputs.MultiHotInputs) -> jax.Array:
     """Returns the sum over the known classes of each row, [...].
 
     optax multiplies by targets of 0, which makes NaN of a logit of -inf.
@@ -344,32 +340,27 @@ def _binary_cross_entropy(x: _inputs.MultiHotInputs) -> jax.Array:
 
 
 @jax.jit
-def _any_kept(x: _inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _any_kept(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
     """Returns whether each row keeps any class."""
     negatives, positives = _kept(x, delta)
     return jnp.any(negatives | positives, axis=-1)
 
 
-def _kept(x: _inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _kept(x: inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the kept negatives and the kept positives, each [..., C]."""
     logits = jax.lax.stop_gradient(x.logits)
     delta = delta[..., None]
     log_total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     weakest = jnp.min(jnp.where(x.positives, logits, jnp.inf), -1, keepdims=True)
     strongest = jnp.max(jnp.where(x.negatives, logits, -jnp.inf), -1, keepdims=True)
-    gap_weakest = _gap(jnp.exp(weakest - log_total), delta)
-    gap_each = _gap(jnp.exp(logits - log_total), delta)
+    gap_weakest = gap(jnp.exp(weakest - log_total), delta)
+    gap_each = gap(jnp.exp(logits - log_total), delta)
     # Written as "not dropped": what NaN leaves undecided is kept.
     negatives = ~(logits - weakest < gap_weakest)
     positives = ~(strongest - logits < gap_each)
     negatives |= ~jnp.any(x.positives, axis=-1, keepdims=True)
     positives |= ~jnp.any(x.negatives, axis=-1, keepdims=True)
     return x.negatives & negatives, x.positives & positives
-
-
-def _gap(probs: jax.Array, delta: jax.Array) -> jax.Array:
-    """Returns g(p): how far below the label's logit a class is still kept."""
-    return jnp.where(probs <= delta, -jnp.inf, jnp.log1p(-delta / probs))
 
 
 @jax.custom_jvp

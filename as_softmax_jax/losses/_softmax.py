@@ -1,15 +1,15 @@
 r"""Softmax cross-entropy and its kin: temperature, label smoothing, focal.
 
-Each is a function of the label's log-odds :math:`u`, see `_log_odds`.
+Each is a function of the label's log-odds, see `as_softmax_jax._core.log_odds`.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_sum_exp import finite_shift
 
 
 def softmax_loss(
@@ -60,8 +60,8 @@ def softmax_loss(
       Bridle, `Probabilistic Interpretation of Feedforward Classification Network
       Outputs <https://doi.org/10.1007/978-3-642-76153-9_28>`_, 1990.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis, clean=False)
-    return _inputs.finish(_cross_entropy(x), x)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
+    return inputs.finish(_cross_entropy(x), x)
 
 
 def temperature_softmax_loss(
@@ -112,17 +112,10 @@ def temperature_softmax_loss(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, equation 1.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    temperature = _checks.parameter(
-        temperature,
-        x.labels.shape,
-        x.logits.dtype,
-        "temperature",
-        allowed="positive and finite",
-        holds=lambda t: (t > 0) & (t < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    temperature = checks.positive(temperature, inputs.loss_type(x), "temperature")
     log_odds = label_log_odds(scaled(shifted(x.logits), 1 / temperature), x.labels)
-    return _inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
+    return inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
 
 
 def label_smoothing_loss(
@@ -172,14 +165,14 @@ def label_smoothing_loss(
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, CVPR 2016, section 7.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    smoothing = _checks.share(smoothing, x.labels.shape, x.logits.dtype, "smoothing")
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    smoothing = checks.unit_interval(smoothing, inputs.loss_type(x), "smoothing")
     own = softplus(-label_log_odds(shifted(x.logits), x.labels))
     share = 1 - smoothing
     # With smoothing = 1 the label has no part, even where its own loss is +inf.
     own = jnp.where(share == 0, jnp.zeros((), own.dtype), share * own)
     loss = own + _spread_loss(x.logits, smoothing)
-    return _inputs.finish(loss, x, jnp.isnan(smoothing))
+    return inputs.finish(loss, x, jnp.isnan(smoothing))
 
 
 def focal_loss(
@@ -227,21 +220,14 @@ def focal_loss(
       Lin et al., `Focal Loss for Dense Object Detection
       <https://arxiv.org/abs/1708.02002>`_, ICCV 2017, equation 4.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    gamma = _checks.parameter(
-        gamma,
-        x.labels.shape,
-        x.logits.dtype,
-        "gamma",
-        allowed="at least 0 and finite",
-        holds=lambda g: (g >= 0) & (g < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
     log_odds = label_log_odds(shifted(x.logits), x.labels)
-    return _inputs.finish(_focal(log_odds, gamma), x, jnp.isnan(gamma))
+    return inputs.finish(_focal(log_odds, gamma), x, jnp.isnan(gamma))
 
 
 @jax.jit
-def _cross_entropy(x: _inputs.Inputs) -> jax.Array:
+def _cross_entropy(x: inputs.Inputs) -> jax.Array:
     """Returns -log p_t by as few passes over the logits as there can be.
 
     The other losses of this file find bad rows by a pass of their own. Here a NaN or
@@ -250,13 +236,12 @@ def _cross_entropy(x: _inputs.Inputs) -> jax.Array:
     logits = x.logits
     if x.where is not None:
         logits = jnp.where(x.where[..., None], logits, jnp.zeros((), logits.dtype))
-    shift = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-    shift = jnp.where(shift == -jnp.inf, jnp.zeros((), shift.dtype), shift)
+    shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
     total = jnp.sum(jnp.exp(logits - shift[..., None]), axis=-1)
     # Every logit -inf: the label has probability 0, and the loss is +inf. Added, since
     # a select would stop the NaN that the gradient of a bad row must carry.
     total = total + (total == 0).astype(total.dtype)
-    return jnp.log(total) - (_inputs.take_label(logits, x.labels) - shift)
+    return jnp.log(total) - (inputs.take_label(logits, x.labels) - shift)
 
 
 def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:

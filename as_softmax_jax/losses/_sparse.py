@@ -22,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
 
 # The values of alpha for which sorting gives the threshold.
 _SORTED = (1.5, 2.0)
@@ -82,18 +81,18 @@ def sparse_softmax_loss(
       authors' code <https://github.com/bojone/SPACES>`_, which leaves the label out
       of the sum where it is not among the k.
     """
-    k = _checks.static_count(k, "k")
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    k = checks.static_count(k, "k")
+    x = inputs.read(logits, labels, where, class_mask, axis)
     num_classes = x.logits.shape[-1]
     kept = shifted(x.logits)
     if k < num_classes:
         # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
         ascending = jnp.sort(jax.lax.stop_gradient(x.logits), axis=-1)
         strong = x.logits >= ascending[..., num_classes - k, None]
-        strong |= _inputs.is_label(x.labels, num_classes)
+        strong |= inputs.is_label(x.labels, num_classes)
         kept = jnp.where(strong, kept, -jnp.inf)
     log_odds = label_log_odds(kept, x.labels)
-    return _inputs.finish(softplus(-log_odds), x)
+    return inputs.finish(softplus(-log_odds), x)
 
 
 def sparsemax_loss(
@@ -227,11 +226,11 @@ def entmax_loss(
       `Learning with Fenchel-Young Losses <https://arxiv.org/abs/1901.02324>`_,
       JMLR 2020.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis)
     exponent = _alpha(alpha, x)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
     loss = _loss(x.logits, x.labels, exponent, probs)
-    return _inputs.finish(loss, x, jnp.isnan(exponent))
+    return inputs.finish(loss, x, jnp.isnan(exponent))
 
 
 def entmax_settled(
@@ -256,31 +255,25 @@ def entmax_settled(
     Returns:
       Booleans [...]. A row whose loss is NaN is not settled.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis)
     alpha = _alpha(alpha, x)
-    is_label = _inputs.is_label(x.labels, x.logits.shape[-1])
+    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     strongest = jnp.max(jnp.where(is_label, -jnp.inf, x.logits), axis=-1)
-    lead = _inputs.take_label(x.logits, x.labels) - strongest
+    lead = inputs.take_label(x.logits, x.labels) - strongest
     settled = ((alpha - 1) * lead >= 1) & ~(x.bad | x.empty)
     return settled if x.where is None else settled | ~x.where
 
 
-def _alpha(alpha: ArrayLike, x: _inputs.Inputs) -> jax.Array:
+def _alpha(alpha: ArrayLike, x: inputs.Inputs) -> jax.Array:
     """Returns alpha for each row, NaN where it is out of range."""
-    array = _checks.parameter(
-        alpha,
-        x.labels.shape,
-        x.logits.dtype,
-        "alpha",
-        allowed="above 1 and finite (in the limit of 1 use `softmax_loss`)",
-        holds=lambda a: (a > 1) & (a < jnp.inf),
-    )
+    cure = "in the limit of 1 use `softmax_loss`"
+    array = checks.above(alpha, 1, inputs.loss_type(x), "alpha", cure=cure)
     return jax.lax.stop_gradient(array)
 
 
 def _sorted_alpha(alpha: ArrayLike) -> float | None:
     """Returns an alpha that is known and has a threshold by sorting, else None."""
-    concrete = _checks.concrete_value(alpha)
+    concrete = checks.concrete_value(alpha)
     for value in _SORTED:
         if concrete is not None and np.all(concrete == value):
             return value
@@ -289,7 +282,7 @@ def _sorted_alpha(alpha: ArrayLike) -> float | None:
 
 def _others(probs: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns p* with 0 at the label, whose own 1 - p_t is the sum of the rest."""
-    is_label = _inputs.is_label(labels, probs.shape[-1])
+    is_label = inputs.is_label(labels, probs.shape[-1])
     return jnp.where(is_label, jnp.zeros((), probs.dtype), probs)
 
 
@@ -308,7 +301,7 @@ def _loss(
     others = _others(probs, labels)
     # A label out of the support can leave the others a little above 1.
     missing = jnp.minimum(jnp.sum(others, axis=-1), 1)
-    gap = logits - _inputs.take_label(logits, labels)[..., None]
+    gap = logits - inputs.take_label(logits, labels)[..., None]
     gap = jnp.where(others > 0, gap, jnp.zeros((), gap.dtype))
     power = alpha - 1
     entropy = jnp.sum(others * -jnp.expm1(power[..., None] * jnp.log(others)), axis=-1)
@@ -323,7 +316,7 @@ def _loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     _, labels, _, probs = primals
     others = _others(probs, labels)
     slope = jnp.sum(others * tangents[0], axis=-1)
-    slope -= jnp.sum(others, axis=-1) * _inputs.take_label(tangents[0], labels)
+    slope -= jnp.sum(others, axis=-1) * inputs.take_label(tangents[0], labels)
     return _loss(*primals), slope
 
 

@@ -1,17 +1,17 @@
 """Gradient transformations and schedules that go with AS-Softmax."""
 
 from as_softmax_jax.transforms._compact import LossSums, compact_value_and_grad
-from as_softmax_jax.transforms._devices import (
-    reduce_window,
-    spread_window,
-    window_specs,
-)
 from as_softmax_jax.transforms._multi_steps import (
     AdaptiveMultiStepsState,
     adaptive_multi_steps,
     has_updated,
 )
 from as_softmax_jax.transforms._schedules import delta_schedule
+from as_softmax_jax.transforms._window_sharding import (
+    reduce_window,
+    spread_window,
+    window_specs,
+)
 from as_softmax_jax.transforms._windows import (
     WindowCounts,
     WindowRule,
