@@ -71,6 +71,17 @@ def test_losses_share_one_grammar(name):
     assert shared <= {p.name for p in keywords}
 
 
+def test_importing_the_library_loads_no_kernel():
+    program = (
+        "import sys, jax, optax; before = {*sys.modules}; import as_softmax_jax; "
+        "print(*(m for m in {*sys.modules} - before if 'pallas' in m or 'mosaic' in m))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == ""
+
+
 def test_the_library_imports_neither_flax_nor_the_trainer():
     program = (
         "import sys, as_softmax_jax; "

@@ -27,7 +27,6 @@ from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.mesh import as_varying, varying_axes
 from as_softmax_jax.heads import _passes
 from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
-from as_softmax_jax.kernels import _linear_mosaic_gpu
 from as_softmax_jax.losses._as_softmax import as_softmax_loss
 
 IMPLEMENTATIONS = ("xla", *_passes.KERNELS, "reference")
@@ -188,18 +187,15 @@ def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> Non
     """Refuses what a kernel does not serve."""
     kernels.require_device(name)
     dtype, width = features.dtype, features.shape[-1]
-    served = dtype != jnp.float64
+    served, what = dtype != jnp.float64, "no float64"
     if name == "mosaic_gpu":
-        served = dtype.itemsize == 2 and width <= _linear_mosaic_gpu.MAX_WIDTH
+        most = _passes.KERNELS[name].MAX_WIDTH
+        served = dtype.itemsize == 2 and width <= most
+        what = f"bfloat16 or float16, and up to {most} features"
     if not served:
-        what = {
-            "mosaic_tpu": "no float64",
-            "mosaic_gpu": "bfloat16 or float16, and up to "
-            f"{_linear_mosaic_gpu.MAX_WIDTH} features",
-        }
         raise ValueError(
-            f"`implementation` {name!r} takes {what[name]}; got {width} features in "
-            f"{dtype}. Leave `implementation` out."
+            f"`implementation` {name!r} takes {what}; got {width} features in {dtype}. "
+            "Leave `implementation` out."
         )
     if mask is not None and mask.shape[0] > 1:
         raise ValueError(

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from as_softmax_jax import kernels
 from as_softmax_jax._core import margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
 from as_softmax_jax.heads._blocks import (
@@ -43,14 +44,13 @@ from as_softmax_jax.heads._blocks import (
     num_blocks,
     put,
 )
-from as_softmax_jax.kernels import _linear_mosaic_gpu, _linear_mosaic_tpu
 from as_softmax_jax.kernels._linear import OnlineSums
 
 Pick = Callable[[jax.Array], jax.Array]
 """Takes some rows out of an array of N."""
 
 # Of the first pass.
-KERNELS = {"mosaic_gpu": _linear_mosaic_gpu, "mosaic_tpu": _linear_mosaic_tpu}
+KERNELS = kernels.Kernels("linear")
 # Chunks of rows that are gathered for one block of classes.
 _GATHERED = (128, 16)
 

@@ -15,14 +15,10 @@ from jax.typing import ArrayLike
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks, inputs, margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
-from as_softmax_jax.kernels import (
-    _as_softmax,
-    _as_softmax_mosaic_gpu,
-    _as_softmax_mosaic_tpu,
-)
+from as_softmax_jax.kernels import _as_softmax
 from as_softmax_jax.reference import _as_softmax as reference
 
-KERNELS = {"mosaic_gpu": _as_softmax_mosaic_gpu, "mosaic_tpu": _as_softmax_mosaic_tpu}
+KERNELS = kernels.Kernels("as_softmax")
 IMPLEMENTATIONS = ("xla", *KERNELS, "reference")
 # What the masks have.
 MASKED = ("xla", "reference")
