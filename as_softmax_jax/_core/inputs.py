@@ -133,6 +133,60 @@ def _mask_multi_hot(
     return MultiHotInputs(logits, positives, known & ~positives, where, bad)
 
 
+class UnlabelledInputs(NamedTuple):
+    """What a function of logits alone computes on; classes are the last axis."""
+
+    logits: jax.Array  # [..., C] float32 or float64; -inf where a class is masked
+    where: jax.Array | None  # [...] bool, the rows that count; None: all
+    class_mask: jax.Array | None  # [..., C] bool, the valid classes; None: all
+    bad: jax.Array  # [...] bool, rows that hold a bad logit, or no class above -inf
+
+
+def read_unlabelled(
+    logits: ArrayLike,
+    where: ArrayLike | None,
+    class_mask: ArrayLike | None,
+    axis: int,
+) -> UnlabelledInputs:
+    """Checks and masks logits that come without labels; see `read`."""
+    logits, class_mask = _read_logits(logits, class_mask, axis)
+    where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
+    return _mask_unlabelled(logits, where, class_mask)
+
+
+@jax.jit
+def _mask_unlabelled(
+    logits: jax.Array, where: jax.Array | None, class_mask: jax.Array | None
+) -> UnlabelledInputs:
+    """The part of `read_unlabelled` that computes."""
+    if class_mask is not None:
+        logits = jnp.where(class_mask, logits, -jnp.inf)
+    empty = jnp.all(logits == -jnp.inf, axis=-1)
+    logits, bad = _clean(logits, empty, where)
+    return UnlabelledInputs(logits, where, class_mask, bad)
+
+
+def finish_probs(
+    probs: jax.Array, x: UnlabelledInputs, bad: jax.Array, axis: int
+) -> jax.Array:
+    """Gives probabilities of bad rows, masked classes and rows left out their due.
+
+    Args:
+      probs: [..., C], computed on the clean inputs `x`.
+      x: what `read_unlabelled` returned.
+      bad: [...] bool, further rows to make NaN, for a parameter out of range.
+      axis: where the classes go back to.
+
+    Returns:
+      The probabilities, the shape of the logits.
+    """
+    probs = probs * jnp.where(x.bad | bad, jnp.nan, 1.0).astype(probs.dtype)[..., None]
+    for there in (x.class_mask, None if x.where is None else x.where[..., None]):
+        if there is not None:
+            probs = jnp.where(there, probs, jnp.zeros((), probs.dtype))
+    return jnp.moveaxis(probs, -1, axis)
+
+
 @jax.jit
 def finish(
     loss: jax.Array, x: Inputs | MultiHotInputs, bad: jax.Array | None = None
@@ -172,7 +226,7 @@ def take_label(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
-def loss_type(x: Inputs | MultiHotInputs) -> jax.ShapeDtypeStruct:
+def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> jax.ShapeDtypeStruct:
     """Returns the shape and the dtype of the loss, which parameters are brought to."""
     shape = x.logits.shape[:-1]
     return jax.ShapeDtypeStruct(shape, compute_dtype(x.logits.dtype))

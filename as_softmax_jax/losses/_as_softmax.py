@@ -6,6 +6,10 @@ Notation of the comments: logits :math:`o`, label :math:`t`, margin :math:`\delt
 class i is kept where :math:`o_i - o_t \ge g(p_t)`, see `as_softmax_jax._core.margin`.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
+import math
 from typing import NamedTuple
 
 import jax
@@ -16,6 +20,7 @@ from as_softmax_jax import kernels
 from as_softmax_jax._core import checks, inputs, margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
 from as_softmax_jax.kernels import _as_softmax
+from as_softmax_jax.losses._table import register_loss
 from as_softmax_jax.reference import _as_softmax as reference
 
 KERNELS = kernels.Kernels("as_softmax")
@@ -24,6 +29,14 @@ IMPLEMENTATIONS = ("xla", *KERNELS, "reference")
 MASKED = ("xla", "reference")
 
 
+@register_loss(
+    paper="Lv et al., arXiv 2508.03175",
+    at_zero_logits=math.log,
+    example_keywords={"delta": 0.1},
+    softmax_at={"delta": 1.0},
+    margin="delta",
+    linear={},
+)
 def as_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -53,36 +66,17 @@ def as_softmax_loss(
     the forward and the backward pass. Rows are independent: on a mesh that shards
     the examples this compiles to no communication.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point of shape [..., C], the unnormalised log-probabilities of
-        C classes, -inf for a class of probability 0. The classes may lie at another
-        `axis`.
-      labels: integers of the shape of `logits` without the class axis, each in
-        [0, C). One outside makes the loss and the gradient of its row NaN.
       delta: the margin, a difference of probabilities in [0, 1]; a number or an
         array that broadcasts to the shape of the loss. It may be traced, for example
         when it comes from `delta_schedule`; outside [0, 1] it then gives NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False have no part in the softmax and gradient 0; the label counts as valid
-        whatever the mask says. None: every class is valid.
-      axis: the class axis.
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
         ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
         reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
         formula under plain automatic differentiation, which serves forward mode and
         Hessians.
-
-    Returns:
-      The loss of each example, of the shape of `labels`; float32, or float64 for
-      float64 logits. Reduce it with ``loss.mean(where=where)``. The gradient has the
-      dtype of `logits`.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, `delta` is known and outside
-        [0, 1], or `implementation` is unknown.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -134,22 +128,15 @@ def as_softmax_kept(
 
     .. math:: z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,]
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]; a row left out keeps no class.
-      class_mask: boolean, broadcasts to [..., C]; a masked class is never kept.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Booleans of the shape of `logits`. A row whose loss is NaN keeps every valid
       class, since nothing is known of it.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -190,22 +177,15 @@ def as_softmax_probs(
 
     .. math:: \tilde p_i = z_i \, e^{o_i} \Big/ \sum_j z_j \, e^{o_j}
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]; a row left out has probabilities 0.
-      class_mask: boolean, broadcasts to [..., C]; a masked class has probability 0.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Probabilities of the shape of `logits`, exactly 0 for dropped classes; float32,
       or float64 for float64 logits.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -249,23 +229,15 @@ def as_softmax_settled(
 
     The loss of a settled example and its whole gradient are exactly 0.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]. A row left out keeps no class, and so
-        counts as settled here; `count_active` leaves it out by its own `where`.
-      class_mask: boolean, broadcasts to [..., C]; a masked class is never kept.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Booleans of the shape of the loss, from sums and maxima over each row, without
       an array of the size of `logits`. A row whose loss is NaN is not settled.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -5,7 +5,11 @@ p the softmax over both. AS-Softmax (arXiv 2508.03175, section III)
 compares probabilities as for one label, see `as_softmax_jax._core.margin`.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,8 +19,18 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.log_odds import softplus
 from as_softmax_jax._core.margin import gap
+from as_softmax_jax.losses._table import register_loss
 
 
+@register_loss(
+    paper="Lv et al., arXiv 2508.03175",
+    at_zero_logits=lambda c: math.log(2 * c),
+    example_keywords={"delta": 0.1},
+    softmax_at={"delta": 1.0},
+    margin="delta",
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_as_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -49,29 +63,12 @@ def multi_label_as_softmax_loss(
     at a threshold tuned on validation data. As :math:`p` sums to 1, a row with
     :math:`1 / \delta` positives or more can never settle.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point of shape [..., C]; the classes may lie at another
-        `axis`.
-      targets: multi-hot of the shape of `logits`: True or 1 for the classes of an
-        example, False or 0 for the others. Any other value at a valid class makes
-        the loss and the gradient of its row NaN.
       delta: the margin, a difference of probabilities in [0, 1]; a number or an
         array that broadcasts to the shape of the loss. Traced and outside [0, 1] it
         gives NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False are unknown: neither positive nor negative. None: every class counts.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, of the shape of `logits` without the class axis;
-      float32, or float64 for float64 logits.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `delta` is known and outside
-        [0, 1].
 
     Examples:
       >>> import jax.numpy as jnp
@@ -107,22 +104,13 @@ def multi_label_as_softmax_settled(
 
     and never without positives or without negatives.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]. A row left out keeps no class, and so
-        counts as settled here; `count_active` leaves it out by its own `where`.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
 
     Returns:
       Booleans of the shape of the loss. A row whose loss is NaN is not settled.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -138,6 +126,12 @@ def multi_label_as_softmax_settled(
     return settled if x.where is None else settled | ~x.where
 
 
+@register_loss(
+    paper="Su et al., arXiv 2208.02955",
+    at_zero_logits=lambda c: math.log(2 * c),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -157,24 +151,11 @@ def multi_label_softmax_loss(
     The prediction is :math:`o_i > 0`. With ``delta=1``, at which every class is kept,
     `multi_label_as_softmax_loss` is this loss.
 
-    Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_softmax_loss
+      >>> from as_softmax_jax.losses import multi_label_softmax_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 2 + 0.5) + log(1 + 1 / 4)
@@ -189,6 +170,12 @@ def multi_label_softmax_loss(
     return inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
 
 
+@register_loss(
+    paper="Sun et al., arXiv 2112.12433",
+    at_zero_logits=lambda c: math.log(2 * c),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_sparse_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -213,26 +200,15 @@ def multi_label_sparse_softmax_loss(
     comparison of Lv et al. on several labels gives no formula: as there, the
     k strongest competitors stay, and so does whatever is a label.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for what all
-        multi-label losses share.
-      targets: multi-hot [..., C].
       k: the number of strongest negatives to keep, at least 1; a Python integer,
         static under `jit`. The default is that of `sparse_softmax_loss`.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype, or `k` is traced or no integer.
-      ValueError: an argument has a wrong shape, or `k` is below 1.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_sparse_softmax_loss
+      >>> from as_softmax_jax.losses import multi_label_sparse_softmax_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 2) + log(1 + 1 / 4)
@@ -250,6 +226,12 @@ def multi_label_sparse_softmax_loss(
     return inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
 
 
+@register_loss(
+    paper="Nam et al., arXiv 1312.5419",
+    at_zero_logits=lambda c: c * math.log(2),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_sigmoid_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -266,24 +248,11 @@ def multi_label_sigmoid_loss(
     The prediction is :math:`o_i > 0`. A sum and not a mean: it grows with the number
     of known classes.
 
-    Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_sigmoid_loss
+      >>> from as_softmax_jax.losses import multi_label_sigmoid_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 1 / 4) + log(1 + 2) + log(1 + 0.5)

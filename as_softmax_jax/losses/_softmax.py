@@ -3,6 +3,11 @@ r"""Softmax cross-entropy and its kin: temperature, label smoothing, focal.
 Each is a function of the label's log-odds, see `as_softmax_jax._core.log_odds`.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -10,8 +15,14 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
 from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax.losses._table import register_loss
 
 
+@register_loss(
+    paper="Bridle, doi 10.1007/978-3-642-76153-9_28",
+    at_zero_logits=math.log,
+    linear={"delta": 1.0},
+)
 def softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -27,30 +38,11 @@ def softmax_loss(
     with :math:`o` the logits and :math:`t` the label. Only rounding makes it 0,
     and some rival always has a gradient, so no example ever settles.
 
-    Args:
-      logits: floating point of shape [..., C], the unnormalised log-probabilities of
-        C classes, -inf for a class of probability 0. The classes may lie at another
-        `axis`.
-      labels: integers of the shape of `logits` without the class axis, each in
-        [0, C). One outside makes the loss and the gradient of its row NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False have no part in the softmax and gradient 0; the label counts as valid
-        whatever the mask says. None: every class is valid.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, of the shape of `labels`; float32, or float64 for
-      float64 logits. The gradient has the dtype of `logits`.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import softmax_loss
+      >>> from as_softmax_jax.losses import softmax_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> print(softmax_loss(logits, jnp.array([0])))  # -log(0.5)
@@ -64,6 +56,7 @@ def softmax_loss(
     return inputs.finish(_cross_entropy(x), x)
 
 
+@register_loss(paper="Hinton et al., arXiv 1503.02531", at_zero_logits=math.log)
 def temperature_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -81,27 +74,16 @@ def temperature_softmax_loss(
     already right go on to count; below 1 it makes them sharper. The gradient is
     divided by T as well; with ``temperature=1`` this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       temperature: T, positive and finite; a number or an array that broadcasts to
         the shape of the loss. It may be traced, and differentiated by; out of range
         it then gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `temperature` is known and out of
-        range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import temperature_softmax_loss
+      >>> from as_softmax_jax.losses import temperature_softmax_loss
       >>> logits = jnp.log(jnp.array([[0.64, 0.36]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -log(0.8 / (0.8 + 0.6))
@@ -118,6 +100,7 @@ def temperature_softmax_loss(
     return inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
 
 
+@register_loss(paper="Szegedy et al., arXiv 1512.00567", at_zero_logits=math.log)
 def label_smoothing_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -134,27 +117,16 @@ def label_smoothing_loss(
     The sum runs over the K classes that are valid: by `class_mask`, and with a logit
     above -inf. The others carry no mass. With ``smoothing=0`` this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       smoothing: epsilon, the share of the mass that is spread, in [0, 1]; a number
         or an array that broadcasts to the shape of the loss. Traced and out of range
         it gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `smoothing` is known and out of
-        range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import label_smoothing_loss
+      >>> from as_softmax_jax.losses import label_smoothing_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -0.8 log(0.5) - 0.1 log(0.25) - 0.1 log(0.25)
@@ -175,6 +147,10 @@ def label_smoothing_loss(
     return inputs.finish(loss, x, jnp.isnan(smoothing))
 
 
+@register_loss(
+    paper="Lin et al., arXiv 1708.02002",
+    at_zero_logits=lambda c: (1 - 1 / c) ** 2 * math.log(c),
+)
 def focal_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -189,28 +165,18 @@ def focal_loss(
     .. math:: \ell = -(1 - p_t)^\gamma \log p_t
 
     Loss and gradient shrink as :math:`p_t \to 1` but do not reach 0; both stay finite
-    for every :math:`\gamma \ge 0`. With ``gamma=0`` this is `softmax_loss`.
+    for every :math:`\gamma \ge 0`. With ``gamma=0`` this is `softmax_loss`; times class
+    weights it is the paper's balanced form.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       gamma: the focusing exponent, at least 0 and finite; a number or an array that
         broadcasts to the shape of the loss. Traced and out of range it gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...]. Multiply it by class weights for the paper's
-      balanced form.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `gamma` is known and out of range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import focal_loss
+      >>> from as_softmax_jax.losses import focal_loss
       >>> logits = jnp.log(jnp.array([[0.75, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> print(focal_loss(logits, jnp.array([0]), gamma=2.0))  # -0.25**2 log(0.75)

@@ -14,7 +14,11 @@ with :math:`\alpha = 2` for sparsemax and the threshold :math:`\tau` for which
 :math:`\tau` is then in [-1, 0], and a class with :math:`z \le -1` has probability 0.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
 import functools
+import math
 from typing import Any
 
 import jax
@@ -24,11 +28,13 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax.losses._table import register_loss
 
 # The values of alpha for which sorting gives the threshold.
 _SORTED = (1.5, 2.0)
 
 
+@register_loss(paper="Sun et al., arXiv 2112.12433", at_zero_logits=math.log)
 def sparse_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -48,25 +54,15 @@ def sparse_softmax_loss(
     the order of the classes. Dropped classes have a gradient of exactly 0. With k of
     C or more this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       k: the number of strongest classes to keep, at least 1; a Python integer, static
         under `jit`. The default is what the method's authors published.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype, or `k` is traced or no integer.
-      ValueError: an argument has a wrong shape, or `k` is below 1.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import sparse_softmax_loss
+      >>> from as_softmax_jax.losses import sparse_softmax_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -log(0.25 / (0.5 + 0.25)), -log(0.1 / (0.5 + 0.25 + 0.1))
@@ -95,6 +91,10 @@ def sparse_softmax_loss(
     return inputs.finish(softplus(-log_odds), x)
 
 
+@register_loss(
+    paper="Martins and Astudillo, arXiv 1602.02068",
+    at_zero_logits=lambda c: (1 - 1 / c) / 2,
+)
 def sparsemax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -114,23 +114,11 @@ def sparsemax_loss(
     which sets weak classes to exactly 0. An example is *settled*, with a loss and a
     gradient of exactly 0, when :math:`o_t - \max_{i \ne t} o_i \ge 1`.
 
-    Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import sparsemax_loss
+      >>> from as_softmax_jax.losses import sparsemax_loss
       >>> logits = jnp.array([[2.0, 0.5], [0.5, 0.0]])
       >>> jnp.set_printoptions(precision=4)
       >>> print(sparsemax_loss(logits, jnp.array([0, 0])))  # 0, (1 - 0.5)**2 / 4
@@ -155,21 +143,55 @@ def sparsemax_settled(
 ) -> jax.Array:
     r"""Whether the label leads by 1, so that `sparsemax_loss` is exactly 0.
 
-    Args:
-      logits: floating point [..., C]; see `sparsemax_loss` for all arguments.
-      labels: integers [...].
-      where: boolean, broadcasts to [...]; a row left out counts as settled.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
-    Returns:
-      Booleans [...]. A row whose loss is NaN is not settled.
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import sparsemax_settled
+      >>> logits = jnp.array([[2.0, 0.5], [0.5, 0.0]])
+      >>> print(sparsemax_settled(logits, jnp.array([0, 0])))
+      [ True False]
     """
     return entmax_settled(
         logits, labels, alpha=2.0, where=where, class_mask=class_mask, axis=axis
     )
 
 
+def sparsemax_probs(
+    logits: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Sparsemax: the projection of the logits onto the probability simplex.
+
+    .. math:: p^\star = \arg\min_p \|p - o\|^2 = [\, o - \tau \,]_+
+
+    Weak classes have a probability of exactly 0. The gradient of `sparsemax_loss` is
+    :math:`p^\star - \mathrm{onehot}(t)`.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import sparsemax_probs
+      >>> print(sparsemax_probs(jnp.array([[0.5, 0.0, -1.0]])))
+      [[0.75 0.25 0.  ]]
+
+    References:
+      Martins and Astudillo, `From Softmax to Sparsemax
+      <https://arxiv.org/abs/1602.02068>`_, ICML 2016, equation 2.
+    """
+    return entmax_probs(
+        logits, alpha=2.0, where=where, class_mask=class_mask, axis=axis
+    )
+
+
+@register_loss(
+    paper="Peters et al., arXiv 1905.05702",
+    at_zero_logits=lambda c: (1 - c**-0.5) / 0.75,
+)
 def entmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -194,26 +216,16 @@ def entmax_loss(
     For an alpha of 1.5 or 2 that is known at trace time, sorting gives the exact
     :math:`p^\star`; for any other, a bisection with a fixed number of steps.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       alpha: the entropy's exponent, above 1 and finite; a number or an array that
         broadcasts to the shape of the loss. It may be traced; out of range it then
         gives NaN. No gradient flows to it.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `alpha` is known and out of range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import entmax_loss
+      >>> from as_softmax_jax.losses import entmax_loss
       >>> logits = jnp.array([[3.0, 0.5], [0.0, 0.0]])
       >>> jnp.set_printoptions(precision=4)
       >>> # 0, (1 - 0.5**0.5) / 0.75
@@ -244,16 +256,17 @@ def entmax_settled(
 ) -> jax.Array:
     r"""Whether the label leads by 1 / (alpha - 1), so that `entmax_loss` is exactly 0.
 
-    Args:
-      logits: floating point [..., C]; see `entmax_loss` for all arguments.
-      labels: integers [...].
-      alpha: the entropy's exponent, above 1.
-      where: boolean, broadcasts to [...]; a row left out counts as settled.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
-    Returns:
-      Booleans [...]. A row whose loss is NaN is not settled.
+    Args:
+      alpha: the entropy's exponent, above 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import entmax_settled
+      >>> logits = jnp.array([[3.0, 0.5], [0.0, 0.0]])
+      >>> print(entmax_settled(logits, jnp.array([0, 0]), alpha=1.5))
+      [ True False]
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
     alpha = _alpha(alpha, x)
@@ -264,7 +277,46 @@ def entmax_settled(
     return settled if x.where is None else settled | ~x.where
 
 
-def _alpha(alpha: ArrayLike, x: inputs.Inputs) -> jax.Array:
+def entmax_probs(
+    logits: ArrayLike,
+    *,
+    alpha: ArrayLike = 1.5,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Entmax, between softmax and sparsemax, whose weak classes are exactly 0.
+
+    .. math::
+      p^\star = \arg\max_p \Bigl(\langle p, o \rangle
+               - \frac{\sum_i p_i^\alpha - 1}{\alpha (\alpha - 1)}\Bigr)
+             = \bigl[(\alpha - 1)\, o - \tau\bigr]_+^{1 / (\alpha - 1)}
+
+    The gradient of `entmax_loss` is :math:`p^\star - \mathrm{onehot}(t)`.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
+    Args:
+      alpha: the entropy's exponent, above 1 and finite; see `entmax_loss`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import entmax_probs
+      >>> jnp.set_printoptions(precision=4)
+      >>> print(entmax_probs(jnp.array([[1.0, 0.0, -2.0]]), alpha=1.5))
+      [[0.8307 0.1693 0.    ]]
+
+    References:
+      Peters et al., `Sparse Sequence-to-Sequence Models
+      <https://arxiv.org/abs/1905.05702>`_, ACL 2019, equation 10.
+    """
+    x = inputs.read_unlabelled(logits, where, class_mask, axis)
+    exponent = _alpha(alpha, x)
+    probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    return inputs.finish_probs(probs, x, jnp.isnan(exponent), axis)
+
+
+def _alpha(alpha: ArrayLike, x: inputs.Inputs | inputs.UnlabelledInputs) -> jax.Array:
     """Returns alpha for each row, NaN where it is out of range."""
     cure = "in the limit of 1 use `softmax_loss`"
     array = checks.above(alpha, 1, inputs.loss_type(x), "alpha", cure=cure)
