@@ -47,7 +47,7 @@ def test_the_names_are_these():
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_each_is_documented_in_full(name):
     docstring = inspect.getdoc(getattr(as_softmax_jax, name))
-    for part in ("Args:", "Example", ">>> "):
+    for part in ("Args:", "Examples:", ">>> "):
         assert part in docstring, f"{name} has no {part!r} in its docstring"
     assert "Returns:" in docstring or name == "check_labels"
 
@@ -69,6 +69,17 @@ def test_losses_share_one_grammar(name):
         shared |= {"axis"}
     assert all(p.kind is p.KEYWORD_ONLY for p in keywords)
     assert shared <= {p.name for p in keywords}
+
+
+def test_importing_the_library_loads_no_kernel():
+    program = (
+        "import sys, jax, optax; before = {*sys.modules}; import as_softmax_jax; "
+        "print(*(m for m in {*sys.modules} - before if 'pallas' in m or 'mosaic' in m))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == ""
 
 
 def test_the_library_imports_neither_flax_nor_the_trainer():

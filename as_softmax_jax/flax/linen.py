@@ -23,7 +23,7 @@ class ASSoftmaxHead(nn.Module):
       param_dtype: of kernel and bias.
       kernel_init: draws the kernel [D, C].
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> from as_softmax_jax.flax.linen import ASSoftmaxHead
       >>> head = ASSoftmaxHead(50_000)

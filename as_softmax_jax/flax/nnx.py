@@ -27,7 +27,7 @@ class ASSoftmaxHead(nnx.Module):
       kernel_init: draws the kernel [D, C].
       rngs: for it.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from flax import nnx
       >>> from as_softmax_jax.flax.nnx import ASSoftmaxHead

@@ -1,7 +1,28 @@
-"""Output layer and loss in one, without an array of logits."""
+"""Output layer and loss in one, without an array of logits.
 
-from as_softmax_jax.heads._class_parallel import measure_on_mesh as measure_on_mesh
-from as_softmax_jax.heads._linear import Measures as Measures
-from as_softmax_jax.heads._linear import measure as measure
-from as_softmax_jax.heads._sampling import SampledClasses as SampledClasses
-from as_softmax_jax.heads._sampling import sample_classes as sample_classes
+A head is a pure function of explicit parameters: ``features`` [..., D], ``kernel``
+[D, C] and ``bias`` [C] stand in the place of a loss's ``logits``; `labels`, `where`,
+`class_mask` and the loss's own keywords are as in `as_softmax_jax.losses`.
+
+- `linear_as_softmax_loss`: the loss of each example, with its gradients;
+- `row_statistics`: that loss, and which rows are settled and rightly predicted;
+- `row_statistics_on_mesh`: the same under `jax.jit`, with rows and classes on a mesh;
+- `sample_classes`: a share of the classes for one step.
+"""
+
+from as_softmax_jax.heads._class_parallel import row_statistics_on_mesh
+from as_softmax_jax.heads._linear import (
+    RowStatistics,
+    linear_as_softmax_loss,
+    row_statistics,
+)
+from as_softmax_jax.heads._sampling import SampledClasses, sample_classes
+
+__all__ = (
+    "RowStatistics",
+    "SampledClasses",
+    "linear_as_softmax_loss",
+    "row_statistics",
+    "row_statistics_on_mesh",
+    "sample_classes",
+)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from as_softmax_jax._mesh import as_varying, varying_axes
-from as_softmax_jax.losses._inputs import compute_dtype
+from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.mesh import as_varying, varying_axes
 
 # Sizes of chunks of rows, the largest first.
 ROW_SIZES = (512, 64, 16)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
-from as_softmax_jax.heads._linear import Measures, measure
+from as_softmax_jax.heads._linear import RowStatistics, row_statistics
 
 
-def measure_on_mesh(
+def row_statistics_on_mesh(
     mesh: Mesh,
     features: jax.Array,
     kernel: jax.Array,
@@ -21,8 +21,8 @@ def measure_on_mesh(
     where: jax.Array | None = None,
     data_axis: str = "data",
     model_axis: str = "model",
-) -> Measures:
-    """Returns what `measure` does, under `jax.jit` with arrays spread over a mesh.
+) -> RowStatistics:
+    """Returns what `row_statistics` does, under `jax.jit` with arrays on a mesh.
 
     Rows are picked by their values, which must not cross devices, so the pass is inside
     `jax.shard_map`: each device of `data_axis` works on its own rows, and each of
@@ -67,7 +67,7 @@ def measure_on_mesh(
     )
     def on_device(
         features: jax.Array, kernel: jax.Array, labels: jax.Array, options: dict
-    ) -> Measures:
-        return measure(features, kernel, labels, axis_name=axis, **options)
+    ) -> RowStatistics:
+        return row_statistics(features, kernel, labels, axis_name=axis, **options)
 
     return on_device(features, kernel, labels, options)

@@ -21,12 +21,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks, kernels
-from as_softmax_jax._mesh import as_varying, varying_axes
+from as_softmax_jax import kernels
+from as_softmax_jax._core import checks
+from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.mesh import as_varying, varying_axes
 from as_softmax_jax.heads import _passes
 from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
-from as_softmax_jax.kernels import _linear_mosaic_gpu
-from as_softmax_jax.losses import _inputs
 from as_softmax_jax.losses._as_softmax import as_softmax_loss
 
 IMPLEMENTATIONS = ("xla", *_passes.KERNELS, "reference")
@@ -117,7 +117,7 @@ def linear_as_softmax_loss(
     op = "linear_as_softmax_loss"
     implementation = kernels.choose(implementation, IMPLEMENTATIONS, op)
     if implementation != "reference":
-        return measure(
+        return row_statistics(
             features,
             kernel,
             labels,
@@ -145,15 +145,16 @@ def linear_as_softmax_loss(
     )
 
 
-class Measures(NamedTuple):
+class RowStatistics(NamedTuple):
     """What one pass says of each row [...]; only the loss has a gradient."""
 
     loss: jax.Array  # as of `linear_as_softmax_loss`
     settled: jax.Array  # bool, as of `as_softmax_settled`
-    lead: jax.Array  # the label's logit less the strongest other one, if it counts
+    # The label's logit less the strongest other one, in a row that counts.
+    label_lead: jax.Array
 
 
-def measure(
+def row_statistics(
     features: ArrayLike,
     kernel: ArrayLike,
     labels: ArrayLike,
@@ -165,8 +166,8 @@ def measure(
     kernel_layout: str = "dc",
     axis_name: str | None = None,
     implementation: str = "xla",
-) -> Measures:
-    """Returns what `linear_as_softmax_loss` does, and what its pass sees beside.
+) -> RowStatistics:
+    """Returns the loss of each row, and what its pass over the logits tells of it.
 
     For training loops that count settled and rightly predicted examples. Arguments and
     errors are those of `linear_as_softmax_loss`.
@@ -186,18 +187,15 @@ def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> Non
     """Refuses what a kernel does not serve."""
     kernels.require_device(name)
     dtype, width = features.dtype, features.shape[-1]
-    served = dtype != jnp.float64
+    served, what = dtype != jnp.float64, "no float64"
     if name == "mosaic_gpu":
-        served = dtype.itemsize == 2 and width <= _linear_mosaic_gpu.MAX_WIDTH
+        most = _passes.KERNELS[name].MAX_WIDTH
+        served = dtype.itemsize == 2 and width <= most
+        what = f"bfloat16 or float16, and up to {most} features"
     if not served:
-        what = {
-            "mosaic_tpu": "no float64",
-            "mosaic_gpu": "bfloat16 or float16, and up to "
-            f"{_linear_mosaic_gpu.MAX_WIDTH} features",
-        }
         raise ValueError(
-            f"`implementation` {name!r} takes {what[name]}; got {width} features in "
-            f"{dtype}. Leave `implementation` out."
+            f"`implementation` {name!r} takes {what}; got {width} features in {dtype}. "
+            "Leave `implementation` out."
         )
     if mask is not None and mask.shape[0] > 1:
         raise ValueError(
@@ -228,7 +226,7 @@ def _read(
     axis_name: str | None = None,
 ) -> _Inputs:
     """Checks the arguments."""
-    _checks.one_of(layout, LAYOUTS, "kernel_layout")
+    checks.one_of(layout, LAYOUTS, "kernel_layout")
     features, kernel, bias = _operands(features, kernel, bias, layout)
     shape, num_classes = features.shape[:-1], kernel.shape[layout.index("c")]
     first: jax.Array | int = 0
@@ -236,23 +234,23 @@ def _read(
     if axis_name is not None:
         first = jax.lax.axis_index(axis_name) * num_classes
         of_all = jax.lax.axis_size(axis_name) * num_classes
-    labels = _checks.integer_labels(labels, shape, of_all)
-    dtype = _inputs.compute_dtype(features.dtype)
-    margin = jax.lax.stop_gradient(_checks.share(delta, shape, dtype, "delta"))
-    margin = jnp.where((labels >= 0) & (labels < of_all), margin, jnp.nan)
-    where = _checks.boolean_mask(where, shape, "where", "loss")
+    labels = checks.integer_labels(labels, shape, of_all)
+    like = jax.ShapeDtypeStruct(shape, compute_dtype(features.dtype))
+    delta = jax.lax.stop_gradient(checks.unit_interval(delta, like, "delta"))
+    delta = jnp.where((labels >= 0) & (labels < of_all), delta, jnp.nan)
+    where = checks.boolean_mask(where, shape, "loss", "where")
     if where is not None:
         # A row that is left out may hold NaN, which a factor of 0 would not stop.
         features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
-    return _Inputs(features, kernel, labels - first, margin, bias, where)
+    return _Inputs(features, kernel, labels - first, delta, bias, where)
 
 
 def _operands(
     features: ArrayLike, kernel: ArrayLike, bias: ArrayLike | None, layout: str
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Returns features and kernel in one dtype, and the bias; refuses what misfits."""
-    features = _checks.floating_array(features, "features")
-    kernel = _checks.floating_array(kernel, "kernel")
+    features = checks.floating_array(features, "features")
+    kernel = checks.floating_array(kernel, "kernel")
     if features.ndim == 0:
         raise ValueError("`features` must have an axis of features; got a scalar.")
     width = features.shape[-1]
@@ -264,9 +262,9 @@ def _operands(
             f'`kernel_layout="{layout[::-1]}"`.'
         )
     num_classes = kernel.shape[layout.index("c")]
-    _checks.at_least_one_class(num_classes)
+    checks.at_least_one_class(num_classes)
     if bias is not None:
-        bias = _checks.floating_array(bias, "bias")
+        bias = checks.floating_array(bias, "bias")
         if bias.shape != (num_classes,):
             raise ValueError(
                 f"`bias` must have the shape ({num_classes},), a number a class; got "
@@ -283,7 +281,7 @@ def _dense_logits(
     features: jax.Array, kernel: jax.Array, bias: jax.Array | None, layout: str
 ) -> jax.Array:
     """Returns the logits of all classes, products summed in the compute dtype."""
-    dtype = _inputs.compute_dtype(features.dtype)
+    dtype = compute_dtype(features.dtype)
     axes = (((features.ndim - 1,), (layout.index("d"),)), ((), ()))
     logits = jax.lax.dot_general(features, kernel, axes, preferred_element_type=dtype)
     if bias is None:
@@ -295,9 +293,9 @@ def _class_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | N
     """Returns the mask as [1, C] where it is the same for all rows, else as [N, C]."""
     if mask is None:
         return None
-    array = _checks.boolean_array(mask, "class_mask")
+    array = checks.boolean_array(mask, "class_mask")
     # Refuses a wrong shape, without an array of the logits' size.
-    jax.eval_shape(lambda: _checks.boolean_mask(array, shape, "class_mask", "logits"))
+    jax.eval_shape(lambda: checks.boolean_mask(array, shape, "logits", "class_mask"))
     if math.prod(array.shape[:-1]) == 1:
         return jnp.broadcast_to(array.reshape(1, -1), (1, shape[-1]))
     return jnp.broadcast_to(array, shape).reshape(-1, shape[-1])
@@ -311,12 +309,12 @@ def _blocked(
     labels: jax.Array,
     delta: jax.Array,
     where: jax.Array | None,
-) -> Measures:
+) -> RowStatistics:
     """Lays rows out for the passes: on one axis, those that count first, padded."""
     shape, num_rows = labels.shape, labels.size
     if not num_rows:
         none = jnp.zeros(shape, delta.dtype)
-        return Measures(none, none == 0, none)
+        return RowStatistics(none, none == 0, none)
     features = features.reshape(num_rows, features.shape[-1])
     labels, delta = labels.reshape(-1), delta.reshape(-1)
     order, num_valid = None, jnp.int32(num_rows)
@@ -343,9 +341,9 @@ def _blocked(
     operands = jax.tree.map(lambda leaf: as_varying(leaf, (*along, *own)), operands)
     rows = jax.tree.map(lambda leaf: as_varying(leaf, along), rows)
     static = _Static(program, num_rows if where is None else None)
-    measures = _cross_entropy(static, *operands, *rows)
+    statistics = _cross_entropy(static, *operands, *rows)
     back = slice(num_rows) if order is None else jnp.argsort(order)
-    return jax.tree.map(lambda rows: rows[back].reshape(shape), measures)
+    return jax.tree.map(lambda rows: rows[back].reshape(shape), statistics)
 
 
 class _Static(NamedTuple):
@@ -363,7 +361,7 @@ def _cross_entropy(
     labels: jax.Array,
     delta: jax.Array,
     num_valid: jax.Array,
-) -> Measures:
+) -> RowStatistics:
     """The loss of each row, with the gradient rule below."""
     return _forward(static, features, layer, labels, delta, num_valid)[0]
 
@@ -375,17 +373,19 @@ def _forward(
     labels: jax.Array,
     delta: jax.Array,
     num_valid: jax.Array,
-) -> tuple[Measures, tuple]:
+) -> tuple[RowStatistics, tuple]:
     """Returns the loss, and what the gradient needs: a few numbers a row."""
     rows = _rows(static, features, labels, delta, num_valid)
-    statistics = _passes.look(static.program, layer, rows)
+    statistics = _passes.classify_rows(static.program, layer, rows)
     statistics = _passes.kept_sum(static.program, layer, rows, statistics)
     saved = features, layer, labels, delta, num_valid, statistics
     settled = statistics.gap == jnp.inf
-    return Measures(_passes.losses(statistics), settled, statistics.lead), saved
+    return RowStatistics(
+        _passes.losses(statistics), settled, statistics.label_lead
+    ), saved
 
 
-def _backward(static: _Static, saved: tuple, cotangents: Measures) -> tuple:
+def _backward(static: _Static, saved: tuple, cotangents: RowStatistics) -> tuple:
     """Returns the gradients of features and layer."""
     features, layer, labels, delta, num_valid, statistics = saved
     rows = _rows(static, features, labels, delta, num_valid)

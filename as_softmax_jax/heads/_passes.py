@@ -2,8 +2,8 @@ r"""The passes of `linear_as_softmax_loss` over the blocks of logits.
 
 Notation: features x, kernel W, logits o = xW + b of a row, label t, margin delta.
 
-1. `look`: every logit once, by an online log-sum-exp. It leaves a few numbers a row
-   and, for each block of classes, the row's strongest logit there but the label's.
+1. `classify_rows`: every logit once, by an online log-sum-exp. It leaves a few numbers
+   a row and, for each block of classes, its strongest logit there but the label's.
    From these follow p_t, the gap g that a class may lie below the label, and the kind
    of the row: *hard* (p_t <= delta, every class is kept), *settled* (no class but the
    label) or *partial*.
@@ -29,6 +29,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from as_softmax_jax import kernels
+from as_softmax_jax._core import margin
+from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
 from as_softmax_jax.heads._blocks import (
     CLASSES,
     ROW_SIZES,
@@ -41,14 +44,13 @@ from as_softmax_jax.heads._blocks import (
     num_blocks,
     put,
 )
-from as_softmax_jax.kernels import _linear_mosaic_gpu, _linear_mosaic_tpu
-from as_softmax_jax.losses._inputs import nonzero
+from as_softmax_jax.kernels._linear import OnlineSums
 
 Pick = Callable[[jax.Array], jax.Array]
 """Takes some rows out of an array of N."""
 
 # Of the first pass.
-KERNELS = {"mosaic_gpu": _linear_mosaic_gpu, "mosaic_tpu": _linear_mosaic_tpu}
+KERNELS = kernels.Kernels("linear")
 # Chunks of rows that are gathered for one block of classes.
 _GATHERED = (128, 16)
 
@@ -75,16 +77,8 @@ class Statistics(NamedTuple):
     shift: jax.Array  # [N] the largest logit, or 0 where all are -inf
     total: jax.Array  # [N] sum of e^{o - shift} over the kept classes
     gap: jax.Array  # [N] g: -inf in hard rows, +inf in settled ones, NaN in bad ones
-    lead: jax.Array  # [N] o_t less the strongest logit but the label's
-    near: jax.Array  # [N, blocks] bool: a class there, but the label, is kept
-
-
-class _Seen(NamedTuple):
-    """What the first pass has seen so far of each row."""
-
-    best: jax.Array  # [N] the strongest logit but the label's
-    total: jax.Array  # [N] sum of e^{o - best} but the label's
-    label_logit: jax.Array  # [N]
+    label_lead: jax.Array  # [N] o_t less the strongest other logit
+    keeps: jax.Array  # [N, blocks] bool: a class there, but the label, is kept
 
 
 class Program(NamedTuple):
@@ -96,91 +90,99 @@ class Program(NamedTuple):
     first_pass: str  # "xla", or one of `KERNELS`
 
 
-def look(program: Program, layer: Layer, rows: Rows) -> Statistics:
+def classify_rows(program: Program, layer: Layer, rows: Rows) -> Statistics:
     """Passes over every logit once; `total` is of all classes, whatever the kind."""
     if program.first_pass in KERNELS:
-        *found, block_best = KERNELS[program.first_pass].look(
+        sums, block_best = KERNELS[program.first_pass].online_log_sum_exp(
             rows.features, *layer, rows.labels, layout=program.layout, classes=CLASSES
         )
-        seen = _Seen(*found)
     else:
-        seen, block_best = _look(program, layer, rows)
+        sums, block_best = _online_log_sum_exp(program, layer, rows)
     if program.axis_name is not None:
-        seen = _joined(seen, program.axis_name)
-    return _classify(rows, seen, block_best)
+        sums = _joined(sums, program.axis_name)
+    return _classified(rows, sums, block_best)
 
 
-def _joined(seen: _Seen, axis_name: str) -> _Seen:
-    """Returns what all devices of an axis have seen, each of its own classes."""
-    best = lax.pmax(seen.best, axis_name)
-    part = seen.total * jnp.exp(_finite(seen.best) - _finite(best))
-    # The label lies on one device; the others have seen 0.
-    return _Seen(best, lax.psum(part, axis_name), lax.psum(seen.label_logit, axis_name))
+def _joined(sums: OnlineSums, axis_name: str) -> OnlineSums:
+    """Returns the sums over all devices of an axis, each with its own classes."""
+    strongest = lax.pmax(sums.strongest, axis_name)
+    part = sums.total * jnp.exp(finite_shift(sums.strongest) - finite_shift(strongest))
+    # The label lies on one device; the others have 0.
+    label_logit = lax.psum(sums.label_logit, axis_name)
+    return OnlineSums(strongest, lax.psum(part, axis_name), label_logit)
 
 
-def _look(program: Program, layer: Layer, rows: Rows) -> tuple[_Seen, jax.Array]:
-    """Passes over the logits of this device's classes."""
+def _online_log_sum_exp(
+    program: Program, layer: Layer, rows: Rows
+) -> tuple[OnlineSums, jax.Array]:
+    """Passes over the logits of this device's classes.
+
+    Returns:
+      The sums, and the strongest logit but the label's of each block, [N, blocks].
+    """
     layout, num_classes = program.layout, program.num_classes
     num_rows, dtype = len(rows.labels), rows.delta.dtype
 
-    def look_at(span: Span, carry: tuple[_Seen, jax.Array]) -> tuple[_Seen, jax.Array]:
+    def add_block(span: Span, carry: Any) -> tuple[OnlineSums, jax.Array]:
         block = layer.block(span, layout)
 
-        def chunk(offset: Any, size: int, carry: Any) -> tuple[_Seen, jax.Array]:
-            (seen, block_best), pick = carry, _slice(offset, size)
+        def chunk(offset: Any, size: int, carry: Any) -> tuple[OnlineSums, jax.Array]:
+            (sums, block_best), pick = carry, _slice(offset, size)
             places = span.places_of(pick(rows.labels))
             logits = block.logits(pick(rows.features))
             mask = block.mask_of(pick)
-            new, best = _see(jax.tree.map(pick, seen), logits, places, mask)
-            seen = jax.tree.map(
-                lambda whole, part: _write(whole, part, offset), seen, new
+            new, best = _add_logits(jax.tree.map(pick, sums), logits, places, mask)
+            sums = jax.tree.map(
+                lambda whole, part: _write(whole, part, offset), sums, new
             )
             corner = [jnp.asarray(i, jnp.int32) for i in (offset, span.index)]
-            return seen, lax.dynamic_update_slice(block_best, best[:, None], corner)
+            return sums, lax.dynamic_update_slice(block_best, best[:, None], corner)
 
         return for_rows(rows.num_valid, num_rows, chunk, carry)
 
     low = filled((num_rows,), -jnp.inf, dtype, rows)
     zero = filled((num_rows,), 0, dtype, rows)
     blocks = filled((num_rows, num_blocks(num_classes)), -jnp.inf, dtype, rows)
-    return for_blocks(num_classes, look_at, (_Seen(low, zero, zero), blocks))
+    return for_blocks(num_classes, add_block, (OnlineSums(low, zero, zero), blocks))
 
 
-def _see(
-    seen: _Seen, logits: jax.Array, places: jax.Array, class_mask: jax.Array | None
-) -> tuple[_Seen, jax.Array]:
+def _add_logits(
+    sums: OnlineSums,
+    logits: jax.Array,
+    places: jax.Array,
+    class_mask: jax.Array | None,
+) -> tuple[OnlineSums, jax.Array]:
     """Returns R rows with a block's logits [R, width] added, and its strongest ones."""
     last = logits.shape[1] - 1
     at_label = jnp.take_along_axis(logits, jnp.minimum(places, last)[:, None], axis=1)
-    label_logit = jnp.where(places <= last, at_label[:, 0], seen.label_logit)
+    label_logit = jnp.where(places <= last, at_label[:, 0], sums.label_logit)
     rivals = _rivals(logits, places, class_mask)
     block_best = jnp.max(rivals, axis=1)
-    best = jnp.maximum(seen.best, block_best)
-    shift = _finite(best)
+    strongest = jnp.maximum(sums.strongest, block_best)
+    shift = finite_shift(strongest)
     # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
     total = jnp.sum(jnp.exp(rivals - shift[:, None]), axis=1)
-    total += seen.total * jnp.exp(seen.best - shift)
-    return _Seen(best, total, label_logit), block_best
+    total += sums.total * jnp.exp(sums.strongest - shift)
+    return OnlineSums(strongest, total, label_logit), block_best
 
 
-def _classify(rows: Rows, seen: _Seen, block_best: jax.Array) -> Statistics:
+def _classified(rows: Rows, sums: OnlineSums, block_best: jax.Array) -> Statistics:
     """Tells the kinds of rows apart."""
-    label_logit = seen.label_logit
-    shift = _finite(jnp.maximum(seen.best, label_logit))
+    label_logit, strongest = sums.label_logit, sums.strongest
+    shift = finite_shift(jnp.maximum(strongest, label_logit))
     at_label = jnp.exp(label_logit - shift)
-    total = seen.total * jnp.exp(_finite(seen.best) - shift) + at_label
+    total = sums.total * jnp.exp(finite_shift(strongest) - shift) + at_label
     label_prob = at_label / nonzero(total)
-    below = jnp.log1p(-rows.delta / label_prob)
-    gap = jnp.where(label_prob <= rows.delta, -jnp.inf, below)
+    gap = margin.gap(label_prob, rows.delta)
     # Without any rival the label settles its row, whatever the margin.
-    settled = (seen.best - label_logit < gap) | (seen.best == -jnp.inf)
+    settled = (strongest - label_logit < gap) | (strongest == -jnp.inf)
     gap = jnp.where(settled & (label_logit > -jnp.inf), jnp.inf, gap)
     bad = jnp.isnan(label_prob) | jnp.isnan(rows.delta)
     gap = jnp.where(bad, jnp.nan, gap)
     valid = jnp.arange(len(gap), dtype=jnp.int32) < rows.num_valid
     gap = jnp.where(valid, gap, jnp.inf)
-    near = block_best - label_logit[:, None] >= gap[:, None]
-    return Statistics(label_logit, shift, total, gap, label_logit - seen.best, near)
+    keeps = block_best - label_logit[:, None] >= gap[:, None]
+    return Statistics(label_logit, shift, total, gap, label_logit - strongest, keeps)
 
 
 def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Statistics:
@@ -189,7 +191,7 @@ def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Stati
     partial = jnp.isfinite(s.gap)
 
     def add_block(span: Span, total: jax.Array) -> jax.Array:
-        chosen, count = _indices(partial & s.near[:, span.index])
+        chosen, count = _indices(partial & s.keeps[:, span.index])
 
         def chunks(total: jax.Array) -> jax.Array:
             block, places = layer.block(span, layout), span.places_of(rows.labels)
@@ -256,7 +258,7 @@ def gradients(
 
     def add_block(span: Span, carry: Gradients) -> Gradients:
         places = span.places_of(rows.labels)
-        needed = partial & (s.near[:, span.index] | (places < span.width))
+        needed = partial & (s.keeps[:, span.index] | (places < span.width))
         chosen, count = _indices(needed)
 
         def chunks(carry: Gradients) -> Gradients:
@@ -399,8 +401,3 @@ def _write(array: jax.Array, values: jax.Array, offset: Any) -> jax.Array:
 def _filled_up(count: jax.Array) -> jax.Array:
     """Returns where the chunks of the first `count` rows end."""
     return -(-count // ROW_SIZES[-1]) * ROW_SIZES[-1]
-
-
-def _finite(logits: jax.Array) -> jax.Array:
-    """Returns 0 where all logits of a row are -inf."""
-    return jnp.where(logits == -jnp.inf, jnp.zeros((), logits.dtype), logits)

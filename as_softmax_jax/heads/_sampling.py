@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
+from as_softmax_jax._core import checks
 
 
 class SampledClasses(NamedTuple):
@@ -77,18 +77,18 @@ def sample_classes(
       Face Recognition CNNs by Partial FC <https://arxiv.org/abs/2203.15565>`_, CVPR
       2022.
     """
-    num_classes = _checks.static_count(num_classes, "num_classes")
-    num_sampled = _checks.static_count(num_sampled, "num_sampled")
+    num_classes = checks.static_count(num_classes, "num_classes")
+    num_sampled = checks.static_count(num_sampled, "num_sampled")
     _check_count(num_sampled, num_classes, math.prod(jnp.shape(labels)))
     first, of_all = jnp.int32(0), num_classes
     if axis_name is not None:
         part = jax.lax.axis_index(axis_name)
         first, of_all = part * num_classes, num_classes * jax.lax.axis_size(axis_name)
         key = jax.random.fold_in(key, part)
-    labels = _checks.integer_labels(labels, jnp.shape(labels), of_all)
+    labels = checks.integer_labels(labels, jnp.shape(labels), of_all)
     own = labels - first
     here = (labels >= 0) & (own >= 0) & (own < num_classes)
-    where = _checks.boolean_mask(where, labels.shape, "where", "labels")
+    where = checks.boolean_mask(where, labels.shape, "labels", "where")
     needed = here if where is None else here & where
     # One past the end is dropped: a label of another device, or of none.
     places = jnp.where(needed, own, num_classes).reshape(-1)

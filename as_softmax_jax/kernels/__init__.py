@@ -1,27 +1,52 @@
-"""Kernels behind the `implementation` table, one file an op and a device."""
+"""Kernels behind the `implementation` table, one file an op and a device.
+
+A kernel's file is imported when its implementation is asked for and not before, since
+Pallas takes longer to import than the rest of the package.
+"""
 
 import contextlib
 import contextvars
+import importlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import ModuleType
+from typing import Any
 
 import jax
-from jax.experimental.pallas import mosaic_gpu as plgpu
-from jax.experimental.pallas import tpu as pltpu
 
-from as_softmax_jax import _checks
+from as_softmax_jax._core import checks
 
 _log = logging.getLogger("as_softmax_jax")
 
 # The devices that kernels are for.
 _DEVICES = {"mosaic_gpu": "gpu", "mosaic_tpu": "tpu"}
-# Of both, what interprets their kernels; jax before 0.12 has none for GPUs.
-_INTERPRETERS = {
-    "mosaic_gpu": getattr(plgpu, "force_gpu_interpret_mode", None),
-    "mosaic_tpu": pltpu.force_tpu_interpret_mode,
-}
 
 _interpreted = contextvars.ContextVar("interpreted", default="")
+
+
+class Kernels(Mapping[str, ModuleType]):
+    """An op's kernels by implementation; looking one up imports its file.
+
+    Args:
+      op: the op's name, as its files have it.
+    """
+
+    def __init__(self, op: str):
+        self._op = op
+
+    def __getitem__(self, implementation: str) -> ModuleType:
+        if implementation not in _DEVICES:
+            raise KeyError(implementation)
+        return importlib.import_module(f"{__name__}._{self._op}_{implementation}")
+
+    def __contains__(self, implementation: object) -> bool:
+        return implementation in _DEVICES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_DEVICES)
+
+    def __len__(self) -> int:
+        return len(_DEVICES)
 
 
 @contextlib.contextmanager
@@ -34,7 +59,7 @@ def interpreted(implementation: str) -> Iterator[None]:
     Raises:
       ValueError: this jax cannot interpret it.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import as_softmax_loss, kernels
       >>> logits, labels = jnp.array([[1.0, 0.9, -3.0]]), jnp.array([0])
@@ -44,7 +69,7 @@ def interpreted(implementation: str) -> Iterator[None]:
       ...         logits, labels, delta=0.1, implementation="mosaic_tpu"))
       [0.6444]
     """
-    enter = _INTERPRETERS.get(implementation)
+    enter = _interpreter(implementation)
     if enter is None:
         raise ValueError(
             f"jax {jax.__version__} has no interpreter for {implementation!r}."
@@ -60,7 +85,7 @@ def interpreted(implementation: str) -> Iterator[None]:
 def choose(implementation: str | None, there: Collection[str], op: str) -> str:
     """Returns the implementation that an op takes, XLA where none is asked for.
 
-    No kernel has won on a device yet, so none is taken unasked. What is taken is
+    No kernel has won on a device yet, so each must be asked for. What is taken is
     logged to the logger "as_softmax_jax" at level DEBUG, once a trace.
 
     Args:
@@ -72,14 +97,14 @@ def choose(implementation: str | None, there: Collection[str], op: str) -> str:
       ValueError: the op has no implementation of that name.
     """
     chosen = "xla" if implementation is None else implementation
-    _checks.one_of(chosen, there, "implementation")
+    checks.one_of(chosen, there, "implementation")
     _log.debug("%s on %s: implementation %s", op, jax.default_backend(), chosen)
     return chosen
 
 
 def can_interpret(implementation: str) -> bool:
     """Returns whether `interpreted` serves an implementation with this jax."""
-    return _INTERPRETERS[implementation] is not None
+    return _interpreter(implementation) is not None
 
 
 def require_device(implementation: str) -> None:
@@ -95,3 +120,16 @@ def require_device(implementation: str) -> None:
             f"default device here is a {there}. Leave `implementation` out, and the "
             "best form for the device is taken."
         )
+
+
+def _interpreter(implementation: str) -> Callable[[], Any] | None:
+    """Returns what interprets an implementation; jax before 0.12 has none for GPUs."""
+    if implementation == "mosaic_tpu":
+        from jax.experimental.pallas import tpu
+
+        return tpu.force_tpu_interpret_mode
+    if implementation == "mosaic_gpu":
+        from jax.experimental.pallas import mosaic_gpu
+
+        return getattr(mosaic_gpu, "force_gpu_interpret_mode", None)
+    return None

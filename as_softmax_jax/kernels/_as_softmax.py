@@ -76,8 +76,3 @@ def _backward(
 
 
 loss.defvjp(_forward, _backward)
-
-
-def nonzero(total: jax.Array) -> jax.Array:
-    """Returns a sum of exponentials, 1 where every one of them is 0."""
-    return jnp.where(total == 0.0, 1.0, total)

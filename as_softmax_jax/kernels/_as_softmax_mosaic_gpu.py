@@ -19,7 +19,8 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from as_softmax_jax.kernels._as_softmax import nonzero
+from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.margin import gap_by_log
 
 # A row must fit into shared memory, 227 KiB on Hopper.
 MAX_CLASSES = 49_152
@@ -69,13 +70,11 @@ def _kernel(
     place = (label // _PIECE, label % _PIECE)
     label_logit = row_ref[place].astype(jnp.float32)
     over = functools.partial(_over, row_ref)
-    shift = over(jnp.maximum, jnp.max, -jnp.inf)
-    shift = jnp.where(shift == -jnp.inf, 0.0, shift)
+    shift = finite_shift(over(jnp.maximum, jnp.max, -jnp.inf))
     total = over(jnp.add, lambda part: jnp.sum(jnp.exp(part - shift)), 0.0)
     label_exp = jnp.exp(label_logit - shift)
     label_prob = label_exp / nonzero(total)
-    gap = jnp.log(1.0 - delta / label_prob)
-    gap = jnp.where(label_prob <= delta, -jnp.inf, gap)
+    gap = gap_by_log(label_prob, delta)
     # A row that does not count keeps no class, whatever it holds.
     gap = jnp.where(valid, gap, jnp.inf)
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from as_softmax_jax.kernels._as_softmax import nonzero
+from as_softmax_jax._core import margin
+from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
 
 # Rows of whole classes must fit into fast memory: logits and gradient twice each, since
 # the next block is fetched while this one is worked on, and three blocks between.
@@ -58,12 +59,10 @@ def _kernel(
     is_label = classes == labels_ref[...]
     of_row = functools.partial(jnp.sum, axis=1, keepdims=True)
     label_logit = of_row(jnp.where(is_label, logits, 0.0))
-    shift = jnp.max(logits, axis=1, keepdims=True)
-    shift = jnp.where(shift == -jnp.inf, 0.0, shift)
+    shift = finite_shift(jnp.max(logits, axis=1, keepdims=True))
     exps = jnp.exp(logits - shift)
     label_prob = jnp.exp(label_logit - shift) / nonzero(of_row(exps))
-    gap = jnp.log1p(-delta / label_prob)
-    gap = jnp.where(label_prob <= delta, -jnp.inf, gap)
+    gap = margin.gap(label_prob, delta)
     kept_exps = jnp.where(logits - label_logit < gap, 0.0, exps)
     total = nonzero(of_row(kept_exps))
     total = jnp.where(gap == gap, total, jnp.nan)  # NaN alone differs from itself

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import jax
 
 
-class Seen(NamedTuple):
-    """What the pass has seen of each row."""
+class OnlineSums(NamedTuple):
+    """What each row has come to, over the logits so far but the label's."""
 
-    best: jax.Array  # [N] the strongest logit but the label's
-    total: jax.Array  # [N] sum of e^{o - best} but the label's
+    strongest: jax.Array  # [N] the largest of them
+    total: jax.Array  # [N] sum of e^{o - strongest}
     label_logit: jax.Array  # [N]
-    block_best: jax.Array  # [N, blocks] as `best`, of each block of classes

@@ -25,9 +25,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from as_softmax_jax.kernels._linear import Seen
+from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax.kernels._linear import OnlineSums
 
-# The features of 128 rows must fit into shared memory, beside the ring.
+# The features of 128 rows must fit into shared memory, together with the ring.
 MAX_WIDTH = 768
 _ROWS, _CLASSES, _DEPTH, _SLOTS = 128, 64, 64, 3
 # How the tensor cores expect rows of 64 narrow numbers in shared memory.
@@ -37,7 +38,7 @@ _OF_ROWS, _OF_CLASSES = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA.reduce(
 _INDEX = ((),) if "idx" in inspect.signature(plgpu.load).parameters else ()
 
 
-def look(
+def online_log_sum_exp(
     features: jax.Array,
     kernel: jax.Array,
     bias: jax.Array | None,
@@ -46,8 +47,8 @@ def look(
     *,
     layout: str,
     classes: int,
-) -> Seen:
-    """Passes over every logit once.
+) -> tuple[OnlineSums, jax.Array]:
+    """Passes over every logit once, by an online log-sum-exp.
 
     What does not divide is padded: rows to 128, features to 64, classes to a block.
     Where a kernel's classes do not, that is a copy of it.
@@ -60,6 +61,10 @@ def look(
       labels: [N] int32; -1 where there is none.
       layout: of the kernel.
       classes: in a block, a multiple of 64.
+
+    Returns:
+      The sums over all classes, and the strongest logit but the label's of each block
+      of classes, [N, blocks].
     """
     (num_rows, width), num_classes = features.shape, kernel.shape[layout.index("c")]
     if bias is None:
@@ -93,10 +98,10 @@ def look(
         kernel,
     )
     strongest = jnp.max(best, axis=0)
-    shift = jnp.where(strongest == -jnp.inf, 0.0, strongest)
+    shift = finite_shift(strongest)
     total = jnp.sum(total * jnp.exp(best - shift[None]), axis=0)
-    seen = Seen(strongest, total, jnp.sum(label_logit, axis=0), best.T)
-    return jax.tree.map(lambda array: array[:num_rows], seen)
+    sums = OnlineSums(strongest, total, jnp.sum(label_logit, axis=0))
+    return jax.tree.map(lambda array: array[:num_rows], (sums, best.T))
 
 
 def _kernel(
@@ -124,7 +129,7 @@ def _kernel(
     first = block * classes
     ring = _Ring(kernel_ref, ring_ref, ring_barrier, layout, first, parts, steps)
 
-    def look_at(step: Any, seen: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def add_step(step: Any, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         start = first + step * _CLASSES
         sums_type = plgpu.WGMMAAccumulatorRef((_ROWS, _CLASSES), jnp.float32)
         multiply = functools.partial(_multiply, ring, rows_ref, step)
@@ -132,7 +137,7 @@ def _kernel(
         span = pl.ds(start, _CLASSES)
         logits += _across(_load(bias_ref.at[span], _OF_CLASSES))
         is_valid = _across(_load(mask_ref.at[span], _OF_CLASSES)) != 0
-        return _see(seen, logits, is_valid, _down(labels) - start)
+        return _add_logits(sums, logits, is_valid, _down(labels) - start)
 
     for part in range(parts):
         source = features_ref.at[rows, pl.ds(part * _DEPTH, _DEPTH)]
@@ -143,9 +148,9 @@ def _kernel(
     plgpu.barrier_wait(rows_barrier)
     zero = plgpu.layout_cast(jnp.zeros(_ROWS, jnp.float32), _OF_ROWS)
     low = plgpu.layout_cast(jnp.full(_ROWS, -jnp.inf, jnp.float32), _OF_ROWS)
-    seen = (low, zero, zero)
-    seen = jax.lax.fori_loop(jnp.int32(0), jnp.int32(steps), look_at, seen)
-    for number, array in enumerate(seen):
+    sums = (low, zero, zero)
+    sums = jax.lax.fori_loop(jnp.int32(0), jnp.int32(steps), add_step, sums)
+    for number, array in enumerate(sums):
         result_ref[number] = array
     plgpu.commit_smem()
     for number, ref in enumerate((best_ref, total_ref, label_ref)):
@@ -199,14 +204,14 @@ def _multiply(ring: _Ring, rows_ref: Any, step: Any, sums_ref: Any) -> jax.Array
     return sums_ref[...]
 
 
-def _see(
-    seen: tuple[jax.Array, ...],
+def _add_logits(
+    sums: tuple[jax.Array, ...],
     logits: jax.Array,
     is_valid: jax.Array,
     places: jax.Array,
 ) -> tuple[jax.Array, ...]:
-    """Returns best, total and label's logit of rows with some more logits seen."""
-    best, total, label_logit = seen
+    """Returns best, total and label's logit of rows with some more logits added."""
+    best, total, label_logit = sums
     number = plgpu.broadcasted_iota(
         jnp.int32, logits.shape, 1, layout=plgpu.Layout.WGMMA
     )
@@ -215,9 +220,9 @@ def _see(
     rivals = jnp.where(is_valid, logits, -jnp.inf)
     rivals = jnp.where(is_label, -jnp.inf, rivals)
     strongest = jnp.maximum(best, jnp.max(rivals, axis=1))
-    shift = jnp.where(strongest == -jnp.inf, 0.0, strongest)
-    sums = jnp.sum(jnp.exp(rivals - _down(shift)), axis=1)
-    return strongest, total * jnp.exp(best - shift) + sums, label_logit
+    shift = finite_shift(strongest)
+    new = jnp.sum(jnp.exp(rivals - _down(shift)), axis=1)
+    return strongest, total * jnp.exp(best - shift) + new, label_logit
 
 
 def _load(ref: Any, layout: Any) -> jax.Array:

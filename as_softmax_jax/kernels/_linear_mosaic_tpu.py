@@ -22,14 +22,15 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from as_softmax_jax.kernels._linear import Seen
+from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax.kernels._linear import OnlineSums
 
 # Of one step; a kernel's columns lie in fast memory twice, one set on its way.
 _ROWS, _CLASSES = 256, 512
 _LOW = float("-inf")
 
 
-def look(
+def online_log_sum_exp(
     features: jax.Array,
     kernel: jax.Array,
     bias: jax.Array | None,
@@ -38,8 +39,8 @@ def look(
     *,
     layout: str,
     classes: int,
-) -> Seen:
-    """Passes over every logit once.
+) -> tuple[OnlineSums, jax.Array]:
+    """Passes over every logit once, by an online log-sum-exp.
 
     Args:
       features: [N, D] float32, bfloat16 or float16.
@@ -49,6 +50,10 @@ def look(
       labels: [N] int32; -1 where there is none.
       layout: of the kernel.
       classes: in a block, a multiple of 512.
+
+    Returns:
+      The sums over all classes, and the strongest logit but the label's of each block
+      of classes, [N, blocks].
     """
     num_rows, width = features.shape
     num_classes = kernel.shape[layout.index("c")]
@@ -88,9 +93,9 @@ def look(
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary")
         ),
-        name="linear_as_softmax_look",
+        name="linear_as_softmax_online_log_sum_exp",
     )(features, kernel, bias[None], class_mask.astype(jnp.int32), labels[:, None])
-    return Seen(best[:, 0], total[:, 0], label_logit[:, 0], block_best)
+    return OnlineSums(best[:, 0], total[:, 0], label_logit[:, 0]), block_best
 
 
 def _kernel(
@@ -135,7 +140,7 @@ def _kernel(
     rivals = jnp.where(is_rival, logits, _LOW)
     strongest = jnp.max(rivals, axis=1, keepdims=True)
     best = jnp.maximum(best_ref[...], strongest)
-    shift = jnp.where(best == _LOW, 0.0, best)
+    shift = finite_shift(best)
     sums = jnp.sum(jnp.exp(rivals - shift), axis=1, keepdims=True)
     total_ref[...] = total_ref[...] * jnp.exp(best_ref[...] - shift) + sums
     best_ref[...] = best

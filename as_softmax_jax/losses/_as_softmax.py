@@ -3,37 +3,40 @@ r"""AS-Softmax for one label an example (Lv et al., arXiv 2508.03175, section II
 Notation of the comments: logits :math:`o`, label :math:`t`, margin :math:`\delta`,
 :math:`p = \mathrm{softmax}(o)`. Class :math:`i \ne t` is dropped when
 :math:`p_t - p_i > \delta` and kept otherwise; the label is always kept. In log space
-
-.. math::
-  i \text{ kept} \iff o_i - o_t \ge g, \qquad
-  g = \begin{cases} -\infty & p_t \le \delta \\
-      \log(1 - \delta / p_t) & p_t > \delta \end{cases}
-
-The comparison is with the *difference* of two logits, which is exact where the two
-are close, so that ties at :math:`\delta = 0` are decided exactly.
+class i is kept where :math:`o_i - o_t \ge g(p_t)`, see `as_softmax_jax._core.margin`.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks, kernels
-from as_softmax_jax.kernels import (
-    _as_softmax,
-    _as_softmax_mosaic_gpu,
-    _as_softmax_mosaic_tpu,
-)
-from as_softmax_jax.losses import _inputs
+from as_softmax_jax import kernels
+from as_softmax_jax._core import checks, inputs, margin
+from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax.kernels import _as_softmax
+from as_softmax_jax.losses._table import register_loss
 from as_softmax_jax.reference import _as_softmax as reference
 
-KERNELS = {"mosaic_gpu": _as_softmax_mosaic_gpu, "mosaic_tpu": _as_softmax_mosaic_tpu}
+KERNELS = kernels.Kernels("as_softmax")
 IMPLEMENTATIONS = ("xla", *KERNELS, "reference")
 # What the masks have.
 MASKED = ("xla", "reference")
 
 
+@register_loss(
+    paper="Lv et al., arXiv 2508.03175",
+    at_zero_logits=math.log,
+    example_keywords={"delta": 0.1},
+    softmax_at={"delta": 1.0},
+    margin="delta",
+    linear={},
+)
 def as_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -63,36 +66,17 @@ def as_softmax_loss(
     the forward and the backward pass. Rows are independent: on a mesh that shards
     the examples this compiles to no communication.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point of shape [..., C], the unnormalised log-probabilities of
-        C classes, -inf for a class of probability 0. The classes may lie at another
-        `axis`.
-      labels: integers of the shape of `logits` without the class axis, each in
-        [0, C). One outside makes the loss and the gradient of its row NaN.
       delta: the margin, a difference of probabilities in [0, 1]; a number or an
         array that broadcasts to the shape of the loss. It may be traced, for example
         when it comes from `delta_schedule`; outside [0, 1] it then gives NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False have no part in the softmax and gradient 0; the label counts as valid
-        whatever the mask says. None: every class is valid.
-      axis: the class axis.
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
         ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
         reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
         formula under plain automatic differentiation, which serves forward mode and
         Hessians.
-
-    Returns:
-      The loss of each example, of the shape of `labels`; float32, or float64 for
-      float64 logits. Reduce it with ``loss.mean(where=where)``. The gradient has the
-      dtype of `logits`.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, `delta` is known and outside
-        [0, 1], or `implementation` is unknown.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -112,7 +96,7 @@ def as_softmax_loss(
       Variant <https://arxiv.org/abs/2508.03175>`_, IEEE TASLP 2025, equations 4-6.
     """
     implementation = kernels.choose(implementation, IMPLEMENTATIONS, "as_softmax_loss")
-    x = _inputs.read(
+    x = inputs.read(
         logits,
         labels,
         where,
@@ -121,13 +105,13 @@ def as_softmax_loss(
         clean=implementation == "reference",
         cast=implementation not in KERNELS,
     )
-    margin = _margin(delta, x)
+    delta = _checked_delta(delta, x)
     if implementation in KERNELS:
-        return _by_kernel(implementation, x, margin)
+        return _by_kernel(implementation, x, delta)
     if implementation == "reference":
-        loss = reference.as_softmax_loss(x.logits, x.labels, margin)
-        return _inputs.finish(loss, x, jnp.isnan(margin))
-    return _loss(x.logits, x.labels, margin, x.where)
+        loss = reference.as_softmax_loss(x.logits, x.labels, delta)
+        return inputs.finish(loss, x, jnp.isnan(delta))
+    return _loss(x.logits, x.labels, delta, x.where)
 
 
 def as_softmax_kept(
@@ -144,22 +128,15 @@ def as_softmax_kept(
 
     .. math:: z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,]
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]; a row left out keeps no class.
-      class_mask: boolean, broadcasts to [..., C]; a masked class is never kept.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Booleans of the shape of `logits`. A row whose loss is NaN keeps every valid
       class, since nothing is known of it.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -170,15 +147,15 @@ def as_softmax_kept(
        [ True  True False]]
     """
     implementation = kernels.choose(implementation, MASKED, "as_softmax_kept")
-    x = _inputs.read(
+    x = inputs.read(
         logits, labels, where, class_mask, axis, clean=implementation == "reference"
     )
-    margin = _margin(delta, x)
+    delta = _checked_delta(delta, x)
     if implementation == "reference":
-        kept = reference.as_softmax_kept(x.logits, x.labels, margin)
-        kept |= (x.bad | jnp.isnan(margin))[..., None]
+        kept = reference.as_softmax_kept(x.logits, x.labels, delta)
+        kept |= (x.bad | jnp.isnan(delta))[..., None]
     else:
-        kept = _kept(x.logits, x.labels, margin)
+        kept = _kept(x.logits, x.labels, delta)
     if x.class_mask is not None:
         kept &= x.class_mask
     if x.where is not None:
@@ -200,22 +177,15 @@ def as_softmax_probs(
 
     .. math:: \tilde p_i = z_i \, e^{o_i} \Big/ \sum_j z_j \, e^{o_j}
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]; a row left out has probabilities 0.
-      class_mask: boolean, broadcasts to [..., C]; a masked class has probability 0.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Probabilities of the shape of `logits`, exactly 0 for dropped classes; float32,
       or float64 for float64 logits.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -234,10 +204,10 @@ def as_softmax_probs(
         axis=axis,
         implementation=implementation,
     )
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis)
     kept = jnp.moveaxis(kept, axis, -1)
     probs = jax.nn.softmax(x.logits, axis=-1, where=kept)
-    bad = (jnp.isnan(_margin(delta, x)) | x.empty)[..., None]
+    bad = (jnp.isnan(_checked_delta(delta, x)) | x.empty)[..., None]
     probs = probs * jnp.where(bad & kept, jnp.nan, 1.0).astype(probs.dtype)
     probs = jnp.where(kept, probs, jnp.zeros((), probs.dtype))
     return jnp.moveaxis(probs, -1, axis)
@@ -259,23 +229,15 @@ def as_softmax_settled(
 
     The loss of a settled example and its whole gradient are exactly 0.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `as_softmax_loss` for all arguments.
-      labels: integers [...].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]. A row left out keeps no class, and so
-        counts as settled here; `count_active` leaves it out by its own `where`.
-      class_mask: boolean, broadcasts to [..., C]; a masked class is never kept.
-      axis: the class axis.
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
       Booleans of the shape of the loss, from sums and maxima over each row, without
       an array of the size of `logits`. A row whose loss is NaN is not settled.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -285,15 +247,15 @@ def as_softmax_settled(
       [ True False]
     """
     implementation = kernels.choose(implementation, MASKED, "as_softmax_settled")
-    x = _inputs.read(
+    x = inputs.read(
         logits, labels, where, class_mask, axis, clean=implementation == "reference"
     )
-    margin = _margin(delta, x)
+    delta = _checked_delta(delta, x)
     if implementation == "reference":
-        settled = reference.as_softmax_settled(x.logits, x.labels, margin, x.class_mask)
-        settled &= ~(x.bad | jnp.isnan(margin))
+        settled = reference.as_softmax_settled(x.logits, x.labels, delta, x.class_mask)
+        settled &= ~(x.bad | jnp.isnan(delta))
     else:
-        settled = _settled(x.logits, x.labels, margin, x.class_mask)
+        settled = _settled(x.logits, x.labels, delta, x.class_mask)
     return settled if x.where is None else settled | ~x.where
 
 
@@ -325,15 +287,15 @@ def count_active(
       >>> print(num_valid, num_active)
       2 1
     """
-    active = ~_checks.boolean_array(settled, "settled")
-    valid = _checks.boolean_mask(where, active.shape, "where", "settled examples")
+    active = ~checks.boolean_array(settled, "settled")
+    valid = checks.boolean_mask(where, active.shape, "settled examples", "where")
     if valid is None:
         valid = jnp.ones(active.shape, bool)
     num_valid = jnp.sum(valid, dtype=jnp.int32)
     return num_valid, jnp.sum(valid & active, dtype=jnp.int32)
 
 
-def _by_kernel(name: str, x: _inputs.Inputs, margin: jax.Array) -> jax.Array:
+def _by_kernel(name: str, x: inputs.Inputs, delta: jax.Array) -> jax.Array:
     """Returns the loss by a kernel; refuses what it does not serve."""
     kernels.require_device(name)
     kernel = KERNELS[name]
@@ -345,17 +307,16 @@ def _by_kernel(name: str, x: _inputs.Inputs, margin: jax.Array) -> jax.Array:
             "`implementation` out."
         )
     where = jnp.ones(x.labels.shape, bool) if x.where is None else x.where
-    rows = (a.reshape(-1) for a in (x.labels, margin, where))
+    rows = (a.reshape(-1) for a in (x.labels, delta, where))
     logits = x.logits.reshape(-1, num_classes)
     loss = _as_softmax.loss(kernel.run, logits, *rows)
     return loss.reshape(x.labels.shape)
 
 
-def _margin(delta: ArrayLike, x: _inputs.Inputs) -> jax.Array:
+def _checked_delta(delta: ArrayLike, x: inputs.Inputs) -> jax.Array:
     """Returns delta for each row, NaN where it or the row's label is out of range."""
-    dtype = _inputs.compute_dtype(x.logits.dtype)
-    margin = _checks.share(delta, x.labels.shape, dtype, "delta")
-    return jnp.where(x.bad, jnp.nan, jax.lax.stop_gradient(margin))
+    delta = checks.unit_interval(delta, inputs.loss_type(x), "delta")
+    return jnp.where(x.bad, jnp.nan, jax.lax.stop_gradient(delta))
 
 
 class _Statistics(NamedTuple):
@@ -370,13 +331,12 @@ class _Statistics(NamedTuple):
 
 def _statistics(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> _Statistics:
     """Computes the statistics of each row, NaN in bad rows."""
-    label_logit = _inputs.take_label(logits, labels)
-    shift = jnp.max(logits, axis=-1)
-    shift = jnp.where(shift == -jnp.inf, jnp.zeros((), shift.dtype), shift)
+    label_logit = inputs.take_label(logits, labels)
+    shift = finite_shift(jnp.max(logits, axis=-1))
     exps = jnp.exp(logits - shift[..., None])
     # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
-    label_prob = jnp.exp(label_logit - shift) / _inputs.nonzero(jnp.sum(exps, axis=-1))
-    gap = jnp.where(label_prob <= delta, -jnp.inf, jnp.log1p(-delta / label_prob))
+    label_prob = jnp.exp(label_logit - shift) / nonzero(jnp.sum(exps, axis=-1))
+    gap = margin.gap(label_prob, delta)
     return _Statistics(label_logit, shift, exps, label_prob, gap)
 
 
@@ -408,7 +368,7 @@ def _forward(
     """
     s = _statistics(logits, labels, delta)
     kept_exps = jnp.where(_within_gap(logits, s), s.exps, jnp.zeros((), s.exps.dtype))
-    total = _inputs.nonzero(jnp.sum(kept_exps, axis=-1))
+    total = nonzero(jnp.sum(kept_exps, axis=-1))
     total = jnp.where(jnp.isnan(s.gap), jnp.nan, total)
     loss = jnp.log(total) - (s.label_logit - s.shift)
     if where is not None:
@@ -428,7 +388,7 @@ def _backward(residuals: tuple, cotangent: jax.Array) -> tuple:
     r"""Computes cotangent * (p~ - onehot), exactly 0 in settled rows."""
     kept_exps, total, labels, where = residuals
     scale = (cotangent / total)[..., None]
-    onehot = _inputs.is_label(labels, kept_exps.shape[-1])
+    onehot = inputs.is_label(labels, kept_exps.shape[-1])
     zero = jnp.zeros((), kept_exps.dtype)
     gradient = kept_exps * scale - jnp.where(onehot, cotangent[..., None], zero)
     if where is not None:

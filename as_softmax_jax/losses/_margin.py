@@ -1,17 +1,27 @@
 """Softmax losses in which the label must win by a margin: AM-Softmax, SM-Softmax.
 
-A margin lowers the label's log-odds by a constant, see `_log_odds`.
+A margin lowers the label's log-odds by a constant, see `as_softmax_jax._core.log_odds`.
 """
+
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax.losses._table import register_loss
 
 
+@register_loss(
+    paper="Wang et al., arXiv 1801.05599",
+    at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(30.0 * 0.35)),
+    input="cosines",
+)
 def am_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -29,31 +39,20 @@ def am_softmax_loss(
                         {e^{s (c_t - m)} + \sum_{j \ne t} e^{s c_j}}
 
     with :math:`c_j` the cosine of the angle between the features and the weights of
-    class j. Scaling happens here, so pass plain cosines.
+    class j. Scaling happens here, so pass plain cosines as `logits`; their
+    range is not checked.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      logits: floating point [..., C], cosines in [-1, 1] (not checked); see
-        `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       margin: m, a difference of cosines, at least 0 and finite; a number or an array
         that broadcasts to the shape of the loss. Traced and out of range it gives
         NaN.
       scale: s, positive and finite; likewise.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `margin` or `scale` is known and
-        out of range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import am_softmax_loss
+      >>> from as_softmax_jax.losses import am_softmax_loss
       >>> cosines = jnp.array([[0.9, 0.4]])
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + exp(10 * (0.4 - (0.9 - 0.35))))
@@ -64,21 +63,18 @@ def am_softmax_loss(
       Wang et al., `Additive Margin Softmax for Face Verification
       <https://arxiv.org/abs/1801.05599>`_, 2018, equation 6.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    margin = _margin(margin, x)
-    scale = _checks.parameter(
-        scale,
-        x.labels.shape,
-        x.logits.dtype,
-        "scale",
-        allowed="positive and finite",
-        holds=lambda s: (s > 0) & (s < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
+    scale = checks.positive(scale, inputs.loss_type(x), "scale")
     log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
     loss = softplus(scale * margin - log_odds)
-    return _inputs.finish(loss, x, jnp.isnan(margin) | jnp.isnan(scale))
+    return inputs.finish(loss, x, jnp.isnan(margin) | jnp.isnan(scale))
 
 
+@register_loss(
+    paper="Liang et al., doi 10.1007/978-3-319-70096-0_43",
+    at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(0.5)),
+)
 def soft_margin_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -96,27 +92,16 @@ def soft_margin_softmax_loss(
     The label must lead by m before it scores what it would score without a margin.
     With ``margin=0`` this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       margin: m, a difference of logits, at least 0 and finite; a number or an array
         that broadcasts to the shape of the loss. Traced and out of range it gives
         NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `margin` is known and out of
-        range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import soft_margin_softmax_loss
+      >>> from as_softmax_jax.losses import soft_margin_softmax_loss
       >>> logits = jnp.array([[2.0, 1.0]])
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + exp(1.0 - (2.0 - 0.5)))
@@ -127,20 +112,8 @@ def soft_margin_softmax_loss(
       Liang et al., `Soft-Margin Softmax for Deep Classification
       <https://doi.org/10.1007/978-3-319-70096-0_43>`_, ICONIP 2017.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    margin = _margin(margin, x)
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
     log_odds = label_log_odds(shifted(x.logits), x.labels)
     loss = softplus(margin - log_odds)
-    return _inputs.finish(loss, x, jnp.isnan(margin))
-
-
-def _margin(margin: ArrayLike, x: _inputs.Inputs) -> jax.Array:
-    """Returns the margin of each row, NaN where it is out of range."""
-    return _checks.parameter(
-        margin,
-        x.labels.shape,
-        x.logits.dtype,
-        "margin",
-        allowed="at least 0 and finite",
-        holds=lambda m: (m >= 0) & (m < jnp.inf),
-    )
+    return inputs.finish(loss, x, jnp.isnan(margin))

@@ -1,27 +1,36 @@
 r"""Losses for any number of labels an example: AS-Softmax and its peers.
 
 Notation of the comments: P the positive classes of a row, N the negative ones, and
-p the softmax over both. AS-Softmax (arXiv 2508.03175, section III), as for one label,
-compares probabilities in log space, where a difference of close logits is exact:
-
-.. math::
-  p_t - p_i \le \delta \iff o_i - o_t \ge g(p_t), \qquad
-  g(p_t) = \begin{cases} -\infty & p_t \le \delta \\
-      \log(1 - \delta / p_t) & p_t > \delta \end{cases}
+p the softmax over both. AS-Softmax (arXiv 2508.03175, section III)
+compares probabilities as for one label, see `as_softmax_jax._core.margin`.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import softplus
+from as_softmax_jax._core.margin import gap
+from as_softmax_jax.losses._table import register_loss
 
 
+@register_loss(
+    paper="Lv et al., arXiv 2508.03175",
+    at_zero_logits=lambda c: math.log(2 * c),
+    example_keywords={"delta": 0.1},
+    softmax_at={"delta": 1.0},
+    margin="delta",
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_as_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -54,29 +63,12 @@ def multi_label_as_softmax_loss(
     at a threshold tuned on validation data. As :math:`p` sums to 1, a row with
     :math:`1 / \delta` positives or more can never settle.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point of shape [..., C]; the classes may lie at another
-        `axis`.
-      targets: multi-hot of the shape of `logits`: True or 1 for the classes of an
-        example, False or 0 for the others. Any other value at a valid class makes
-        the loss and the gradient of its row NaN.
       delta: the margin, a difference of probabilities in [0, 1]; a number or an
         array that broadcasts to the shape of the loss. Traced and outside [0, 1] it
         gives NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False are unknown: neither positive nor negative. None: every class counts.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, of the shape of `logits` without the class axis;
-      float32, or float64 for float64 logits.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `delta` is known and outside
-        [0, 1].
 
     Examples:
       >>> import jax.numpy as jnp
@@ -92,9 +84,9 @@ def multi_label_as_softmax_loss(
       Variant <https://arxiv.org/abs/2508.03175>`_, IEEE TASLP 2025; the loss without
       its mask is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    margin = _margin(delta, x)
-    return _inputs.finish(_loss(x, margin), x, jnp.isnan(margin))
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    delta = _checked_delta(delta, x)
+    return inputs.finish(_loss(x, delta), x, jnp.isnan(delta))
 
 
 def multi_label_as_softmax_settled(
@@ -112,22 +104,13 @@ def multi_label_as_softmax_settled(
 
     and never without positives or without negatives.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
       delta: the margin, a difference of probabilities in [0, 1].
-      where: boolean, broadcasts to [...]. A row left out keeps no class, and so
-        counts as settled here; `count_active` leaves it out by its own `where`.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
 
     Returns:
       Booleans of the shape of the loss. A row whose loss is NaN is not settled.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape or value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -137,12 +120,18 @@ def multi_label_as_softmax_settled(
       >>> print(multi_label_as_softmax_settled(logits, targets, delta=0.1))
       [ True False]
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    margin = _margin(delta, x)
-    settled = ~(_any_kept(x, margin) | x.bad | jnp.isnan(margin))
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    delta = _checked_delta(delta, x)
+    settled = ~(_any_kept(x, delta) | x.bad | jnp.isnan(delta))
     return settled if x.where is None else settled | ~x.where
 
 
+@register_loss(
+    paper="Su et al., arXiv 2208.02955",
+    at_zero_logits=lambda c: math.log(2 * c),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -162,24 +151,11 @@ def multi_label_softmax_loss(
     The prediction is :math:`o_i > 0`. With ``delta=1``, at which every class is kept,
     `multi_label_as_softmax_loss` is this loss.
 
-    Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_softmax_loss
+      >>> from as_softmax_jax.losses import multi_label_softmax_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 2 + 0.5) + log(1 + 1 / 4)
@@ -190,10 +166,16 @@ def multi_label_softmax_loss(
       Su et al., `ZLPR: A Novel Loss for Multi-label Classification
       <https://arxiv.org/abs/2208.02955>`_, 2022.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    return _inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return inputs.finish(_zlpr(x.logits, x.negatives, x.positives), x)
 
 
+@register_loss(
+    paper="Sun et al., arXiv 2112.12433",
+    at_zero_logits=lambda c: math.log(2 * c),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_sparse_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -214,30 +196,19 @@ def multi_label_sparse_softmax_loss(
     the order of the classes; the other negatives have a gradient of exactly 0. With k
     negatives or fewer this is `multi_label_softmax_loss`.
 
-    The multi-label form is our reading. The method's paper defines it for one label,
-    and the comparison of Lv et al. on several labels gives no formula: as there, the
+    The multi-label form is ours. The method's paper defines it for one label, and the
+    comparison of Lv et al. on several labels gives no formula: as there, the
     k strongest competitors stay, and so does whatever is a label.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for what all
-        multi-label losses share.
-      targets: multi-hot [..., C].
       k: the number of strongest negatives to keep, at least 1; a Python integer,
         static under `jit`. The default is that of `sparse_softmax_loss`.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype, or `k` is traced or no integer.
-      ValueError: an argument has a wrong shape, or `k` is below 1.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_sparse_softmax_loss
+      >>> from as_softmax_jax.losses import multi_label_sparse_softmax_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 2) + log(1 + 1 / 4)
@@ -249,12 +220,18 @@ def multi_label_sparse_softmax_loss(
       Transformation <https://arxiv.org/abs/2112.12433>`_, 2021; the loss over all
       negatives is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
-    k = _checks.static_count(k, "k")
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    k = checks.static_count(k, "k")
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
     negatives = _strongest(x.logits, x.negatives, k)
-    return _inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
+    return inputs.finish(_zlpr(x.logits, negatives, x.positives), x)
 
 
+@register_loss(
+    paper="Nam et al., arXiv 1312.5419",
+    at_zero_logits=lambda c: c * math.log(2),
+    zero_with_one_class=False,
+    shift_invariant=False,
+)
 def multi_label_sigmoid_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -271,24 +248,11 @@ def multi_label_sigmoid_loss(
     The prediction is :math:`o_i > 0`. A sum and not a mean: it grows with the number
     of known classes.
 
-    Args:
-      logits: floating point [..., C]; see `multi_label_as_softmax_loss` for all
-        arguments.
-      targets: multi-hot [..., C].
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the known classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import multi_label_sigmoid_loss
+      >>> from as_softmax_jax.losses import multi_label_sigmoid_loss
       >>> logits = jnp.log(jnp.array([[4.0, 2.0, 0.5]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # log(1 + 1 / 4) + log(1 + 2) + log(1 + 0.5)
@@ -299,18 +263,19 @@ def multi_label_sigmoid_loss(
       Nam et al., `Large-scale Multi-label Text Classification: Revisiting Neural
       Networks <https://arxiv.org/abs/1312.5419>`_, ECML PKDD 2014.
     """
-    x = _inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    return _inputs.finish(_binary_cross_entropy(x), x)
+    x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
+    return inputs.finish(_binary_cross_entropy(x), x)
 
 
-def _margin(delta: ArrayLike, x: _inputs.MultiHotInputs) -> jax.Array:
+def _checked_delta(delta: ArrayLike, x: inputs.MultiHotInputs) -> jax.Array:
     """Returns delta for each row, NaN where it is out of range."""
-    margin = _checks.share(delta, x.logits.shape[:-1], x.logits.dtype, "delta")
-    return jax.lax.stop_gradient(margin)
+    return jax.lax.stop_gradient(
+        checks.unit_interval(delta, inputs.loss_type(x), "delta")
+    )
 
 
 @jax.jit
-def _loss(x: _inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _loss(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
     """Returns the loss of each row on clean inputs."""
     return _zlpr(x.logits, *_kept(x, delta))
 
@@ -334,7 +299,7 @@ def _strongest(logits: jax.Array, negatives: jax.Array, k: int) -> jax.Array:
 
 
 @jax.jit
-def _binary_cross_entropy(x: _inputs.MultiHotInputs) -> jax.Array:
+def _binary_cross_entropy(x: inputs.MultiHotInputs) -> jax.Array:
     """Returns the sum over the known classes of each row, [...].
 
     optax multiplies by targets of 0, which makes NaN of a logit of -inf.
@@ -344,32 +309,27 @@ def _binary_cross_entropy(x: _inputs.MultiHotInputs) -> jax.Array:
 
 
 @jax.jit
-def _any_kept(x: _inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _any_kept(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
     """Returns whether each row keeps any class."""
     negatives, positives = _kept(x, delta)
     return jnp.any(negatives | positives, axis=-1)
 
 
-def _kept(x: _inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _kept(x: inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the kept negatives and the kept positives, each [..., C]."""
     logits = jax.lax.stop_gradient(x.logits)
     delta = delta[..., None]
     log_total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     weakest = jnp.min(jnp.where(x.positives, logits, jnp.inf), -1, keepdims=True)
     strongest = jnp.max(jnp.where(x.negatives, logits, -jnp.inf), -1, keepdims=True)
-    gap_weakest = _gap(jnp.exp(weakest - log_total), delta)
-    gap_each = _gap(jnp.exp(logits - log_total), delta)
+    gap_weakest = gap(jnp.exp(weakest - log_total), delta)
+    gap_each = gap(jnp.exp(logits - log_total), delta)
     # Written as "not dropped": what NaN leaves undecided is kept.
     negatives = ~(logits - weakest < gap_weakest)
     positives = ~(strongest - logits < gap_each)
     negatives |= ~jnp.any(x.positives, axis=-1, keepdims=True)
     positives |= ~jnp.any(x.negatives, axis=-1, keepdims=True)
     return x.negatives & negatives, x.positives & positives
-
-
-def _gap(probs: jax.Array, delta: jax.Array) -> jax.Array:
-    """Returns g(p): how far below the label's logit a class is still kept."""
-    return jnp.where(probs <= delta, -jnp.inf, jnp.log1p(-delta / probs))
 
 
 @jax.custom_jvp

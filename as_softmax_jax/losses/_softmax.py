@@ -1,17 +1,28 @@
 r"""Softmax cross-entropy and its kin: temperature, label smoothing, focal.
 
-Each is a function of the label's log-odds :math:`u`, see `_log_odds`.
+Each is a function of the label's log-odds, see `as_softmax_jax._core.log_odds`.
 """
+
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax.losses._table import register_loss
 
 
+@register_loss(
+    paper="Bridle, doi 10.1007/978-3-642-76153-9_28",
+    at_zero_logits=math.log,
+    linear={"delta": 1.0},
+)
 def softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -27,30 +38,11 @@ def softmax_loss(
     with :math:`o` the logits and :math:`t` the label. Only rounding makes it 0,
     and some rival always has a gradient, so no example ever settles.
 
-    Args:
-      logits: floating point of shape [..., C], the unnormalised log-probabilities of
-        C classes, -inf for a class of probability 0. The classes may lie at another
-        `axis`.
-      labels: integers of the shape of `logits` without the class axis, each in
-        [0, C). One outside makes the loss and the gradient of its row NaN.
-      where: boolean, broadcasts to the shape of the loss. Rows where it is False
-        have loss and gradient 0, whatever they hold. None: every row counts.
-      class_mask: boolean, broadcasts to the shape of `logits`. Classes where it is
-        False have no part in the softmax and gradient 0; the label counts as valid
-        whatever the mask says. None: every class is valid.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, of the shape of `labels`; float32, or float64 for
-      float64 logits. The gradient has the dtype of `logits`.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import softmax_loss
+      >>> from as_softmax_jax.losses import softmax_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> print(softmax_loss(logits, jnp.array([0])))  # -log(0.5)
@@ -60,10 +52,11 @@ def softmax_loss(
       Bridle, `Probabilistic Interpretation of Feedforward Classification Network
       Outputs <https://doi.org/10.1007/978-3-642-76153-9_28>`_, 1990.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis, clean=False)
-    return _inputs.finish(_cross_entropy(x), x)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
+    return inputs.finish(_cross_entropy(x), x)
 
 
+@register_loss(paper="Hinton et al., arXiv 1503.02531", at_zero_logits=math.log)
 def temperature_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -81,27 +74,16 @@ def temperature_softmax_loss(
     already right go on to count; below 1 it makes them sharper. The gradient is
     divided by T as well; with ``temperature=1`` this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       temperature: T, positive and finite; a number or an array that broadcasts to
         the shape of the loss. It may be traced, and differentiated by; out of range
         it then gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `temperature` is known and out of
-        range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import temperature_softmax_loss
+      >>> from as_softmax_jax.losses import temperature_softmax_loss
       >>> logits = jnp.log(jnp.array([[0.64, 0.36]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -log(0.8 / (0.8 + 0.6))
@@ -112,19 +94,13 @@ def temperature_softmax_loss(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, equation 1.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    temperature = _checks.parameter(
-        temperature,
-        x.labels.shape,
-        x.logits.dtype,
-        "temperature",
-        allowed="positive and finite",
-        holds=lambda t: (t > 0) & (t < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    temperature = checks.positive(temperature, inputs.loss_type(x), "temperature")
     log_odds = label_log_odds(scaled(shifted(x.logits), 1 / temperature), x.labels)
-    return _inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
+    return inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
 
 
+@register_loss(paper="Szegedy et al., arXiv 1512.00567", at_zero_logits=math.log)
 def label_smoothing_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -141,27 +117,16 @@ def label_smoothing_loss(
     The sum runs over the K classes that are valid: by `class_mask`, and with a logit
     above -inf. The others carry no mass. With ``smoothing=0`` this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       smoothing: epsilon, the share of the mass that is spread, in [0, 1]; a number
         or an array that broadcasts to the shape of the loss. Traced and out of range
         it gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `smoothing` is known and out of
-        range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import label_smoothing_loss
+      >>> from as_softmax_jax.losses import label_smoothing_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -0.8 log(0.5) - 0.1 log(0.25) - 0.1 log(0.25)
@@ -172,16 +137,20 @@ def label_smoothing_loss(
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, CVPR 2016, section 7.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    smoothing = _checks.share(smoothing, x.labels.shape, x.logits.dtype, "smoothing")
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    smoothing = checks.unit_interval(smoothing, inputs.loss_type(x), "smoothing")
     own = softplus(-label_log_odds(shifted(x.logits), x.labels))
     share = 1 - smoothing
     # With smoothing = 1 the label has no part, even where its own loss is +inf.
     own = jnp.where(share == 0, jnp.zeros((), own.dtype), share * own)
     loss = own + _spread_loss(x.logits, smoothing)
-    return _inputs.finish(loss, x, jnp.isnan(smoothing))
+    return inputs.finish(loss, x, jnp.isnan(smoothing))
 
 
+@register_loss(
+    paper="Lin et al., arXiv 1708.02002",
+    at_zero_logits=lambda c: (1 - 1 / c) ** 2 * math.log(c),
+)
 def focal_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -196,28 +165,18 @@ def focal_loss(
     .. math:: \ell = -(1 - p_t)^\gamma \log p_t
 
     Loss and gradient shrink as :math:`p_t \to 1` but do not reach 0; both stay finite
-    for every :math:`\gamma \ge 0`. With ``gamma=0`` this is `softmax_loss`.
+    for every :math:`\gamma \ge 0`. With ``gamma=0`` this is `softmax_loss`; times class
+    weights it is the paper's balanced form.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       gamma: the focusing exponent, at least 0 and finite; a number or an array that
         broadcasts to the shape of the loss. Traced and out of range it gives NaN.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...]. Multiply it by class weights for the paper's
-      balanced form.
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `gamma` is known and out of range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import focal_loss
+      >>> from as_softmax_jax.losses import focal_loss
       >>> logits = jnp.log(jnp.array([[0.75, 0.25]]))
       >>> jnp.set_printoptions(precision=4)
       >>> print(focal_loss(logits, jnp.array([0]), gamma=2.0))  # -0.25**2 log(0.75)
@@ -227,21 +186,14 @@ def focal_loss(
       Lin et al., `Focal Loss for Dense Object Detection
       <https://arxiv.org/abs/1708.02002>`_, ICCV 2017, equation 4.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
-    gamma = _checks.parameter(
-        gamma,
-        x.labels.shape,
-        x.logits.dtype,
-        "gamma",
-        allowed="at least 0 and finite",
-        holds=lambda g: (g >= 0) & (g < jnp.inf),
-    )
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
     log_odds = label_log_odds(shifted(x.logits), x.labels)
-    return _inputs.finish(_focal(log_odds, gamma), x, jnp.isnan(gamma))
+    return inputs.finish(_focal(log_odds, gamma), x, jnp.isnan(gamma))
 
 
 @jax.jit
-def _cross_entropy(x: _inputs.Inputs) -> jax.Array:
+def _cross_entropy(x: inputs.Inputs) -> jax.Array:
     """Returns -log p_t by as few passes over the logits as there can be.
 
     The other losses of this file find bad rows by a pass of their own. Here a NaN or
@@ -250,13 +202,12 @@ def _cross_entropy(x: _inputs.Inputs) -> jax.Array:
     logits = x.logits
     if x.where is not None:
         logits = jnp.where(x.where[..., None], logits, jnp.zeros((), logits.dtype))
-    shift = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-    shift = jnp.where(shift == -jnp.inf, jnp.zeros((), shift.dtype), shift)
+    shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
     total = jnp.sum(jnp.exp(logits - shift[..., None]), axis=-1)
     # Every logit -inf: the label has probability 0, and the loss is +inf. Added, since
     # a select would stop the NaN that the gradient of a bad row must carry.
     total = total + (total == 0).astype(total.dtype)
-    return jnp.log(total) - (_inputs.take_label(logits, x.labels) - shift)
+    return jnp.log(total) - (inputs.take_label(logits, x.labels) - shift)
 
 
 def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:

@@ -14,7 +14,11 @@ with :math:`\alpha = 2` for sparsemax and the threshold :math:`\tau` for which
 :math:`\tau` is then in [-1, 0], and a class with :math:`z \le -1` has probability 0.
 """
 
+# What all losses share is documented once, in `losses/__init__.py`.
+# ruff: noqa: D417
+
 import functools
+import math
 from typing import Any
 
 import jax
@@ -22,14 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax.losses import _inputs
-from as_softmax_jax.losses._log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax.losses._table import register_loss
 
 # The values of alpha for which sorting gives the threshold.
 _SORTED = (1.5, 2.0)
 
 
+@register_loss(paper="Sun et al., arXiv 2112.12433", at_zero_logits=math.log)
 def sparse_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -49,25 +54,15 @@ def sparse_softmax_loss(
     the order of the classes. Dropped classes have a gradient of exactly 0. With k of
     C or more this is `softmax_loss`.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       k: the number of strongest classes to keep, at least 1; a Python integer, static
         under `jit`. The default is what the method's authors published.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype, or `k` is traced or no integer.
-      ValueError: an argument has a wrong shape, or `k` is below 1.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import sparse_softmax_loss
+      >>> from as_softmax_jax.losses import sparse_softmax_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
       >>> jnp.set_printoptions(precision=4)
       >>> # -log(0.25 / (0.5 + 0.25)), -log(0.1 / (0.5 + 0.25 + 0.1))
@@ -82,20 +77,24 @@ def sparse_softmax_loss(
       authors' code <https://github.com/bojone/SPACES>`_, which leaves the label out
       of the sum where it is not among the k.
     """
-    k = _checks.static_count(k, "k")
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    k = checks.static_count(k, "k")
+    x = inputs.read(logits, labels, where, class_mask, axis)
     num_classes = x.logits.shape[-1]
     kept = shifted(x.logits)
     if k < num_classes:
         # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
         ascending = jnp.sort(jax.lax.stop_gradient(x.logits), axis=-1)
         strong = x.logits >= ascending[..., num_classes - k, None]
-        strong |= _inputs.is_label(x.labels, num_classes)
+        strong |= inputs.is_label(x.labels, num_classes)
         kept = jnp.where(strong, kept, -jnp.inf)
     log_odds = label_log_odds(kept, x.labels)
-    return _inputs.finish(softplus(-log_odds), x)
+    return inputs.finish(softplus(-log_odds), x)
 
 
+@register_loss(
+    paper="Martins and Astudillo, arXiv 1602.02068",
+    at_zero_logits=lambda c: (1 - 1 / c) / 2,
+)
 def sparsemax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -115,23 +114,11 @@ def sparsemax_loss(
     which sets weak classes to exactly 0. An example is *settled*, with a loss and a
     gradient of exactly 0, when :math:`o_t - \max_{i \ne t} o_i \ge 1`.
 
-    Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import sparsemax_loss
+      >>> from as_softmax_jax.losses import sparsemax_loss
       >>> logits = jnp.array([[2.0, 0.5], [0.5, 0.0]])
       >>> jnp.set_printoptions(precision=4)
       >>> print(sparsemax_loss(logits, jnp.array([0, 0])))  # 0, (1 - 0.5)**2 / 4
@@ -156,21 +143,55 @@ def sparsemax_settled(
 ) -> jax.Array:
     r"""Whether the label leads by 1, so that `sparsemax_loss` is exactly 0.
 
-    Args:
-      logits: floating point [..., C]; see `sparsemax_loss` for all arguments.
-      labels: integers [...].
-      where: boolean, broadcasts to [...]; a row left out counts as settled.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
-    Returns:
-      Booleans [...]. A row whose loss is NaN is not settled.
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import sparsemax_settled
+      >>> logits = jnp.array([[2.0, 0.5], [0.5, 0.0]])
+      >>> print(sparsemax_settled(logits, jnp.array([0, 0])))
+      [ True False]
     """
     return entmax_settled(
         logits, labels, alpha=2.0, where=where, class_mask=class_mask, axis=axis
     )
 
 
+def sparsemax_probs(
+    logits: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Sparsemax: the projection of the logits onto the probability simplex.
+
+    .. math:: p^\star = \arg\min_p \|p - o\|^2 = [\, o - \tau \,]_+
+
+    Weak classes have a probability of exactly 0. The gradient of `sparsemax_loss` is
+    :math:`p^\star - \mathrm{onehot}(t)`.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import sparsemax_probs
+      >>> print(sparsemax_probs(jnp.array([[0.5, 0.0, -1.0]])))
+      [[0.75 0.25 0.  ]]
+
+    References:
+      Martins and Astudillo, `From Softmax to Sparsemax
+      <https://arxiv.org/abs/1602.02068>`_, ICML 2016, equation 2.
+    """
+    return entmax_probs(
+        logits, alpha=2.0, where=where, class_mask=class_mask, axis=axis
+    )
+
+
+@register_loss(
+    paper="Peters et al., arXiv 1905.05702",
+    at_zero_logits=lambda c: (1 - c**-0.5) / 0.75,
+)
 def entmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -195,26 +216,16 @@ def entmax_loss(
     For an alpha of 1.5 or 2 that is known at trace time, sorting gives the exact
     :math:`p^\star`; for any other, a bisection with a fixed number of steps.
 
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
     Args:
-      logits: floating point [..., C]; see `softmax_loss` for what all losses share.
-      labels: integers [...] in [0, C).
       alpha: the entropy's exponent, above 1 and finite; a number or an array that
         broadcasts to the shape of the loss. It may be traced; out of range it then
         gives NaN. No gradient flows to it.
-      where: boolean, broadcasts to [...]: the rows that count.
-      class_mask: boolean, broadcasts to [..., C]: the valid classes.
-      axis: the class axis.
-
-    Returns:
-      The loss of each example, [...].
-
-    Raises:
-      TypeError: an argument has a wrong dtype.
-      ValueError: an argument has a wrong shape, or `alpha` is known and out of range.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from as_softmax_jax import entmax_loss
+      >>> from as_softmax_jax.losses import entmax_loss
       >>> logits = jnp.array([[3.0, 0.5], [0.0, 0.0]])
       >>> jnp.set_printoptions(precision=4)
       >>> # 0, (1 - 0.5**0.5) / 0.75
@@ -227,11 +238,11 @@ def entmax_loss(
       `Learning with Fenchel-Young Losses <https://arxiv.org/abs/1901.02324>`_,
       JMLR 2020.
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis)
     exponent = _alpha(alpha, x)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
     loss = _loss(x.logits, x.labels, exponent, probs)
-    return _inputs.finish(loss, x, jnp.isnan(exponent))
+    return inputs.finish(loss, x, jnp.isnan(exponent))
 
 
 def entmax_settled(
@@ -245,42 +256,76 @@ def entmax_settled(
 ) -> jax.Array:
     r"""Whether the label leads by 1 / (alpha - 1), so that `entmax_loss` is exactly 0.
 
-    Args:
-      logits: floating point [..., C]; see `entmax_loss` for all arguments.
-      labels: integers [...].
-      alpha: the entropy's exponent, above 1.
-      where: boolean, broadcasts to [...]; a row left out counts as settled.
-      class_mask: boolean, broadcasts to [..., C].
-      axis: the class axis.
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
-    Returns:
-      Booleans [...]. A row whose loss is NaN is not settled.
+    Args:
+      alpha: the entropy's exponent, above 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import entmax_settled
+      >>> logits = jnp.array([[3.0, 0.5], [0.0, 0.0]])
+      >>> print(entmax_settled(logits, jnp.array([0, 0]), alpha=1.5))
+      [ True False]
     """
-    x = _inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis)
     alpha = _alpha(alpha, x)
-    is_label = _inputs.is_label(x.labels, x.logits.shape[-1])
+    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     strongest = jnp.max(jnp.where(is_label, -jnp.inf, x.logits), axis=-1)
-    lead = _inputs.take_label(x.logits, x.labels) - strongest
+    lead = inputs.take_label(x.logits, x.labels) - strongest
     settled = ((alpha - 1) * lead >= 1) & ~(x.bad | x.empty)
     return settled if x.where is None else settled | ~x.where
 
 
-def _alpha(alpha: ArrayLike, x: _inputs.Inputs) -> jax.Array:
+def entmax_probs(
+    logits: ArrayLike,
+    *,
+    alpha: ArrayLike = 1.5,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: int = -1,
+) -> jax.Array:
+    r"""Entmax, between softmax and sparsemax, whose weak classes are exactly 0.
+
+    .. math::
+      p^\star = \arg\max_p \Bigl(\langle p, o \rangle
+               - \frac{\sum_i p_i^\alpha - 1}{\alpha (\alpha - 1)}\Bigr)
+             = \bigl[(\alpha - 1)\, o - \tau\bigr]_+^{1 / (\alpha - 1)}
+
+    The gradient of `entmax_loss` is :math:`p^\star - \mathrm{onehot}(t)`.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
+    Args:
+      alpha: the entropy's exponent, above 1 and finite; see `entmax_loss`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import entmax_probs
+      >>> jnp.set_printoptions(precision=4)
+      >>> print(entmax_probs(jnp.array([[1.0, 0.0, -2.0]]), alpha=1.5))
+      [[0.8307 0.1693 0.    ]]
+
+    References:
+      Peters et al., `Sparse Sequence-to-Sequence Models
+      <https://arxiv.org/abs/1905.05702>`_, ACL 2019, equation 10.
+    """
+    x = inputs.read_unlabelled(logits, where, class_mask, axis)
+    exponent = _alpha(alpha, x)
+    probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    return inputs.finish_probs(probs, x, jnp.isnan(exponent), axis)
+
+
+def _alpha(alpha: ArrayLike, x: inputs.Inputs | inputs.UnlabelledInputs) -> jax.Array:
     """Returns alpha for each row, NaN where it is out of range."""
-    array = _checks.parameter(
-        alpha,
-        x.labels.shape,
-        x.logits.dtype,
-        "alpha",
-        allowed="above 1 and finite (in the limit of 1 use `softmax_loss`)",
-        holds=lambda a: (a > 1) & (a < jnp.inf),
-    )
+    cure = "in the limit of 1 use `softmax_loss`"
+    array = checks.above(alpha, 1, inputs.loss_type(x), "alpha", cure=cure)
     return jax.lax.stop_gradient(array)
 
 
 def _sorted_alpha(alpha: ArrayLike) -> float | None:
     """Returns an alpha that is known and has a threshold by sorting, else None."""
-    concrete = _checks.concrete_value(alpha)
+    concrete = checks.concrete_value(alpha)
     for value in _SORTED:
         if concrete is not None and np.all(concrete == value):
             return value
@@ -289,7 +334,7 @@ def _sorted_alpha(alpha: ArrayLike) -> float | None:
 
 def _others(probs: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns p* with 0 at the label, whose own 1 - p_t is the sum of the rest."""
-    is_label = _inputs.is_label(labels, probs.shape[-1])
+    is_label = inputs.is_label(labels, probs.shape[-1])
     return jnp.where(is_label, jnp.zeros((), probs.dtype), probs)
 
 
@@ -308,7 +353,7 @@ def _loss(
     others = _others(probs, labels)
     # A label out of the support can leave the others a little above 1.
     missing = jnp.minimum(jnp.sum(others, axis=-1), 1)
-    gap = logits - _inputs.take_label(logits, labels)[..., None]
+    gap = logits - inputs.take_label(logits, labels)[..., None]
     gap = jnp.where(others > 0, gap, jnp.zeros((), gap.dtype))
     power = alpha - 1
     entropy = jnp.sum(others * -jnp.expm1(power[..., None] * jnp.log(others)), axis=-1)
@@ -323,7 +368,7 @@ def _loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     _, labels, _, probs = primals
     others = _others(probs, labels)
     slope = jnp.sum(others * tangents[0], axis=-1)
-    slope -= jnp.sum(others, axis=-1) * _inputs.take_label(tangents[0], labels)
+    slope -= jnp.sum(others, axis=-1) * inputs.take_label(tangents[0], labels)
     return _loss(*primals), slope
 
 

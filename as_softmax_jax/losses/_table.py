@@ -1,148 +1,190 @@
-"""The table of losses: one declarative row each.
+"""The table of losses: a row beside each function, `LOSSES` by name.
 
 Whoever works on losses by name reads this table: the trainer, the tests that hold
 every loss to one set of rules, the documentation, and what must refuse a loss
-("compaction needs exact zeros"). A new loss is a function, a reference and a row.
+("compaction needs exact zeros"). A row stands on its function, as `register_loss`.
+What the function's signature and its module tell, the row does not repeat.
 """
 
 import dataclasses
+import functools
+import importlib
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from as_softmax_jax.losses import _as_softmax, _margin, _multi_label, _softmax, _sparse
-from as_softmax_jax.reference import _as_softmax as as_softmax_reference
-from as_softmax_jax.reference import _margin as margin_reference
-from as_softmax_jax.reference import _multi_label as multi_label_reference
-from as_softmax_jax.reference import _softmax as softmax_reference
-from as_softmax_jax.reference import _sparse as sparse_reference
+from as_softmax_jax.losses._extras import Extra, extra_keywords, own_keywords
+
+_ROWS: dict[str, "Loss"] = {}
+
+LOSSES: Mapping[str, "Loss"] = MappingProxyType(_ROWS)
+"""Every loss of the library by its name."""
+
+Function = TypeVar("Function", bound=Callable)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
-    """What is known of a loss without calling it."""
+    """What is known of a loss without calling it.
 
-    name: str
-    function: Callable  # f(logits, labels or targets, *, <keywords>, where=, ...)
-    reference: Callable  # f(logits, labels, <keywords>); positives, negatives
-    settled: Callable | None = None  # same arguments; None: no example ever settles
-    target: Literal["labels", "multi_hot"] = "labels"
-    cosine: bool = False  # takes cosine similarities in [-1, 1] for logits
-    keywords: Mapping[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # its own, with defaults
+    The claims are mathematics that most losses have and some have not; the tests hold
+    a loss to each claim, and find a counterexample where a row does not make it.
+
+    Attributes:
+      function: ``f(logits, labels or targets, *, <own keywords>, where=, ...)``.
+      paper: who published it, and where.
+      at_zero_logits: from the number of classes to the loss of logits of 0, the first
+        class the label, at the row's keywords; None where extra inputs decide it.
+      input: what the loss takes for logits: "logits", or "cosines" in [-1, 1].
+      example_keywords: values for the own keywords that have no default.
+      extras: keyword -> where the value of an extra input comes from.
+      softmax_at: own keyword -> the value at which the loss is plain softmax, from
+        which a warm-up starts.
+      margin: the own keyword that is a margin in probability, within which a rival
+        keeps an example active.
+      linear: keywords of `heads.row_statistics` with which, together with the loss's
+        own, a blocked output layer computes this loss; None: none does.
+      baseline: the loss that it is compared with; its own name for a baseline.
+      zero_with_one_class: claims that the loss and its gradient are 0 with one class.
+      infinite_at_probability_0: claims that the loss is +inf where the label's logit
+        is -inf.
+      not_negative: claims that no loss is below 0.
+      shift_invariant: claims that adding a number to all logits of a row changes
+        nothing, and the gradient sums to 0.
+      symmetric: claims that the order of the classes does not matter.
+      row_local: claims that a row's loss depends on no other row.
+      ranks_equal_logits: claims that at logits of 0 the gradient pulls each label up
+        and pushes every other class down.
+    """
+
+    function: Callable
     paper: str
+    at_zero_logits: Callable[[int], float] | None
+    input: Literal["logits", "cosines"] = "logits"
+    example_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    extras: Mapping[str, Extra] = dataclasses.field(default_factory=dict)
+    softmax_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    margin: str | None = None
+    linear: Mapping[str, float] | None = None
+    baseline: str = ""
+    zero_with_one_class: bool = True
+    infinite_at_probability_0: bool = True
+    not_negative: bool = True
+    shift_invariant: bool = True
+    symmetric: bool = True
+    row_local: bool = True
+    ranks_equal_logits: bool = True
+
+    def __post_init__(self) -> None:
+        """Fills in the baseline; refuses a row that does not fit its function."""
+        if not self.baseline:
+            multi_hot = self.target == "multi_hot"
+            baseline = "multi_label_softmax" if multi_hot else "softmax"
+            object.__setattr__(self, "baseline", baseline)
+        where = f"The row of `{self.function.__name__}`"
+        if not self.function.__name__.endswith("_loss"):
+            raise ValueError(f"{where} needs a function whose name ends in `_loss`.")
+        taken = own_keywords(self.function)
+        for keyword in self.extras:
+            if keyword not in taken:
+                raise ValueError(f"{where} has an extra input `{keyword}` too many.")
+        keywords = self.keywords
+        for keyword, value in keywords.items():
+            if value is inspect.Parameter.empty:
+                raise ValueError(
+                    f"{where} needs a value for `{keyword}` in `example_keywords`."
+                )
+        named = {*self.example_keywords, *self.softmax_at, *filter(None, [self.margin])}
+        for keyword in sorted(named - {*keywords}):
+            raise ValueError(f"{where} names `{keyword}`, which nothing takes.")
+
+    @property
+    def name(self) -> str:
+        """The function's name without `_loss`."""
+        return self.function.__name__.removesuffix("_loss")
+
+    @property
+    def target(self) -> Literal["labels", "multi_hot"]:
+        """What the second argument holds: one label an example, or any number."""
+        second = list(inspect.signature(self.function).parameters)[1]
+        return "multi_hot" if second == "targets" else "labels"
+
+    @functools.cached_property
+    def loss_keywords(self) -> Mapping[str, Any]:
+        """The function's own keywords, with a default or an example value each."""
+        found = own_keywords(self.function, but={*self.extras})
+        return MappingProxyType(found | self._examples(found))
+
+    @functools.cached_property
+    def keywords(self) -> Mapping[str, Any]:
+        """`loss_keywords`, and those that only functions of extra inputs take."""
+        found = dict(self.loss_keywords)
+        for keyword, extra in self.extras.items():
+            others = extra_keywords(keyword, extra)
+            found = others | self._examples(others) | found
+        return MappingProxyType(found)
+
+    def _examples(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        examples = self.example_keywords.items()
+        return {keyword: value for keyword, value in examples if keyword in found}
+
+    @functools.cached_property
+    def settled(self) -> Callable | None:
+        """`<name>_settled`, which tells what rows are settled; None: none ever is."""
+        return self._companion("settled")
+
+    @functools.cached_property
+    def probs(self) -> Callable | None:
+        """`<name>_probs`, the probabilities that the loss scores, or None."""
+        return self._companion("probs")
+
+    def _companion(self, kind: str) -> Callable | None:
+        module = sys.modules[self.function.__module__]
+        return getattr(module, f"{self.name}_{kind}", None)
+
+    @functools.cached_property
+    def reference(self) -> Callable:
+        """The loss as its paper writes it, on clean inputs, by autodiff alone.
+
+        ``f(logits, labels, <own keywords>)``; for several labels ``f(logits,
+        positives, negatives, <own keywords>)``.
+        """
+        family = self.function.__module__.rpartition(".")[2]
+        module = importlib.import_module(f"as_softmax_jax.reference.{family}")
+        return getattr(module, self.function.__name__)
 
     @property
     def exact_zeros(self) -> bool:
         """Whether easy examples have a loss and a gradient of exactly 0."""
         return self.settled is not None
 
+    @property
+    def multi_label(self) -> str | None:
+        """The name of the same loss for several labels an example, or None."""
+        name = f"multi_label_{self.name}"
+        return name if name in LOSSES else None
 
-_ROWS = (
-    Loss(
-        name="as_softmax",
-        function=_as_softmax.as_softmax_loss,
-        reference=as_softmax_reference.as_softmax_loss,
-        settled=_as_softmax.as_softmax_settled,
-        keywords={"delta": 0.1},
-        paper="Lv et al., arXiv 2508.03175",
-    ),
-    Loss(
-        name="multi_label_as_softmax",
-        function=_multi_label.multi_label_as_softmax_loss,
-        reference=multi_label_reference.multi_label_as_softmax_loss,
-        settled=_multi_label.multi_label_as_softmax_settled,
-        target="multi_hot",
-        keywords={"delta": 0.1},
-        paper="Lv et al., arXiv 2508.03175",
-    ),
-    Loss(
-        name="softmax",
-        function=_softmax.softmax_loss,
-        reference=softmax_reference.softmax_loss,
-        paper="Bridle, doi 10.1007/978-3-642-76153-9_28",
-    ),
-    Loss(
-        name="temperature_softmax",
-        function=_softmax.temperature_softmax_loss,
-        reference=softmax_reference.temperature_softmax_loss,
-        keywords={"temperature": 2.0},
-        paper="Hinton et al., arXiv 1503.02531",
-    ),
-    Loss(
-        name="label_smoothing",
-        function=_softmax.label_smoothing_loss,
-        reference=softmax_reference.label_smoothing_loss,
-        keywords={"smoothing": 0.1},
-        paper="Szegedy et al., arXiv 1512.00567",
-    ),
-    Loss(
-        name="focal",
-        function=_softmax.focal_loss,
-        reference=softmax_reference.focal_loss,
-        keywords={"gamma": 2.0},
-        paper="Lin et al., arXiv 1708.02002",
-    ),
-    Loss(
-        name="sparse_softmax",
-        function=_sparse.sparse_softmax_loss,
-        reference=sparse_reference.sparse_softmax_loss,
-        keywords={"k": 10},
-        paper="Sun et al., arXiv 2112.12433",
-    ),
-    Loss(
-        name="sparsemax",
-        function=_sparse.sparsemax_loss,
-        reference=sparse_reference.sparsemax_loss,
-        settled=_sparse.sparsemax_settled,
-        paper="Martins and Astudillo, arXiv 1602.02068",
-    ),
-    Loss(
-        name="entmax",
-        function=_sparse.entmax_loss,
-        reference=sparse_reference.entmax_loss,
-        settled=_sparse.entmax_settled,
-        keywords={"alpha": 1.5},
-        paper="Peters et al., arXiv 1905.05702",
-    ),
-    Loss(
-        name="am_softmax",
-        function=_margin.am_softmax_loss,
-        reference=margin_reference.am_softmax_loss,
-        cosine=True,
-        keywords={"margin": 0.35, "scale": 30.0},
-        paper="Wang et al., arXiv 1801.05599",
-    ),
-    Loss(
-        name="soft_margin_softmax",
-        function=_margin.soft_margin_softmax_loss,
-        reference=margin_reference.soft_margin_softmax_loss,
-        keywords={"margin": 0.5},
-        paper="Liang et al., doi 10.1007/978-3-319-70096-0_43",
-    ),
-    Loss(
-        name="multi_label_softmax",
-        function=_multi_label.multi_label_softmax_loss,
-        reference=multi_label_reference.multi_label_softmax_loss,
-        target="multi_hot",
-        paper="Su et al., arXiv 2208.02955",
-    ),
-    Loss(
-        name="multi_label_sparse_softmax",
-        function=_multi_label.multi_label_sparse_softmax_loss,
-        reference=multi_label_reference.multi_label_sparse_softmax_loss,
-        target="multi_hot",
-        keywords={"k": 10},
-        paper="Sun et al., arXiv 2112.12433",
-    ),
-    Loss(
-        name="multi_label_sigmoid",
-        function=_multi_label.multi_label_sigmoid_loss,
-        reference=multi_label_reference.multi_label_sigmoid_loss,
-        target="multi_hot",
-        paper="Nam et al., arXiv 1312.5419",
-    ),
-)
 
-LOSSES: Mapping[str, Loss] = MappingProxyType({row.name: row for row in _ROWS})
+def register_loss(**row: Any) -> Callable[[Function], Function]:
+    """Puts a loss into the table; stands on its function, which it returns unchanged.
+
+    Args:
+      **row: what `Loss` has, but for `function`.
+
+    Returns:
+      The decorator.
+
+    Raises:
+      ValueError: the row does not fit the function, or its name is taken.
+    """
+
+    def register(function: Function) -> Function:
+        loss = Loss(function=function, **row)
+        if loss.name in _ROWS:
+            raise ValueError(f"There is a loss named {loss.name!r} already.")
+        _ROWS[loss.name] = loss
+        return function
+
+    return register

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
-from as_softmax_jax._mesh import as_varying, shared_axes, varying_axes
-from as_softmax_jax.transforms import _arguments
+from as_softmax_jax._core import checks
+from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.mesh import as_varying, shared_axes, varying_axes
 from as_softmax_jax.transforms._draws import draws_by_shared_key
 
 PerExampleLoss = Callable[[Any, Any], Any]
@@ -91,7 +91,7 @@ def compact_value_and_grad(
       TypeError, ValueError: an argument is not as above; rows are seen to depend on
         each other.
 
-    Example:
+    Examples:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import as_softmax_loss, compact_value_and_grad
@@ -138,7 +138,7 @@ def compact_value_and_grad(
         losses, valid = _checked_losses(losses, where, num_rows)
         active = valid & (losses != 0)
         sums = LossSums(
-            jnp.sum(losses, where=valid, dtype=_at_least_float32(losses.dtype)),
+            jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype)),
             jnp.sum(valid, dtype=jnp.int32),
             jnp.sum(active, dtype=jnp.int32),
         )
@@ -187,7 +187,7 @@ def _gradient_of(
 
     def mean_loss(params: Any) -> jax.Array:
         losses, _ = pair(params, batch)
-        total = jnp.sum(losses, where=valid, dtype=_at_least_float32(losses.dtype))
+        total = jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype))
         return total / jnp.maximum(num_valid, 1).astype(total.dtype)
 
     return jax.grad(mean_loss)(params)
@@ -196,10 +196,6 @@ def _gradient_of(
 def _any_entry(active: jax.Array) -> jax.Array:
     """Returns bool [N] of bool [N, ...]: one active position makes its row so."""
     return jnp.any(active, axis=tuple(range(1, active.ndim)))
-
-
-def _at_least_float32(dtype: Any) -> Any:
-    return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
 def _varying_axes(batch: Any, axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -239,7 +235,7 @@ def _checked_capacities(capacities: Sequence[int]) -> tuple[int, ...]:
         raise TypeError(
             f"`capacities` must be a sequence of integers; got {capacities!r}."
         )
-    sizes = tuple(_arguments.integer("capacities", c, at_least=1) for c in capacities)
+    sizes = tuple(checks.integer(c, "capacities", at_least=1) for c in capacities)
     if not sizes:
         raise ValueError(
             "`capacities` must hold a number of rows; got none. A half and a quarter "
@@ -275,14 +271,14 @@ def _checked_losses(
     losses: Any, where: ArrayLike | None, num_rows: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns losses and the valid ones among them, of one shape."""
-    losses = _checks.floating_array(losses, "per_example_loss(params, batch)")
+    losses = checks.floating_array(losses, "per_example_loss(params, batch)")
     if losses.shape[:1] != (num_rows,):
         raise ValueError(
             "`per_example_loss` must return a loss an example, of shape "
             f"({num_rows}, ...); got {losses.shape}. Leave out the mean or the sum "
             "over examples."
         )
-    valid = _checks.boolean_mask(where, losses.shape, "where", "losses")
+    valid = checks.boolean_mask(where, losses.shape, "losses", "where")
     return losses, jnp.ones(losses.shape, bool) if valid is None else valid
 
 

@@ -1,10 +1,12 @@
 """Tells whether a function draws random numbers by one key for all rows of a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from jax.extend import core
+
+if TYPE_CHECKING:
+    from jax.extend import core
 
 
 def draws_by_shared_key(function: Callable[..., Any], params: Any, batch: Any) -> bool:
@@ -20,7 +22,7 @@ def draws_by_shared_key(function: Callable[..., Any], params: Any, batch: Any) -
     return _follow(jaxpr, [False] * num_params + [True] * num_batch)[0]
 
 
-def _follow(jaxpr: core.Jaxpr, of_batch: Sequence[bool]) -> tuple[bool, list[bool]]:
+def _follow(jaxpr: "core.Jaxpr", of_batch: Sequence[bool]) -> tuple[bool, list[bool]]:
     """Follows what comes from the batch through a program, to its random draws.
 
     Args:
@@ -30,6 +32,8 @@ def _follow(jaxpr: core.Jaxpr, of_batch: Sequence[bool]) -> tuple[bool, list[boo
     Returns:
       Whether there is a draw by a shared key, and which outputs come from the batch.
     """
+    from jax.extend import core  # it imports Pallas, which is slow
+
     known = dict(zip(jaxpr.invars, of_batch, strict=True))
     shared = False
 
@@ -55,7 +59,7 @@ def _follow(jaxpr: core.Jaxpr, of_batch: Sequence[bool]) -> tuple[bool, list[boo
     return shared, [comes(value) for value in jaxpr.outvars]
 
 
-def _inside(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
+def _inside(equation: "core.JaxprEqn") -> Iterator["core.Jaxpr"]:
     """Yields the programs inside an equation, of a loop or of a function."""
     parts = jax.tree.leaves(
         list(equation.params.values()), is_leaf=lambda value: hasattr(value, "eqns")

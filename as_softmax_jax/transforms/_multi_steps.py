@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from as_softmax_jax._mesh import as_varying
-from as_softmax_jax.transforms import _arguments
+from as_softmax_jax._core import checks
+from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.mesh import as_varying
 from as_softmax_jax.transforms._windows import WindowCounts, WindowRule
 
 
@@ -65,19 +66,19 @@ def adaptive_multi_steps(
     lies on the mesh as `window_specs` says.
 
     Args:
-      inner: The optimizer to run at a window's end.
+      inner: the optimizer to run at a window's end.
       window: `settled_ratio_window`, `active_count_window`, or a `WindowRule`.
-      max_mini_steps: The longest window, an integer of at least 1.
-      axis_name: The mesh axes over which mini-batches are spread, inside
+      max_mini_steps: the longest window, an integer of at least 1.
+      axis_name: the mesh axes over which mini-batches are spread, inside
         `jax.shard_map` or `jax.pmap`; None: gradients and counts are of all devices.
 
     Returns:
       An optax transformation whose state is an `AdaptiveMultiStepsState`.
 
     Raises:
-      TypeError, ValueError: An argument is not as above, or a count is missing.
+      TypeError, ValueError: an argument is not as above, or a count is missing.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> import optax
       >>> from as_softmax_jax import (
@@ -99,7 +100,7 @@ def adaptive_multi_steps(
     """
     optimizer = _checked_optimizer(inner)
     rule = _checked_rule(window)
-    limit = _arguments.integer("max_mini_steps", max_mini_steps, at_least=1)
+    limit = checks.integer(max_mini_steps, "max_mini_steps", at_least=1)
     step_if = functools.partial(_step_if, optimizer)
     if axis_name is not None:
         step_if = functools.partial(_step_across_if, axis_name, optimizer)
@@ -122,8 +123,8 @@ def adaptive_multi_steps(
         **extra: Any,
     ) -> tuple[optax.Updates, AdaptiveMultiStepsState]:
         _check_shapes(updates, state.acc_grads, axis_name)
-        own_valid = valid = _count("num_valid", num_valid)
-        active = _count("num_active", num_active)
+        own_valid = valid = _count(num_valid, "num_valid")
+        active = _count(num_active, "num_active")
         finite = _all_finite(updates)
         if axis_name is not None:
             counted = (valid, active, (~finite).astype(jnp.int32))
@@ -131,7 +132,7 @@ def adaptive_multi_steps(
             finite = num_bad == 0
             updates = jax.tree.map(lambda grad: jnp.asarray(grad)[None], updates)
         counts = _count_mini_step(state, valid, active, finite, limit)
-        length = jnp.clip(_count("window's length", rule(counts)), 1, limit)
+        length = jnp.clip(_length(rule(counts)), 1, limit)
         closes = (counts.mini_step >= length) | jnp.asarray(flush, bool)
         emits = closes & (counts.num_active > 0) & (counts.num_valid > 0)
         shares = _shares(own_valid, valid, counts.num_valid)
@@ -149,7 +150,7 @@ def has_updated(state: optax.OptState) -> jax.Array:
     """Whether the last update stepped the inner optimizer.
 
     Args:
-      state: The state of `adaptive_multi_steps`, or any optimizer state that
+      state: the state of `adaptive_multi_steps`, or any optimizer state that
         holds exactly one, such as a chain's.
 
     Returns:
@@ -158,7 +159,7 @@ def has_updated(state: optax.OptState) -> jax.Array:
     Raises:
       TypeError: `state` holds none, or more than one.
 
-    Example:
+    Examples:
       >>> import optax
       >>> from as_softmax_jax import (
       ...     active_count_window, adaptive_multi_steps, has_updated)
@@ -221,7 +222,7 @@ def _check_shapes(
             )
 
 
-def _count(name: str, value: ArrayLike | None) -> jax.Array:
+def _count(value: ArrayLike | None, name: str) -> jax.Array:
     """Returns a count as int32, or refuses it by `name`."""
     if value is None:
         raise TypeError(
@@ -237,6 +238,22 @@ def _count(name: str, value: ArrayLike | None) -> jax.Array:
             f"shape {count.shape}."
         )
     return count.astype(jnp.int32)
+
+
+def _length(value: ArrayLike | None) -> jax.Array:
+    """Returns a window rule's answer as int32; refuses what is no length."""
+    if value is None:
+        raise TypeError(
+            "The `window` rule must return the window's length, an int32 scalar; got "
+            "None. Does it end in a `return`?"
+        )
+    length = jnp.asarray(value)
+    if length.shape or not jnp.issubdtype(length.dtype, jnp.integer):
+        raise TypeError(
+            "The `window` rule must return the window's length, an int32 scalar; got "
+            f"{length.dtype} of shape {length.shape}."
+        )
+    return length.astype(jnp.int32)
 
 
 def _initial_state(
@@ -260,10 +277,8 @@ def _initial_state(
 
 
 def _wide_dtype(array: ArrayLike) -> Any:
-    """The dtype of `array`, or float32 where that is narrower."""
-    dtype = jnp.result_type(array)
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    return jnp.dtype(jnp.float32) if narrow else dtype
+    """The dtype that a leaf is summed in: float32 where its own is narrower."""
+    return compute_dtype(jnp.result_type(array))
 
 
 def _all_finite(grads: optax.Updates) -> jax.Array:

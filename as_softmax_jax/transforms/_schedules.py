@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax.transforms import _arguments
+from as_softmax_jax._core import checks
 
 
 def delta_schedule(
@@ -22,19 +22,19 @@ def delta_schedule(
     classes more eagerly step by step. An optax schedule: a function of the step.
 
     Args:
-      delta: The final margin, in [0, 1].
-      warmup_steps: Steps until `delta` is reached, an integer of at least 0;
+      delta: the final margin, in [0, 1].
+      warmup_steps: steps until `delta` is reached, an integer of at least 0;
         0 gives the constant `delta`.
-      init: The margin at step 0, in [0, 1].
+      init: the margin at step 0, in [0, 1].
 
     Returns:
       A function from a step, an integer of any shape, to the margin at it, of
       that shape, dtype float32.
 
     Raises:
-      TypeError, ValueError: An argument is not as above.
+      TypeError, ValueError: an argument is not as above.
 
-    Example:
+    Examples:
       >>> from as_softmax_jax import delta_schedule
       >>> schedule = delta_schedule(0.2, warmup_steps=100)
       >>> [round(float(schedule(step)), 2) for step in (0, 50, 100, 1000)]
@@ -44,8 +44,9 @@ def delta_schedule(
       Lv et al., `Adaptive Sparse Softmax <https://arxiv.org/abs/2508.03175>`_,
       2025: its margin warm-up.
     """
-    delta, init = _arguments.margin("delta", delta), _arguments.margin("init", init)
-    warmup_steps = _arguments.integer("warmup_steps", warmup_steps, at_least=0)
+    delta = checks.unit_interval_float(delta, "delta")
+    init = checks.unit_interval_float(init, "init")
+    warmup_steps = checks.integer(warmup_steps, "warmup_steps", at_least=0)
 
     def schedule(count: ArrayLike) -> jax.Array:
         step = jnp.asarray(count).astype(jnp.float32)

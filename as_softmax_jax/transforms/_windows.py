@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from as_softmax_jax.transforms import _arguments
+from as_softmax_jax._core import checks
 
 
 class WindowCounts(NamedTuple):
@@ -50,8 +50,8 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
     open until that largest length at most, and leaves :math:`k_{last}` as it was.
 
     Args:
-      scale: The paper's lambda, above 0.
-      max_growth: By how many mini-steps a window may exceed the last one, an
+      scale: the paper's lambda, above 0.
+      max_growth: by how many mini-steps a window may exceed the last one, an
         integer of at least 0; 0 keeps every window at one mini-step.
 
     Returns:
@@ -60,7 +60,7 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
     Raises:
       TypeError, ValueError: `scale` or `max_growth` is not as above.
 
-    Example:
+    Examples:
       >>> import optax
       >>> from as_softmax_jax import (
       ...     adaptive_multi_steps, settled_ratio_window)
@@ -75,8 +75,8 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
       Lv et al., `Adaptive Sparse Softmax <https://arxiv.org/abs/2508.03175>`_,
       2025: its adaptive gradient accumulation.
     """
-    scale = _arguments.positive_number("scale", scale)
-    max_growth = _arguments.integer("max_growth", max_growth, at_least=0)
+    scale = checks.positive_float(scale, "scale")
+    max_growth = checks.integer(max_growth, "max_growth", at_least=0)
 
     def rule(counts: WindowCounts) -> jax.Array:
         last, limit = counts.window_length, counts.max_mini_steps
@@ -104,7 +104,7 @@ def active_count_window(target: int) -> WindowRule:
     have a gradient, however many are settled.
 
     Args:
-      target: Active examples a gradient step, over all devices, an integer of
+      target: active examples a gradient step, over all devices, an integer of
         at least 1.
 
     Returns:
@@ -113,7 +113,7 @@ def active_count_window(target: int) -> WindowRule:
     Raises:
       TypeError, ValueError: `target` is not as above.
 
-    Example:
+    Examples:
       >>> import optax
       >>> from as_softmax_jax import (
       ...     active_count_window, adaptive_multi_steps, has_updated)
@@ -127,7 +127,7 @@ def active_count_window(target: int) -> WindowRule:
       False
       True
     """
-    target = _arguments.integer("target", target, at_least=1)
+    target = checks.integer(target, "target", at_least=1)
 
     def rule(counts: WindowCounts) -> jax.Array:
         full = counts.num_active >= target

@@ -285,7 +285,7 @@ def test_one_pass_tells_what_is_settled_and_what_leads(implementation):
     x, w, t = draw("mixed", 40, CLASSES + 7)
     where = np.arange(40) % 7 != 0
     logits = x @ w
-    got = heads.measure(
+    got = heads.row_statistics(
         x, w, t, delta=DELTA, where=where, implementation=implementation
     )
     np.testing.assert_array_equal(
@@ -294,7 +294,7 @@ def test_one_pass_tells_what_is_settled_and_what_leads(implementation):
     of_label = logits[np.arange(40), t]
     rivals = np.where(np.arange(CLASSES + 7) == t[:, None], -np.inf, logits)
     np.testing.assert_allclose(
-        got.lead[where], (of_label - rivals.max(-1))[where], rtol=1e-5, atol=1e-5
+        got.label_lead[where], (of_label - rivals.max(-1))[where], rtol=1e-5, atol=1e-5
     )
 
 

@@ -174,6 +174,15 @@ def test_refuses_what_is_no_target(target):
         active_count_window(target)
 
 
-def test_refuses_a_rule_that_gives_no_integer():
-    with pytest.raises(TypeError, match="`window's length` must be an integer scalar"):
-        lengths(lambda _: 2.5, [(8, 8)], max_mini_steps=2)
+@pytest.mark.parametrize(
+    ("length", "got"),
+    [
+        (None, "None"),
+        (2.5, r"float32 of shape \(\)"),
+        (np.ones(2, np.int32), r"int32 of shape \(2,\)"),
+    ],
+)
+def test_refuses_a_rule_that_gives_no_length(length, got):
+    message = f"`window` rule must return .* an int32 scalar; got {got}"
+    with pytest.raises(TypeError, match=message):
+        lengths(lambda _: length, [(8, 8)], max_mini_steps=2)

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax import _checks
+from as_softmax_jax._core import checks
+from as_softmax_jax._core.dtypes import compute_dtype
 
 
 class Inputs(NamedTuple):
@@ -69,8 +70,8 @@ def read(
       The inputs in one form, see `Inputs`.
     """
     logits, class_mask = _read_logits(logits, class_mask, axis, cast=cast)
-    labels = _checks.integer_labels(labels, logits.shape[:-1], logits.shape[-1])
-    where = _checks.boolean_mask(where, labels.shape, "where", "loss")
+    labels = checks.integer_labels(labels, logits.shape[:-1], logits.shape[-1])
+    where = checks.boolean_mask(where, labels.shape, "loss", "where")
     return _mask(logits, labels, where, class_mask, clean=clean)
 
 
@@ -107,11 +108,11 @@ def read_multi_hot(
     axis: int,
 ) -> MultiHotInputs:
     """Checks and masks the inputs of a loss on multi-hot targets; see `read`."""
-    logits = _checks.floating_array(logits, "logits")
-    targets = _checks.multi_hot_targets(targets, logits.shape)
+    logits = checks.floating_array(logits, "logits")
+    targets = checks.multi_hot_targets(targets, logits.shape)
     logits, class_mask = _read_logits(logits, class_mask, axis)
     targets = jnp.moveaxis(targets, axis, -1)
-    where = _checks.boolean_mask(where, logits.shape[:-1], "where", "loss")
+    where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
     return _mask_multi_hot(logits, targets, where, class_mask)
 
 
@@ -130,6 +131,60 @@ def _mask_multi_hot(
     logits, bad = _clean(logits, bad, where)
     positives = known & (targets == one)
     return MultiHotInputs(logits, positives, known & ~positives, where, bad)
+
+
+class UnlabelledInputs(NamedTuple):
+    """What a function of logits alone computes on; classes are the last axis."""
+
+    logits: jax.Array  # [..., C] float32 or float64; -inf where a class is masked
+    where: jax.Array | None  # [...] bool, the rows that count; None: all
+    class_mask: jax.Array | None  # [..., C] bool, the valid classes; None: all
+    bad: jax.Array  # [...] bool, rows that hold a bad logit, or no class above -inf
+
+
+def read_unlabelled(
+    logits: ArrayLike,
+    where: ArrayLike | None,
+    class_mask: ArrayLike | None,
+    axis: int,
+) -> UnlabelledInputs:
+    """Checks and masks logits that come without labels; see `read`."""
+    logits, class_mask = _read_logits(logits, class_mask, axis)
+    where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
+    return _mask_unlabelled(logits, where, class_mask)
+
+
+@jax.jit
+def _mask_unlabelled(
+    logits: jax.Array, where: jax.Array | None, class_mask: jax.Array | None
+) -> UnlabelledInputs:
+    """The part of `read_unlabelled` that computes."""
+    if class_mask is not None:
+        logits = jnp.where(class_mask, logits, -jnp.inf)
+    empty = jnp.all(logits == -jnp.inf, axis=-1)
+    logits, bad = _clean(logits, empty, where)
+    return UnlabelledInputs(logits, where, class_mask, bad)
+
+
+def finish_probs(
+    probs: jax.Array, x: UnlabelledInputs, bad: jax.Array, axis: int
+) -> jax.Array:
+    """Gives probabilities of bad rows, masked classes and rows left out their due.
+
+    Args:
+      probs: [..., C], computed on the clean inputs `x`.
+      x: what `read_unlabelled` returned.
+      bad: [...] bool, further rows to make NaN, for a parameter out of range.
+      axis: where the classes go back to.
+
+    Returns:
+      The probabilities, the shape of the logits.
+    """
+    probs = probs * jnp.where(x.bad | bad, jnp.nan, 1.0).astype(probs.dtype)[..., None]
+    for there in (x.class_mask, None if x.where is None else x.where[..., None]):
+        if there is not None:
+            probs = jnp.where(there, probs, jnp.zeros((), probs.dtype))
+    return jnp.moveaxis(probs, -1, axis)
 
 
 @jax.jit
@@ -171,24 +226,20 @@ def take_label(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
-def nonzero(total: jax.Array) -> jax.Array:
-    """Returns a sum of exponentials, 1 where every one of them is 0."""
-    return jnp.where(total == 0, jnp.ones((), total.dtype), total)
-
-
-def compute_dtype(dtype: Any) -> Any:
-    """Returns float64 for float64, float32 for every other floating type."""
-    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> jax.ShapeDtypeStruct:
+    """Returns the shape and the dtype of the loss, which parameters are brought to."""
+    shape = x.logits.shape[:-1]
+    return jax.ShapeDtypeStruct(shape, compute_dtype(x.logits.dtype))
 
 
 def _read_logits(
     logits: ArrayLike, class_mask: ArrayLike | None, axis: int, *, cast: bool = True
 ) -> tuple[jax.Array, jax.Array | None]:
     """Returns logits, in the compute dtype or as they come, and mask, classes last."""
-    logits = _checks.floating_array(logits, "logits")
-    axis = _checks.class_axis(logits.ndim, axis)
-    _checks.at_least_one_class(logits.shape[axis])
-    class_mask = _checks.boolean_mask(class_mask, logits.shape, "class_mask", "logits")
+    logits = checks.floating_array(logits, "logits")
+    axis = checks.class_axis(logits.ndim, axis)
+    checks.at_least_one_class(logits.shape[axis])
+    class_mask = checks.boolean_mask(class_mask, logits.shape, "logits", "class_mask")
     if cast:
         logits = logits.astype(compute_dtype(logits.dtype))
     if axis != logits.ndim - 1:

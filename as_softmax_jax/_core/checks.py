@@ -2,10 +2,13 @@
 
 What can be known from shapes, dtypes and concrete Python values is refused here,
 at trace time. Values inside traced arrays cannot raise; a row that holds a bad one
-gets NaN, which `as_softmax_jax.losses._inputs` sees to.
+gets NaN, which `as_softmax_jax._core.inputs` sees to.
+
+Arguments come in one order: the value, what it is held to, and its name last.
 """
 
 import difflib
+import math
 import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -104,12 +107,12 @@ def multi_hot_targets(targets: ArrayLike, shape: Sequence[int]) -> jax.Array:
 
 
 def boolean_mask(
-    mask: ArrayLike | None, shape: Sequence[int], name: str, of: str
+    mask: ArrayLike | None, shape: Sequence[int], of: str, name: str
 ) -> jax.Array | None:
-    """Returns `mask` broadcast to `shape`, or None where there is none."""
+    """Returns `mask` broadcast to `shape`, that of `of`; None where there is none."""
     if mask is None:
         return None
-    return _broadcast(boolean_array(mask, name), shape, name, of)
+    return _broadcast(boolean_array(mask, name), shape, of, name)
 
 
 def boolean_array(value: ArrayLike, name: str) -> jax.Array:
@@ -136,19 +139,17 @@ def number(value: ArrayLike, dtype: Any, name: str) -> jax.Array:
 
 def parameter(
     value: ArrayLike,
-    shape: Sequence[int],
-    dtype: Any,
+    like: jax.ShapeDtypeStruct,
     name: str,
     *,
     allowed: str,
     holds: Callable[[Any], Any],
 ) -> jax.Array:
-    """Returns a loss's own parameter broadcast to `shape`, NaN where out of range.
+    """Returns a loss's own parameter in the loss's shape, NaN where out of range.
 
     Args:
       value: a real number or an array of them.
-      shape: the shape of the loss.
-      dtype: the dtype to compute in.
+      like: the loss's shape, and the dtype to compute in.
       name: the parameter's name.
       allowed: the range in words, for "`name` must be {allowed}".
       holds: tells, value by value, whether it is in range.
@@ -156,7 +157,7 @@ def parameter(
     Returns:
       The parameter; a concrete value out of range is refused.
     """
-    array = number(value, dtype, name)
+    array = number(value, like.dtype, name)
     concrete = concrete_value(value)
     if concrete is not None:
         with np.errstate(over="ignore"):
@@ -168,20 +169,46 @@ def parameter(
             raise ValueError(
                 f"`{name}` must be {allowed}; got {_shown(concrete)}{dtype}."
             )
-    array = _broadcast(array, shape, name, "loss")
+    array = _broadcast(array, like.shape, "loss", name)
     return jnp.where(holds(array), array, jnp.nan)
 
 
-def share(value: ArrayLike, shape: Sequence[int], dtype: Any, name: str) -> jax.Array:
+def unit_interval(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
     """Returns a parameter in [0, 1]; see `parameter`."""
-    return parameter(
-        value,
-        shape,
-        dtype,
-        name,
-        allowed="in [0, 1]",
-        holds=lambda v: (v >= 0) & (v <= 1),
-    )
+    holds = lambda v: (v >= 0) & (v <= 1)  # noqa: E731
+    return parameter(value, like, name, allowed="in [0, 1]", holds=holds)
+
+
+def positive(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
+    """Returns a parameter above 0 and finite; see `parameter`."""
+    holds = lambda v: (v > 0) & (v < jnp.inf)  # noqa: E731
+    return parameter(value, like, name, allowed="positive and finite", holds=holds)
+
+
+def at_least(
+    value: ArrayLike, low: float, like: jax.ShapeDtypeStruct, name: str
+) -> jax.Array:
+    """Returns a parameter of at least `low` and finite; see `parameter`."""
+    holds = lambda v: (v >= low) & (v < jnp.inf)  # noqa: E731
+    allowed = f"at least {low:g} and finite"
+    return parameter(value, like, name, allowed=allowed, holds=holds)
+
+
+def above(
+    value: ArrayLike, low: float, like: jax.ShapeDtypeStruct, name: str, *, cure: str
+) -> jax.Array:
+    """Returns a parameter above `low` and finite; see `parameter`.
+
+    Args:
+      value: a real number or an array of them.
+      low: the bound, itself out of range.
+      like: the loss's shape, and the dtype to compute in.
+      name: the parameter's name.
+      cure: what to do about a value out of range.
+    """
+    holds = lambda v: (v > low) & (v < jnp.inf)  # noqa: E731
+    allowed = f"above {low:g} and finite ({cure})"
+    return parameter(value, like, name, allowed=allowed, holds=holds)
 
 
 def static_count(value: int, name: str) -> int:
@@ -201,6 +228,38 @@ def static_count(value: int, name: str) -> int:
     if count < 1:
         raise ValueError(f"`{name}` must be at least 1; got {count}.")
     return count
+
+
+def integer(value: int, name: str, *, at_least: int) -> int:
+    """Returns `value` as an int that int32 holds, or refuses it by `name`."""
+    allowed = f"`{name}` must be an integer of at least {at_least}"
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{allowed}; got {value!r}.")
+    if number < at_least:
+        raise ValueError(f"{allowed}; got {number}.")
+    if number >= 2**31:
+        raise ValueError(f"`{name}` must be below 2**31; got {number}.")
+    return number
+
+
+def positive_float(value: float, name: str) -> float:
+    """Returns `value` as a float above 0, or refuses it by `name`."""
+    number = _float(value, name)
+    if not (math.isfinite(number) and number > 0.0):
+        raise ValueError(f"`{name}` must be finite and above 0; got {number}.")
+    return number
+
+
+def unit_interval_float(value: float, name: str) -> float:
+    """Returns `value` as a float in [0, 1], or refuses it by `name`."""
+    number = _float(value, name)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"`{name}` must be in [0, 1]; got {number}.")
+    return number
 
 
 def concrete_value(value: ArrayLike) -> np.ndarray | None:
@@ -268,7 +327,7 @@ Exclude such rows with `where`, or correct `num_classes`.
     if array.dtype.kind not in "iu":
         raise TypeError(f"`labels` must be integers; got dtype {array.dtype}.")
     outside = (array < 0) | (array >= num_classes)
-    mask = boolean_mask(where, array.shape, "where", "labels")
+    mask = boolean_mask(where, array.shape, "labels", "where")
     if mask is not None:
         outside &= np.asarray(mask)
     if outside.any():
@@ -278,6 +337,16 @@ Exclude such rows with `where`, or correct `num_classes`.
             f"it: {array[first]} at index {first}. Exclude such rows with `where`, or "
             "correct `num_classes`."
         )
+
+
+def _float(value: float, name: str) -> float:
+    """Returns `value` as a float, or refuses it by `name`."""
+    if isinstance(value, (str, bytes, bool)):
+        raise TypeError(f"`{name}` must be a number; got {value!r}.")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
 
 
 def _array(value: ArrayLike, name: str) -> jax.Array:
@@ -296,7 +365,7 @@ def _array(value: ArrayLike, name: str) -> jax.Array:
         ) from error
 
 
-def _broadcast(array: jax.Array, shape: Sequence[int], name: str, of: str) -> jax.Array:
+def _broadcast(array: jax.Array, shape: Sequence[int], of: str, name: str) -> jax.Array:
     """Broadcasts `array` to `shape`, the shape of `of`."""
     shape = tuple(shape)
     try:

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from as_softmax_jax.losses import _inputs
+from as_softmax_jax._core import inputs
+from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
 
 
 def shifted(logits: jax.Array) -> jax.Array:
@@ -54,22 +55,20 @@ def _log_odds_and_rivals(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns u, [...], and q, the softmax over the other classes, [..., C]."""
     others = jnp.where(
-        _inputs.is_label(labels, logits.shape[-1]), -jnp.inf, logits
+        inputs.is_label(labels, logits.shape[-1]), -jnp.inf, logits
     ).astype(logits.dtype)
-    peak = jnp.max(others, axis=-1)
-    peak = jnp.where(peak == -jnp.inf, jnp.zeros((), peak.dtype), peak)
+    peak = finite_shift(jnp.max(others, axis=-1))
     exps = jnp.exp(others - peak[..., None])
     total = jnp.sum(exps, axis=-1)
-    log_odds = _inputs.take_label(logits, labels) - (peak + jnp.log(total))
-    total = jnp.where(total == 0, jnp.ones((), total.dtype), total)
-    return log_odds, exps / total[..., None]
+    log_odds = inputs.take_label(logits, labels) - (peak + jnp.log(total))
+    return log_odds, exps / nonzero(total)[..., None]
 
 
 @label_log_odds.defjvp
 def _label_log_odds_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     logits, labels = primals
     _, rivals = _log_odds_and_rivals(logits, labels)
-    slope = _inputs.take_label(tangents[0], labels)
+    slope = inputs.take_label(tangents[0], labels)
     slope -= jnp.sum(rivals * tangents[0], axis=-1)
     return label_log_odds(logits, labels), slope
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from as_softmax_jax._mesh import as_varying
+from as_softmax_jax._core.mesh import as_varying
 from as_softmax_jax.transforms._multi_steps import AdaptiveMultiStepsState
 
 
@@ -26,7 +26,7 @@ def window_specs(state: optax.OptState, axis_name: str | tuple[str, ...]) -> Any
       A `PartitionSpec` for each leaf, for `in_specs` and `out_specs` of
       `jax.shard_map`.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> from jax.sharding import PartitionSpec as P
       >>> from as_softmax_jax import active_count_window, adaptive_multi_steps

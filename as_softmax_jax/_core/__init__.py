@@ -1,0 +1,1 @@
+"""What the topics share: refusals, inputs, and the numerics of one home each."""

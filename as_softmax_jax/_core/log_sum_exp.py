@@ -1,0 +1,20 @@
+r"""Guards of a sum of exponentials whose every term may be 0.
+
+.. math:: \log \sum_j e^{o_j} = m + \log \sum_j e^{o_j - m}, \qquad m = \max_j o_j
+
+Where every logit is -inf, m is -inf and :math:`o_j - m` is NaN; with 0 for m the sum is
+0, as it should be.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def finite_shift(largest: jax.Array) -> jax.Array:
+    """Returns the largest logit of each row, or 0 where all of them are -inf."""
+    return jnp.where(largest == -jnp.inf, 0.0, largest)
+
+
+def nonzero(total: jax.Array) -> jax.Array:
+    """Returns a sum of exponentials, 1 where every one of them is 0."""
+    return jnp.where(total == 0.0, 1.0, total)
