@@ -23,7 +23,7 @@ SHARED = frozenset({"where", "class_mask", "axis", "implementation"})
 
 @dataclasses.dataclass(frozen=True)
 class ClassCounts:
-    """How many training examples each class has: [C], at least 1, float32."""
+    """How often each class is a training label: [C], float32, 0 where it never is."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Blocked(Linear):
           **keywords: of `as_softmax_jax.heads.row_statistics_on_mesh`.
         """
         linear, dtype = self.linear, self.linear.dtype
+        assert linear.bias is not None, "Linear makes one"
         return heads.row_statistics_on_mesh(
             mesh,
             features.astype(dtype),

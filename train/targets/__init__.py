@@ -73,7 +73,7 @@ class Target(Protocol):
         """
 
     def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
-        """Returns how often each class is a label of a split, int32 [classes]."""
+        """Returns how often each class is a label of a split, float32 [classes]."""
 
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns what counts in a batch, of the shape of its loss."""

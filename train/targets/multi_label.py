@@ -73,7 +73,7 @@ class MultiLabel:
 
     def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         """Returns how often each class is a label."""
-        return labels.sum(axis=0, dtype=np.int32)
+        return labels.sum(axis=0, dtype=np.float32)
 
     def where(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Returns the rows that are no padding, [n]."""

@@ -143,9 +143,9 @@ class OneClass:
 
 
 def count_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns how often each class is a label, int32 [classes]; NO_LABEL is none."""
+    """Returns how often each class is a label, float32 [classes]; NO_LABEL is none."""
     known = labels[labels != NO_LABEL]
-    return np.bincount(known, minlength=num_classes).astype(np.int32)
+    return np.bincount(known, minlength=num_classes).astype(np.float32)
 
 
 def label_evidence(

@@ -119,9 +119,8 @@ def measure(
     """
     target, objective = scorer.target, scorer.objective
     where, labels = target.where(batch), batch["labels"]
-    inputs = {k: v for k, v in (held or {}).items() if k in objective.row.extras}
+    inputs: dict[str, Any] = dict(held or {})
     old = _examples(objective.row, labels, batch, held if training else None)
-    constant = jax.lax.stop_gradient(logits)
     for keyword, extra in objective.row.extras.items():
         match extra:
             case StepKey():
@@ -129,10 +128,10 @@ def measure(
             case OtherLogits():
                 inputs[keyword] = other_logits
             case PerBatch():
-                inputs[keyword] = extra.compute(constant, labels, keywords, where=where)
+                inputs[keyword] = extra.compute(logits, labels, where=where, **keywords)
             case PerExample():
                 given = {**keywords, keyword: old[keyword]}
-                inputs[keyword] = extra.compute(constant, labels, given, where=where)
+                inputs[keyword] = extra.compute(logits, labels, where=where, **given)
     arguments = {"where": where, **keywords, **inputs}
     return Measures(
         objective.losses(logits, labels, **arguments),

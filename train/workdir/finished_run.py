@@ -76,7 +76,9 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
     held: Held = {}
     if scorer.objective.class_counts:
         counts = _read(workdir, CLASS_COUNTS)
-        held = {name: jnp.asarray(values, jnp.int32) for name, values in counts.items()}
+        held = {
+            name: jnp.asarray(values, jnp.float32) for name, values in counts.items()
+        }
     checkpoint, params = read_checkpoint(workdir, _shapes(scorer.network))
     return FinishedRun(
         workdir,
