@@ -33,7 +33,8 @@ from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.compact import make_feed
 from train.training.steps import BatchInfo, train_step
-from train.workdir.checkpoints import LatestCheckpoint
+from train.training.sums import Sums
+from train.workdir.checkpoints import LatestCheckpoint, Progress
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -48,7 +49,9 @@ class Training:
         self.recipe = make_recipe(config, data)
         self.state = initial_state(self.recipe, seed=config.seed)
         feed = make_feed(self.recipe, data.splits["train"], seed=config.seed)
-        batches = [item.batch for item in itertools.islice(feed.items(None), 64)]
+        items = feed.items(lambda: self.state)
+        batches = [item.batch for item in itertools.islice(items, 64)]
+        self.progress = Progress(0.0, [], {}, Sums(), {}, feed.state)
         shapes = [batch["inputs"].shape for batch in batches]
         shape = max(set(shapes), key=shapes.count)
         batches = [batch for batch in batches if batch["inputs"].shape == shape]
@@ -56,10 +59,10 @@ class Training:
 
     def steps(self, count):
         """Takes so many steps, and waits for the last."""
-        moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
+        info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
         for _ in range(count):
             batch = put_batch(self.recipe.mesh, next(self.batches))
-            self.state = _step(self.recipe, self.state, batch, moment)
+            self.state = _step(self.recipe, self.state, batch, info)
         jax.block_until_ready(self.state)
 
 
@@ -79,7 +82,7 @@ def saving_cost(config, seconds, rounds):
             start = time.perf_counter()
             training.steps(half)
             if kind == "with":
-                latest.save(training.state, {})
+                latest.save(training.state, training.progress)
             training.steps(half)
             times[kind].append(time.perf_counter() - start)
             latest.wait()

@@ -28,13 +28,11 @@ from report import machine, write_section
 
 from train.config import ModelConfig
 from train.data.examples import InputSpec
-from train.models.encoder import EncoderClassifier
 from train.models.pretrained import (
     export_encoder,
     find_folder,
     load_weights,
     read_encoder_config,
-    read_tokenizer,
 )
 
 BATCH, CLASSES, LEARNING_RATE, PARITY_LENGTH = 32, 150, 2e-5, 64
@@ -108,23 +106,22 @@ def build(folder, rate, *, per_token=False):
     """Returns the network without its parameters, and the parameters."""
     encoder = read_encoder_config(folder)
     spec = InputSpec((PARITY_LENGTH,), CLASSES, per_token=per_token, encoder=encoder)
-    model = EncoderClassifier(
-        ModelConfig(dropout=rate), spec, cosine=False, rngs=nnx.Rngs(0)
-    )
-    graphdef, state = nnx.split(model, nnx.Param)
-    params = nnx.to_pure_dict(state)
-    params["encoder"] = load_weights(folder, encoder).params
-    return graphdef, jax.tree.map(jnp.asarray, params)
+    config = ModelConfig(dropout=rate, pretrained=str(folder))
+    network = Network("text", spec, config, "linear")
+    params = network.init(nnx.Rngs(0)) | {
+        "encoder": load_weights(folder, encoder).params
+    }
+    return network, jax.tree.map(jnp.asarray, params)
 
 
 def jax_contenders(folder, rate, tokens, labels):
     """Returns name -> a call without arguments that does the work once."""
-    graphdef, params = build(folder, rate)
+    network, params = build(folder, rate)
     optimizer = optax.adamw(LEARNING_RATE)
 
     def loss(params, key):
         rngs = nnx.Rngs(dropout=key) if rate else None
-        logits = nnx.merge(graphdef, params)(tokens, rngs=rngs)
+        logits = network.logits(params, tokens, rngs=rngs)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean()
 
@@ -189,10 +186,11 @@ def parity(folder):
     encoder = read_encoder_config(folder)
     tokens, _ = draw_batch(encoder.vocabulary_size, PARITY_LENGTH)
     mask = tokens >= 0
-    graphdef, params = build(folder, 0.0, per_token=True)
-    model = nnx.merge(graphdef, params)
+    network, params = build(folder, 0.0, per_token=True)
     theirs, _ = TorchClassifier(folder, 0.0).eval().hidden(torch.tensor(tokens).long())
-    difference = largest_difference(model.encoder(tokens), theirs, mask)
+    # Per token, and without dropout, the features are the hidden states.
+    output = network.apply(params, tokens, rngs=None)
+    difference = largest_difference(output.features, theirs, mask)
     yield f"| hidden states | {difference:.1e} |"
     with tempfile.TemporaryDirectory() as exported:
         export_encoder(
@@ -201,12 +199,12 @@ def parity(folder):
             params,
             classes=range(CLASSES),
             pooling=None,
-            tokenizer=read_tokenizer(folder),
+            tokenizer=(folder / "tokenizer.json").read_text(encoding="utf-8"),
         )
         loaded = transformers.AutoModelForTokenClassification.from_pretrained(exported)
     ids = torch.tensor(np.where(mask, tokens, encoder.pad_token_id)).long()
     logits = loaded.eval()(ids, attention_mask=torch.tensor(mask).long()).logits
-    difference = largest_difference(model(tokens), logits, mask)
+    difference = largest_difference(output.logits(), logits, mask)
     yield f"| logits of tokens, after export | {difference:.1e} |"
 
 

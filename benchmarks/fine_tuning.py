@@ -62,21 +62,21 @@ def time_jax(examples, skipped):
     recipe = make_recipe(config, data)
     state = initial_state(recipe, seed=0)
     step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-    moment = BatchInfo(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
+    info = BatchInfo(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
 
     def batches():
         feed = make_feed(recipe, data.splits["train"], seed=0)
         return (item.batch for item in feed.items(lambda: None))
 
     for batch in {b["inputs"].shape: b for b in batches()}.values():
-        state = step(recipe, state, put_batch(recipe.mesh, batch), moment)
+        state = step(recipe, state, put_batch(recipe.mesh, batch), info)
     jax.block_until_ready(state)
     num_examples, start = 0, 0.0
     for number, batch in enumerate(batches()):
         if number == skipped:
             jax.block_until_ready(state)
             start = time.perf_counter()
-        state = step(recipe, state, put_batch(recipe.mesh, batch), moment)
+        state = step(recipe, state, put_batch(recipe.mesh, batch), info)
         num_examples += int(batch["where"].sum()) if number >= skipped else 0
     jax.block_until_ready(state)
     return time.perf_counter() - start, num_examples

@@ -87,13 +87,22 @@ class Trial:
                 rows = order[start : start + size]
                 batch = read_batch(examples, rows, batch_size=size)
                 shapes[batch["inputs"].shape] = (batch, rows)
-        moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
+        info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
         for batch, rows in shapes.values():
             batch = put_batch(self.recipe.mesh, batch)
-            held = _train_step(self.recipe, held, batch, moment)
+            held = _train_step(self.recipe, held, batch, info)
             if self.config.training.mode == "compact":
-                self.feed.look(held.params, rows, counted=False)
-        evaluate(self.recipe, held.params, self.data.splits["test"])
+                self.feed.look(held, rows, counted=False)
+        self.test(held.params)
+
+    def test(self, params):
+        """Evaluates the test split."""
+        return evaluate(
+            self.recipe.scorer,
+            params,
+            self.data.splits["test"],
+            batch_size=self.recipe.training.batch_size,
+        )
 
     def sizes(self):
         """The sizes of batches that may come: those of active examples shrink."""
@@ -107,19 +116,17 @@ class Trial:
     def epoch(self):
         """Trains an epoch on the clock, then evaluates off it."""
         start, first = time.perf_counter(), True
-        for item in self.feed.items(lambda: self.state.params):
+        for item in self.feed.items(lambda: self.state):
             batch = put_batch(self.recipe.mesh, item.batch)
-            moment = BatchInfo(
+            info = BatchInfo(
                 np.int32(item.num_seen), np.bool_(first), np.bool_(item.last)
             )
-            self.state, first = (
-                _train_step(self.recipe, self.state, batch, moment),
-                False,
-            )
+            self.state = _train_step(self.recipe, self.state, batch, info)
+            first = False
         sums = jax.device_get(self.state.sums).wide()
         seconds = time.perf_counter() - start
         settled = self.feed.finish_epoch(sums).means()["settled_share"]
-        test = evaluate(self.recipe, self.state.params, self.data.splits["test"])
+        test = self.test(self.state.params)
         self.epochs.append(
             {
                 "seconds": seconds,
@@ -140,7 +147,7 @@ def forward_share(trial, rounds=64):
     examples = trial.data.splits["train"]
     rows = [trial.feed.rows[k] for k in range(min(rounds, len(trial.feed.rows)))]
     rows = [part for part in rows if len(part) == size]
-    moment = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
+    info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
     state = jax.tree.map(jnp.copy, trial.state)
     shares = []
     for _ in range(3):
@@ -149,10 +156,10 @@ def forward_share(trial, rounds=64):
             batch = put_batch(
                 trial.recipe.mesh, read_batch(examples, part, batch_size=size)
             )
-            state = _train_step(trial.recipe, state, batch, moment)
+            state = _train_step(trial.recipe, state, batch, info)
         jax.block_until_ready(state)
         middle = time.perf_counter()
-        trial.feed.look(state.params, np.concatenate(rows), counted=False)
+        trial.feed.look(state, np.concatenate(rows), counted=False)
         shares.append((time.perf_counter() - middle) / (middle - start))
     return statistics.median(shares)
 

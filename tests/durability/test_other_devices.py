@@ -9,7 +9,7 @@ import pytest
 
 from train.loop import train_and_evaluate
 from train.training.bad_steps import BadStepWatch
-from train.workdir.log import Progress
+from train.workdir.log import RunLog
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -21,7 +21,7 @@ def end_after(monkeypatch):
     """Returns a function that lets each of the next runs end at such a mini-step."""
 
     def end_after(*mini_steps):
-        original, left = Progress.mini_step, iter(mini_steps)
+        original, left = RunLog.mini_step, iter(mini_steps)
         count, end = itertools.count(1), next(left)
 
         def watched(self, state):
@@ -31,7 +31,7 @@ def end_after(monkeypatch):
                 count, end = itertools.count(1), next(left, None)
                 raise RuntimeError("as if killed: nothing more is saved")
 
-        monkeypatch.setattr(Progress, "mini_step", watched)
+        monkeypatch.setattr(RunLog, "mini_step", watched)
 
     return end_after
 

@@ -20,7 +20,7 @@ from train.command.signals import Stopped
 from train.config import CompactConfig
 from train.errors import WorkdirError
 from train.loop import train_and_evaluate
-from train.workdir.log import Progress
+from train.workdir.log import RunLog
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -58,7 +58,7 @@ def final_states(monkeypatch):
 
 def train_with_end(config, workdir, monkeypatch, *, after, end):
     """Trains until so many mini-steps were taken, and then calls `end`."""
-    original, count = Progress.mini_step, iter(range(1, 10**6))
+    original, count = RunLog.mini_step, iter(range(1, 10**6))
 
     def watched(self, state):
         original(self, state)
@@ -66,7 +66,7 @@ def train_with_end(config, workdir, monkeypatch, *, after, end):
             end()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "mini_step", watched)
+        patch.setattr(RunLog, "mini_step", watched)
         train_and_evaluate(config, workdir, quiet=True)
 
 

@@ -16,7 +16,7 @@ from train.config import Config
 from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
 from train.storage import as_folder, check_space, is_local, write_arrays, write_json
-from train.workdir.log import Progress
+from train.workdir.log import RunLog
 from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 
@@ -65,7 +65,7 @@ def test_a_run_keeps_its_files_there(bucket):
 def test_records_are_written_as_they_come(bucket):
     workdir = as_folder(f"{bucket}/run")
     workdir.mkdir(parents=True, exist_ok=True)
-    with Progress(workdir, metric="loss", total_examples=1, quiet=True) as log:
+    with RunLog(workdir, metric="loss", total_examples=1, quiet=True) as log:
         for step in (1, 2):
             log._write({"mini_steps": step})
             lines = (workdir / "metrics.jsonl").read_text().splitlines()

@@ -11,6 +11,7 @@ import pytest
 from small_inputs import small_flags
 
 import train
+from as_softmax_jax.losses import LOSSES
 from train import config as config_module
 from train.config import (
     Config,
@@ -21,6 +22,7 @@ from train.config import (
     flatten,
     from_dict,
     keys,
+    keyword_of_field,
     load,
     nearest,
 )
@@ -178,6 +180,9 @@ def test_something_reads_every_key():
         if path.name != "config.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             read |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    # A loss reads the fields that are about one of its keywords.
+    of_losses = {keyword for row in LOSSES.values() for keyword in row.keywords}
+    read |= {f for f, keyword in keyword_of_field().items() if keyword in of_losses}
     unread = [key for key in keys() if key.rpartition(".")[2] not in read]
     assert unread == []
 

@@ -17,12 +17,12 @@ from train import loop
 from train.command.signals import Stopped
 from train.config import Config, DataConfig, ModelConfig, TrainingConfig, as_dict
 from train.errors import ConfigError
-from train.evaluation import evaluation as figures
+from train.evaluation import evaluation
 from train.evaluation.evaluation import evaluate
 from train.loop import initial_state, train_and_evaluate
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.workdir.log import Progress
+from train.workdir.log import RunLog
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -100,7 +100,7 @@ def test_runs_that_differ_by_seed_compile_once(feature_config, change, tmp_path)
         config = Config(**{**vars(feature_config), "seed": seed})
         train_and_evaluate(config, tmp_path / str(seed), quiet=True)
     assert loop._train_step._cache_size() == 1
-    assert figures._eval_step._cache_size() == 1
+    assert evaluation._eval_step._cache_size() == 1
 
 
 @pytest.mark.parametrize("window", ["settled_ratio", "active_count"])
@@ -202,13 +202,13 @@ def test_text_trains_from_scratch(text_folder, tmp_path, group_by_length):
 
 def test_ctrl_c_ends_a_run_between_two_steps(feature_config, tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
-    evaluation = Progress.evaluation
+    evaluation = RunLog.evaluation
 
     def interrupted(self, record):
         evaluation(self, record)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Progress, "evaluation", interrupted)
+    monkeypatch.setattr(RunLog, "evaluation", interrupted)
     with pytest.raises(Stopped, match="SIGINT; 6 mini-steps done, 1 evaluations kept"):
         train_and_evaluate(feature_config, tmp_path / "run", quiet=True)
     assert len(records(tmp_path / "run")) == 1

@@ -80,15 +80,6 @@ def read_encoder_config(folder: Path) -> EncoderConfig:
     return parse_config(_read_text(folder, CONFIG), str(folder / CONFIG))
 
 
-def read_tokenizer(folder: Path) -> str:
-    """Returns the content of a folder's tokenizer.json.
-
-    Raises:
-      DataError: the file is missing.
-    """
-    return _read_text(folder, TOKENIZER)
-
-
 def load_weights(folder: Path, config: EncoderConfig) -> Weights:
     """Returns the encoder's parameters from a folder's safetensors files.
 

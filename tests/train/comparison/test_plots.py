@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from finished_runs import compare, make_run, make_runs
 
+from as_softmax_jax.losses import LOSSES
 from train.comparison.plots import _bands, _histogram, make_plots
 
 
@@ -79,7 +80,7 @@ def test_margins_of_all_seeds_are_counted_together():
     ("losses", "seeds", "fields"),
     [
         (("softmax",), (0,), {"epochs": 1}),
-        (tuple(f"loss_{i}" for i in range(11)), (0, 1, 2), {}),
+        (tuple(LOSSES)[:11], (0, 1, 2), {}),
         (("softmax", "as_softmax"), (0, 1), {"bad": True}),
         (("softmax",), (3,), {"epochs": 50, "test": False}),
     ],

@@ -18,7 +18,6 @@ from train.models.pretrained import (
     find_folder,
     load_weights,
     read_encoder_config,
-    read_tokenizer,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -212,14 +211,6 @@ def test_refuses_what_is_no_configuration(folder):
         read_encoder_config(there)
 
 
-def test_reads_the_tokenizer_or_says_that_there_is_none(folder):
-    there = folder()
-    with pytest.raises(DataError, match=r"cannot read tokenizer.json: No such file"):
-        read_tokenizer(there)
-    (there / "tokenizer.json").write_text('{"é": 1}', encoding="utf-8")
-    assert read_tokenizer(there) == '{"é": 1}'
-
-
 def test_refuses_missing_tensors_with_their_names(folder):
     there = folder()
     lost = "encoder.layer.1.attention.self.key.weight"
@@ -295,7 +286,7 @@ def test_an_exported_token_classifier_is_the_file_of_transformers(family, tmp_pa
     assert after.pop("label2id") == {"O": 0, "B-a": 1, "I-a": 2}
     del before["id2label"], before["label2id"], before["dtype"]
     assert after == before
-    assert read_tokenizer(tmp_path / "out") == '{"a": 1}'
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == '{"a": 1}'
 
 
 @pytest.mark.parametrize("family", FAMILIES)

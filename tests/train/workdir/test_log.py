@@ -3,7 +3,7 @@
 import json
 import math
 
-from train.workdir.log import Progress
+from train.workdir.log import RunLog
 
 RECORD = {
     "mini_steps": 4,
@@ -20,7 +20,7 @@ RECORD = {
 
 
 def log(workdir, *, quiet):
-    with Progress(
+    with RunLog(
         workdir, metric="accuracy", total_examples=100, quiet=quiet
     ) as progress:
         progress.evaluation(RECORD)

@@ -8,17 +8,16 @@ import sys
 import pytest
 
 from train.config import Config, MeshConfig, TrainingConfig
-from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
 from train.storage import write_json
 from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
-DATA = TaskData({}, ("a", "b"), InputSpec((2,), 2), {"notes.txt": "mine"})
+DATA = ("a", "b"), {"notes.txt": "mine"}
 
 
 def test_an_open_workdir_says_what_runs_in_it(tmp_path):
     workdir = tmp_path / "deep" / "run"
-    open_workdir(workdir, Config(), DATA)
+    open_workdir(workdir, Config(), *DATA)
     assert sorted(path.name for path in workdir.iterdir()) == [
         "classes.json",
         "config.json",
@@ -29,27 +28,27 @@ def test_an_open_workdir_says_what_runs_in_it(tmp_path):
 
 def test_only_a_finished_run_of_the_configuration_has_a_result(tmp_path):
     assert check_workdir(tmp_path / "none", Config()) is None
-    open_workdir(tmp_path, Config(), DATA)
+    open_workdir(tmp_path, Config(), *DATA)
     assert check_workdir(tmp_path, Config()) is None
     write_json(tmp_path / "result.json", {"accuracy": 1.0})
     assert check_workdir(tmp_path, Config()) == {"accuracy": 1.0}
 
 
 def test_refuses_another_run_and_names_the_difference(tmp_path):
-    open_workdir(tmp_path, Config(), DATA)
+    open_workdir(tmp_path, Config(), *DATA)
     other = dataclasses.replace(Config(), seed=3)
     with pytest.raises(WorkdirError, match="seed: 0 there, 3 asked for"):
         check_workdir(tmp_path, other)
 
 
 def test_a_run_may_go_on_on_other_devices(tmp_path):
-    open_workdir(tmp_path, Config(), DATA)
+    open_workdir(tmp_path, Config(), *DATA)
     mesh = MeshConfig(data=4, model=2)
     assert check_workdir(tmp_path, dataclasses.replace(Config(), mesh=mesh)) is None
 
 
 def test_a_key_that_came_later_has_its_default(tmp_path):
-    open_workdir(tmp_path, Config(), DATA)
+    open_workdir(tmp_path, Config(), *DATA)
     file = tmp_path / "config.json"
     held = json.loads(file.read_text())
     del held["training"]["keep_checkpoints"]
