@@ -34,6 +34,7 @@ from train.models.pretrained import (
     load_weights,
     read_encoder_config,
 )
+from train.recipe.network import Network
 
 BATCH, CLASSES, LEARNING_RATE, PARITY_LENGTH = 32, 150, 2e-5, 64
 

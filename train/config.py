@@ -55,7 +55,7 @@ class DataConfig:
     feature_columns: tuple[str, ...] = ()
     # Parts the entries of a list where a file holds it as text, as CSV does.
     separator: str = "|"
-    # What the tags of tokens are: entities as B-X, I-X and O, or any names beside O.
+    # What the tags of tokens are: entities as B-X, I-X and O, or any names and O.
     tags: str = _choice("bio", "bio", "flat")
     # Text is cut after this many tokens; a vocabulary of ours has this size.
     max_length: int = _number(32, 1)
@@ -414,7 +414,7 @@ def _run_file(path: Path) -> Config:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         what = getattr(error, "msg", None) or error
-        raise ConfigError(f"{path}:{line}: syntax error: {what}; mend it") from error
+        raise ConfigError(f"{path}:{line}: syntax error: {what}; correct it") from error
     return _call_get_config(code, path)
 
 

@@ -164,7 +164,7 @@ class _Run(NamedTuple):
 
 @dataclasses.dataclass
 class _History:
-    """What a run remembers of itself, beside its state; a checkpoint holds it."""
+    """What a run remembers in addition to its state; a checkpoint holds it."""
 
     start: float  # by time.perf_counter, as if it had never been stopped
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)

@@ -148,7 +148,7 @@ CASES = {
     "no feature at all": (
         {"train.csv": "label\na\nb\n"},
         [],
-        ["train.csv: no column beside the label"],
+        ["train.csv: no column but the label"],
     ),
     "images out of a table": (
         {"train.csv": "image,label\n1,a\n", "validation.csv": "image,label\n1,a\n"},

@@ -1,4 +1,4 @@
-"""What a run says once on the terminal, beside its bar."""
+"""What a run says once on the terminal, apart from its bar."""
 
 import sys
 

@@ -12,7 +12,7 @@ from train.config import Config, as_dict, first_difference, settings
 from train.errors import WorkdirError
 from train.storage import read_json, write_text
 
-# What tables and plots read of a result, beside its metrics.
+# What tables and plots read of a result in addition to its metrics.
 _NEEDED = (
     *("task", "metric", "config", "records", "margins", "machine", "versions"),
     *("settled_share", "gradient_steps", "seconds"),

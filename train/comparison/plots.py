@@ -472,9 +472,9 @@ class _Histogram(NamedTuple):
         return float(self.percent[above].sum()) if self.counts.sum() else math.nan
 
 
-def _histogram(runs: Sequence[Run], moment: str) -> _Histogram:
+def _histogram(runs: Sequence[Run], when: str) -> _Histogram:
     """Returns the margins of all seeds together, `before` or `after` training."""
-    counts = np.sum([run.result["margins"][moment] for run in runs], axis=0)
+    counts = np.sum([run.result["margins"][when] for run in runs], axis=0)
     return _Histogram(np.array(runs[0].result["margins"]["edges"]), counts)
 
 

@@ -28,7 +28,7 @@ def check_sections(file: Path, names: Iterable[str]) -> None:
         if counts not in ((0, 0), (1, 1)) or not ordered:
             raise WorkdirError(
                 f"--markdown: {file} must hold {start} and after it {end}, once each "
-                f"or not at all; it has {counts[0]} and {counts[1]}; mend the file"
+                f"or not at all; it has {counts[0]} and {counts[1]}; correct the file"
             )
 
 

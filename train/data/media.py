@@ -196,7 +196,7 @@ def _refuse_or_say(
         notice(f"{records.origin}: left out {count} that cannot be decoded, {first}")
         return
     raise DataError(
-        f"{records.origin}: {count} cannot be decoded, {first}; mend them, or leave "
+        f"{records.origin}: {count} cannot be decoded, {first}; correct them, or leave "
         "them out with --config.data.bad_files=skip"
     )
 
@@ -206,8 +206,8 @@ def _none_decoded(
 ) -> DataError:
     return DataError(
         f"{records.origin}: none of {len(bad)} files in column `{column}` can be "
-        f"decoded, {_first(records, column, bad)}; mend them, or name another column "
-        "with --config.data.input_column"
+        f"decoded, {_first(records, column, bad)}; correct them, or name another "
+        "column with --config.data.input_column"
     )
 
 

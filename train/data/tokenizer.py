@@ -51,7 +51,7 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     """
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file; save the fast tokenizer beside the model with "
+            f"{path}: no such file; save the fast tokenizer with the model: "
             "`AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)`"
         )
     try:
@@ -121,7 +121,7 @@ def _encode(
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
     if max_length <= special:
         raise DataError(
-            f"`data.max_length`: {max_length} tokens a text leave no room beside the "
+            f"`data.max_length`: {max_length} tokens a text leave no room by the "
             f"tokenizer's {special} special ones; raise it"
         )
     tokenizer.no_padding()

@@ -25,7 +25,7 @@ _MARGIN_EDGES = np.linspace(-1.0, 1.0, 41)
 
 
 class Evidence(NamedTuple):
-    """What training leaves behind, beside parameters."""
+    """What training leaves behind in addition to parameters."""
 
     before: Evaluation  # of validation, under the parameters before the first step
     best: dict[str, Any] | None  # the record of the best checkpoint

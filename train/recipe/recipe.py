@@ -1,4 +1,4 @@
-"""The recipe: everything that a compiled step depends on beside its arrays."""
+"""The recipe: everything but arrays that a compiled step depends on."""
 
 import dataclasses
 import functools

@@ -94,7 +94,7 @@ def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
             "feature"
         )
     if not columns:
-        raise DataError(f"{records.origin}: no column beside the label; add a feature")
+        raise DataError(f"{records.origin}: no column but the label; add a feature")
     return columns
 
 
@@ -126,7 +126,7 @@ def _numbers(records: Records, name: str) -> np.ndarray:
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{records.origin}: feature column `{name}` has {value!r} in row "
-                f"{records.number(row)}, which is no number; mend it, or name the "
+                f"{records.number(row)}, which is no number; correct it, or name the "
                 "numeric columns with --config.data.feature_columns"
             ) from error
     return numbers

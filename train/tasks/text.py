@@ -120,7 +120,7 @@ class TextCodec:
                 raise DataError(
                     f"{records.origin}: row {records.number(row)} of text column "
                     f"`{column}` is {text!r}; it must be text: name another "
-                    "column with --config.data.input_column, or mend the row"
+                    "column with --config.data.input_column, or correct the row"
                 )
         return texts
 

@@ -37,7 +37,7 @@ class TokenCodec(TextCodec):
                 raise DataError(
                     f"{records.origin}: row {records.number(k)} of token column "
                     f"`{column}` is {row!r}; it must be a list of words: name another "
-                    "column with --config.data.input_column, or mend the row"
+                    "column with --config.data.input_column, or correct the row"
                 )
         return rows
 

@@ -3,7 +3,7 @@
 Parameters do not change while a batch of active examples fills, so who is active is
 exact. What is left over when the batch is full waits for the next one: it was looked
 at one update ago, and trains on whatever gradient it has by then. Settled examples are
-dropped, whose gradient is exactly zero at the moment of looking. Looking is without
+dropped, whose gradient is exactly zero at the time of looking. Looking is without
 dropout and augmentation; training has both.
 """
 

@@ -32,7 +32,7 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Progress(NamedTuple):
-    """What a run knows of itself beside its training state."""
+    """What a run knows of itself in addition to its training state."""
 
     seconds: float  # so far, pauses left out
     records: list[dict[str, Any]]  # of all evaluations
@@ -101,7 +101,7 @@ class BestCheckpoint:
 
         Args:
           record: of the evaluation, as in metrics.jsonl.
-          params: of the network at that moment; they are copied before this returns.
+          params: of the network; they are copied before this returns.
         """
         if self.record is not None and self._value(record) <= self._value(self.record):
             self.evaluations_since += 1

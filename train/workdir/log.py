@@ -23,7 +23,7 @@ class RunLog:
 
     Args:
       workdir: where `metrics.jsonl` and the events go.
-      metric: the validation metric that a line shows beside the loss.
+      metric: the validation metric that a line shows with the loss.
       total_examples: where the bar ends.
       records: of evaluations before, where a run goes on; they are written anew.
       quiet: no bar and no lines on the terminal.
