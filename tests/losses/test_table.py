@@ -1,14 +1,21 @@
 """The registry of losses and the extra inputs of its rows."""
 
+import math
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import A
 from scratch_losses import SCRATCH, scratch_table
 
 from as_softmax_jax.losses import LOSSES, PerBatch, PerExample, StepKey, register_loss
+from as_softmax_jax.losses import _softmax as family
+from as_softmax_jax.reference import _softmax as family_reference
 
 ROWS = {row.name: row for row in SCRATCH}
+PAGE = Path(__file__).parents[2] / "docs" / "adding_a_loss.md"
 
 
 def odd_loss(
@@ -110,3 +117,23 @@ def test_labels_go_to_a_function_that_takes_them_and_no_gradient_comes_back(
     logits = jnp.full((2, 3), 2.0)
     assert compute(logits) == (4.0 if takes_labels else 2.0)
     np.testing.assert_array_equal(jax.grad(compute)(logits), 0)
+
+
+def test_the_worked_example_of_the_page_works():
+    blocks = PAGE.read_text().split("```python\n")[1:]
+    function, reference = (block.split("```")[0] for block in blocks[:2])
+    here, there = dict(vars(family)), dict(vars(family_reference))
+    with scratch_table():
+        exec(function, here)
+        row = LOSSES["poly"]
+    exec(reference, there)
+    p = np.exp(A) / np.exp(A).sum()
+    logits, label = jnp.array(A), jnp.array(1)
+    loss, gradient = jax.value_and_grad(row.function)(logits, label)
+    expected = there["poly_loss"](logits, label, jnp.float32(1.0))
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(loss, -math.log(p[1]) + 1 - p[1], rtol=1e-6)
+    np.testing.assert_allclose(gradient, (1 + p[1]) * (p - np.eye(4)[1]), rtol=1e-5)
+    assert dict(row.keywords) == {"epsilon": 1.0}
+    zeros = row.function(jnp.zeros(5), label)
+    np.testing.assert_allclose(zeros, row.at_zero_logits(5), rtol=1e-6)
