@@ -1,4 +1,4 @@
-"""The table of losses: a row beside each function, `LOSSES` by name.
+"""The table of losses, `LOSSES`: a row on each function.
 
 Whoever works on losses by name reads this table: the trainer, the tests that hold
 every loss to one set of rules, the documentation, and what must refuse a loss
