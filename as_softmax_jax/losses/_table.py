@@ -137,7 +137,10 @@ class Loss:
 
     @functools.cached_property
     def probs(self) -> Callable | None:
-        """`<name>_probs`, the probabilities that the loss scores, or None."""
+        """`<name>_probs`, the probabilities that the loss scores, or None.
+
+        It takes the loss's arguments, without labels where these have no part.
+        """
         return self._companion("probs")
 
     def _companion(self, kind: str) -> Callable | None:
