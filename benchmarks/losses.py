@@ -52,7 +52,7 @@ def contenders(c):
     by_kernel = functools.partial(as_softmax, implementation=kernel)
     return {
         "optax": optax.softmax_cross_entropy_with_integer_labels,
-        "softmax_loss": as_softmax_jax.softmax_loss,
+        "softmax_loss": as_softmax_jax.losses.softmax_loss,
         "as_softmax_loss": as_softmax,
     } | ({"kernel": by_kernel} if c <= most else {})
 

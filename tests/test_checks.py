@@ -9,8 +9,10 @@ from as_softmax_jax import (
     as_softmax_loss,
     check_labels,
     count_active,
-    entmax_loss,
     multi_label_as_softmax_loss,
+)
+from as_softmax_jax.losses import (
+    entmax_loss,
     sparse_softmax_loss,
     temperature_softmax_loss,
 )

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_pages(page):
         )
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_pages_made_by_a_script_are_what_it_makes():
+    specification = importlib.util.spec_from_file_location(
+        "make_tables", ROOT / "docs" / "make_tables.py"
+    )
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    cure = "run `python docs/make_tables.py`"
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    assert script.losses_page(page) == page, cure
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert script.api_page() == page, cure
 
 
 def test_links_in_pages_lead_somewhere():

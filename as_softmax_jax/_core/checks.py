@@ -175,23 +175,30 @@ def parameter(
 
 def unit_interval(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
     """Returns a parameter in [0, 1]; see `parameter`."""
-    holds = lambda v: (v >= 0) & (v <= 1)  # noqa: E731
-    return parameter(value, like, name, allowed="in [0, 1]", holds=holds)
+    return parameter(
+        value, like, name, allowed="in [0, 1]", holds=lambda v: (v >= 0) & (v <= 1)
+    )
 
 
 def positive(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
     """Returns a parameter above 0 and finite; see `parameter`."""
-    holds = lambda v: (v > 0) & (v < jnp.inf)  # noqa: E731
-    return parameter(value, like, name, allowed="positive and finite", holds=holds)
+    return parameter(
+        value,
+        like,
+        name,
+        allowed="positive and finite",
+        holds=lambda v: (v > 0) & (v < jnp.inf),
+    )
 
 
 def at_least(
     value: ArrayLike, low: float, like: jax.ShapeDtypeStruct, name: str
 ) -> jax.Array:
     """Returns a parameter of at least `low` and finite; see `parameter`."""
-    holds = lambda v: (v >= low) & (v < jnp.inf)  # noqa: E731
     allowed = f"at least {low:g} and finite"
-    return parameter(value, like, name, allowed=allowed, holds=holds)
+    return parameter(
+        value, like, name, allowed=allowed, holds=lambda v: (v >= low) & (v < jnp.inf)
+    )
 
 
 def above(
@@ -206,9 +213,10 @@ def above(
       name: the parameter's name.
       cure: what to do about a value out of range.
     """
-    holds = lambda v: (v > low) & (v < jnp.inf)  # noqa: E731
     allowed = f"above {low:g} and finite ({cure})"
-    return parameter(value, like, name, allowed=allowed, holds=holds)
+    return parameter(
+        value, like, name, allowed=allowed, holds=lambda v: (v > low) & (v < jnp.inf)
+    )
 
 
 def static_count(value: int, name: str) -> int:

@@ -1,4 +1,4 @@
-"""What some losses take besides logits and targets: the kinds of extra inputs.
+"""Extra inputs: what some losses take that is neither logits nor target.
 
 A loss takes an extra input as a keyword, an array like any other. Its row in the table
 says under that keyword where a training loop finds the value:

@@ -1,4 +1,4 @@
-"""The table of losses: a row beside each function, `LOSSES` by name.
+"""The table of losses, `LOSSES`: a row on each function.
 
 Whoever works on losses by name reads this table: the trainer, the tests that hold
 every loss to one set of rules, the documentation, and what must refuse a loss
@@ -137,7 +137,10 @@ class Loss:
 
     @functools.cached_property
     def probs(self) -> Callable | None:
-        """`<name>_probs`, the probabilities that the loss scores, or None."""
+        """`<name>_probs`, the probabilities that the loss scores, or None.
+
+        It takes the loss's arguments, without labels where these have no part.
+        """
         return self._companion("probs")
 
     def _companion(self, kind: str) -> Callable | None:

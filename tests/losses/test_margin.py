@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from as_softmax_jax import am_softmax_loss, soft_margin_softmax_loss, softmax_loss
+from as_softmax_jax.losses import (
+    am_softmax_loss,
+    soft_margin_softmax_loss,
+    softmax_loss,
+)
 
 exp, log = np.exp, np.log
 COSINES = jnp.array([[0.9, 0.4, -0.2], [0.1, 0.3, 0.2]])

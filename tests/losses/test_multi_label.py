@@ -8,9 +8,8 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_expit, logsumexp
 
-from as_softmax_jax import (
-    multi_label_as_softmax_loss,
-    multi_label_as_softmax_settled,
+from as_softmax_jax import multi_label_as_softmax_loss, multi_label_as_softmax_settled
+from as_softmax_jax.losses import (
     multi_label_sigmoid_loss,
     multi_label_softmax_loss,
     multi_label_sparse_softmax_loss,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from as_softmax_jax import (
+from as_softmax_jax.losses import (
     focal_loss,
     label_smoothing_loss,
     softmax_loss,

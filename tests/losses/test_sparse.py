@@ -9,14 +9,18 @@ import optax
 import pytest
 from scipy.optimize import brentq
 
-from as_softmax_jax import (
+from as_softmax_jax.losses import (
     entmax_loss,
+    entmax_probs,
+    entmax_settled,
     focal_loss,
     softmax_loss,
     sparse_softmax_loss,
     sparsemax_loss,
+    sparsemax_probs,
+    sparsemax_settled,
 )
-from as_softmax_jax.losses._sparse import entmax_settled, sparsemax_settled
+from as_softmax_jax.reference import _sparse as reference
 
 exp, log = np.exp, np.log
 LABELS = jnp.array([0], jnp.int32)
@@ -245,3 +249,57 @@ def test_second_derivatives_are_those_of_the_gradient(loss):
                 by_differences.reshape(3, 3) / (2 * step),
                 atol=1e-8,
             )
+
+
+class TestProbs:
+    @pytest.mark.parametrize("alpha", ALPHAS)
+    def test_the_gradient_of_the_loss_is_what_they_are_off_the_label(self, alpha):
+        logits, labels = random()
+        probs = entmax_probs(logits, alpha=alpha)
+        _, gradient = program(entmax_loss, alpha=alpha)(logits, labels)
+        onehot = jax.nn.one_hot(labels, logits.shape[1])
+        np.testing.assert_allclose(probs - onehot, gradient, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(probs.sum(axis=-1), 1, rtol=1e-6)
+        assert (probs >= 0).all()
+
+    # At 6 classes at the threshold have a fifth root that no bisection resolves.
+    @pytest.mark.parametrize("alpha", ALPHAS[:-1])
+    def test_they_are_those_of_the_reference(self, alpha):
+        with jax.enable_x64(True):
+            logits = jnp.asarray(random()[0], jnp.float64)
+            expected = reference.entmax(logits, jnp.full(len(logits), alpha))
+            probs = entmax_probs(logits, alpha=alpha)
+        np.testing.assert_allclose(probs, expected, rtol=1e-9, atol=1e-9)
+
+    def test_sparsemax_is_the_projection_onto_the_simplex(self):
+        # (0.5 - t) + (0 - t) = 1 at t = -0.25, below which the last class lies.
+        probs = sparsemax_probs(jnp.array([0.5, 0.0, -1.0]))
+        np.testing.assert_array_equal(probs, [0.75, 0.25, 0.0])
+        logits, _ = random()
+        expected = entmax_probs(logits, alpha=2.0)
+        np.testing.assert_array_equal(sparsemax_probs(logits), expected)
+
+    @pytest.mark.parametrize("alpha", [1.5, 1.7, 2.0])
+    def test_what_is_left_out_has_none_and_a_bad_row_is_nan_alone(self, alpha):
+        logits = jnp.zeros((5, 4)).at[1, 0].set(jnp.nan).at[2, 1].set(jnp.inf)
+        logits = logits.at[3].set(-jnp.inf).at[4, 2].set(jnp.nan)
+        where = jnp.array([True, True, True, True, False])
+        mask = jnp.array([True, True, True, False])
+        probs = entmax_probs(logits, alpha=alpha, where=where, class_mask=mask)
+        expected = np.zeros((5, 4))
+        expected[0, :3] = 1 / 3
+        expected[1:4, :3] = np.nan
+        np.testing.assert_allclose(probs, expected, rtol=1e-6)
+
+    def test_the_classes_may_lie_on_any_axis(self):
+        logits, _ = random()
+        probs = entmax_probs(logits.T, alpha=1.5, axis=0)
+        np.testing.assert_array_equal(probs.T, entmax_probs(logits, alpha=1.5))
+
+    def test_a_known_alpha_out_of_range_is_refused(self):
+        with pytest.raises(ValueError, match="`alpha` must be above 1 and finite"):
+            entmax_probs(jnp.zeros((1, 3)), alpha=1.0)
+
+    def test_a_traced_alpha_out_of_range_gives_nan(self):
+        probs = jax.jit(lambda a: entmax_probs(jnp.zeros((1, 3)), alpha=a))(0.5)
+        assert jnp.isnan(probs).all()

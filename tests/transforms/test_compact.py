@@ -11,7 +11,8 @@ from flax import nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from as_softmax_jax import as_softmax_loss, compact_value_and_grad, sparsemax_loss
+from as_softmax_jax import as_softmax_loss, compact_value_and_grad
+from as_softmax_jax.losses import sparsemax_loss
 
 ROWS, LENGTH, WIDTH, CLASSES = 32, 6, 16, 5
 DELTA = 0.1

@@ -1,0 +1,262 @@
+"""What the tests of every loss share: their rows, the inputs drawn, the programs run.
+
+Nearly every test runs the one program of `run`, on inputs of one shape: compiling is
+what costs time here.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from scratch_losses import SCRATCH
+
+from as_softmax_jax.losses import (
+    LOSSES,
+    ClassCounts,
+    OtherLogits,
+    PerExample,
+    StepKey,
+)
+
+ROWS, CLASSES = 8, 12  # 12: more than the k of Sparse-Softmax
+EVERYONE = jnp.ones(ROWS, bool)
+ALL_CLASSES = jnp.ones((ROWS, CLASSES), bool)
+EVERY_ROW = [*LOSSES.values(), *SCRATCH]
+
+
+def rows_that(holds):
+    """Runs a test on the rows of losses for which something holds."""
+    rows = [row for row in EVERY_ROW if holds(row)]
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+
+
+def multi_hot(row):
+    return row.target == "multi_hot"
+
+
+def takes_labels(row):
+    return row.target == "labels"
+
+
+def takes_logits(row):
+    return row.input == "logits"
+
+
+def depends_on_shape(row):
+    """Whether the loss draws by a key, and so draws anew for another shape."""
+    return any(isinstance(extra, StepKey) for extra in row.extras.values())
+
+
+# A loss that ties rows together is held to the claims of its row and no further.
+every_loss = rows_that(lambda row: row.row_local)
+label_losses = rows_that(lambda row: row.row_local and takes_labels(row))
+multi_hot_losses = rows_that(lambda row: row.row_local and multi_hot(row))
+shapeless_losses = rows_that(lambda row: row.row_local and not depends_on_shape(row))
+
+
+def draw(row, *, seed=0, classes=CLASSES, scale=3.0, dtype="float32"):
+    """Logits and targets of a loss; cosines and several labels where it takes them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(ROWS, classes)) * scale
+    if not takes_logits(row):
+        logits = np.tanh(logits)
+    target = rng.integers(0, classes, ROWS)
+    if multi_hot(row):
+        target = (rng.random(logits.shape) < 0.2) | np.eye(classes, dtype=bool)[target]
+    return jnp.asarray(logits.astype(dtype)), jnp.asarray(target.astype(np.int32))
+
+
+def positives(row, target):
+    """Which classes are labels, [..., C]."""
+    return target == 1 if multi_hot(row) else jax.nn.one_hot(target, CLASSES) == 1
+
+
+def first_class(row, classes=CLASSES):
+    """Targets of which the first class is the label of each row."""
+    if not multi_hot(row):
+        return jnp.zeros(ROWS, jnp.int32)
+    return jnp.broadcast_to(jnp.arange(classes) == 0, (ROWS, classes)).astype(jnp.int32)
+
+
+def cotangents(logits):
+    """One weight a row, none of them 0 or 1, for [ROWS, C] logits."""
+    dtype = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
+    return jnp.linspace(0.5, 2, ROWS, dtype=dtype)
+
+
+def picked(*indices):
+    """A mask of some rows."""
+    return jnp.asarray(np.isin(np.arange(ROWS), indices))
+
+
+@functools.cache
+def extras_of(row, classes=CLASSES):
+    """Values of a row's extra inputs, keyword -> array, for [ROWS, classes] logits.
+
+    They depend on no logits of the test, so that two calls differ by these alone.
+    """
+    if not row.extras:
+        return {}
+    arrays = draw(row, seed=77, classes=classes)
+    initial = {
+        keyword: jnp.full(ROWS, extra.initial, jnp.float32)
+        for keyword, extra in row.extras.items()
+        if isinstance(extra, PerExample)
+    }
+
+    def value(extra):
+        if isinstance(extra, ClassCounts):
+            return (1 + 7 * jnp.arange(classes) % 11).astype(jnp.float32)
+        if isinstance(extra, StepKey):
+            return jax.random.key(0)
+        if isinstance(extra, OtherLogits):
+            return draw(row, seed=78, classes=classes)[0]
+        return extra.compute(*arrays, **row.keywords, **initial)
+
+    return {keyword: value(extra) for keyword, extra in row.extras.items()}
+
+
+def rows_of(row, extras, pick):
+    """The extra inputs of some rows; `pick` takes them out of an array of all."""
+    by_row = (PerExample, OtherLogits)
+    return {
+        keyword: pick(value) if isinstance(row.extras[keyword], by_row) else value
+        for keyword, value in extras.items()
+    }
+
+
+def classes_of(row, extras, pick):
+    """The extra inputs of some classes; `pick` takes them out of the last axis."""
+    by_class = (ClassCounts, OtherLogits)
+    return {
+        keyword: pick(value) if isinstance(row.extras[keyword], by_class) else value
+        for keyword, value in extras.items()
+    }
+
+
+def other_logits_of(row, extras, change):
+    """The extra inputs, with the logits of a second output layer changed."""
+    return {
+        keyword: change(value)
+        if isinstance(row.extras[keyword], OtherLogits)
+        else value
+        for keyword, value in extras.items()
+    }
+
+
+def extra_specs(row):
+    """How the extra inputs lie on a mesh whose axis "data" splits the rows."""
+    by_row = (PerExample, OtherLogits)
+    return {
+        keyword: P("data") if isinstance(extra, by_row) else P()
+        for keyword, extra in row.extras.items()
+    }
+
+
+@functools.cache
+def masked_program(row, how):
+    """f(logits, target, cotangent, where, class_mask, extras) -> loss, gradient."""
+
+    def f(logits, target, cotangent, where, class_mask, extras):
+        def loss_of(o):
+            masks = {"where": where, "class_mask": class_mask}
+            return row.function(o, target, **row.loss_keywords, **masks, **extras)
+
+        loss, vjp = jax.vjp(loss_of, logits)
+        return loss, vjp(cotangent)[0]
+
+    return f if how == "eager" else jax.jit(f)
+
+
+def run(
+    row,
+    logits,
+    target,
+    where=EVERYONE,
+    class_mask=ALL_CLASSES,
+    how="jit",
+    extras=None,
+):
+    """Loss, and gradient for `cotangents`, by the program that most tests share."""
+    extras = extras_of(row, logits.shape[-1]) if extras is None else extras
+    program = masked_program(row, how)
+    return program(logits, target, cotangents(logits), where, class_mask, extras)
+
+
+@functools.cache
+def plain_program(row, static):
+    """The jitted f(logits, target, cotangent, arrays) -> loss, gradient."""
+
+    @jax.jit
+    def f(logits, target, cotangent, arrays):
+        keywords = dict(static) | arrays
+        loss, vjp = jax.vjp(lambda o: row.function(o, target, **keywords), logits)
+        return loss, vjp(cotangent)[0]
+
+    return f
+
+
+def plain(row, logits, target, cotangent=None, **keywords):
+    """Loss and gradient with other keywords than `run` has, on any shape."""
+    if not row.extras.keys() <= keywords.keys():
+        keywords = extras_of(row, logits.shape[-1]) | keywords
+    keywords = dict(row.loss_keywords) | keywords
+    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array)}
+    static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
+    cotangent = cotangents(logits) if cotangent is None else cotangent
+    return plain_program(row, static)(logits, target, cotangent, arrays)
+
+
+@functools.cache
+def settled_program(row):
+    return jax.jit(functools.partial(row.settled, **row.loss_keywords))
+
+
+def settled_rows(row, logits, target, where=EVERYONE, class_mask=ALL_CLASSES):
+    """Which rows are settled; none where the loss has no exact zeros."""
+    if row.settled is None:
+        return jnp.zeros(logits.shape[:-1], bool)
+    extras = extras_of(row, logits.shape[-1])
+    masks = {"where": where, "class_mask": class_mask}
+    return settled_program(row)(logits, target, **masks, **extras)
+
+
+@functools.cache
+def reference_program(row):
+    @jax.jit
+    def f(logits, target, cotangent, extras):
+        keywords = {
+            keyword: value
+            if isinstance(value, int)
+            else jnp.full(logits.shape[:-1], value, logits.dtype)
+            for keyword, value in row.loss_keywords.items()
+        }
+        for keyword, value in extras.items():
+            floating = jnp.issubdtype(value.dtype, jnp.floating)
+            keywords[keyword] = value.astype(logits.dtype) if floating else value
+        targets = (target == 1, target == 0) if multi_hot(row) else (target,)
+        loss, vjp = jax.vjp(lambda o: row.reference(o, *targets, **keywords), logits)
+        return loss, vjp(cotangent)[0]
+
+    return f
+
+
+def reference(row, logits, target):
+    """Loss and gradient of the row's reference, for the keywords of the row."""
+    extras = extras_of(row, logits.shape[-1])
+    return reference_program(row)(logits, target, cotangents(logits), extras)
+
+
+def assert_rows_equal(actual, expected, which):
+    """Loss and gradient agree to the bit in the rows named."""
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a[which], e[which])
+
+
+def assert_close(actual, expected, rtol=2e-6, atol=2e-6):
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == e.dtype
+        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
