@@ -219,7 +219,7 @@ def test_a_share_of_the_classes_is_learned(text_config, change, tmp_path):
 @pytest.mark.parametrize(
     ("section", "fields", "words"),
     [
-        ("model", {"head": "dense"}, "set `model.head` to blocked"),
+        ("model", {"head": "linear"}, "set `model.head` to blocked"),
         ("training", {"window": "settled_ratio"}, "set `training.window` to none"),
     ],
 )
