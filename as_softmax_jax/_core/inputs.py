@@ -9,7 +9,7 @@ computes on what it returns, and hands its per-example values to `finish`:
 3. rows that hold a bad value (a label out of range, a NaN or +inf logit) are
    `bad`, and `finish` makes their loss and their gradient NaN;
 4. rows whose every logit is -inf are `empty`: the label has probability 0, and
-   `finish` makes their loss +inf.
+   `finish` makes their loss +inf, or what the loss is there.
 """
 
 import functools
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
@@ -189,7 +190,11 @@ def finish_probs(
 
 @jax.jit
 def finish(
-    loss: jax.Array, x: Inputs | MultiHotInputs, bad: jax.Array | None = None
+    loss: jax.Array,
+    x: Inputs | MultiHotInputs,
+    bad: jax.Array | None = None,
+    *,
+    at_empty: float = np.inf,
 ) -> jax.Array:
     """Gives rows that are bad, empty or left out the loss that the rules say.
 
@@ -197,6 +202,7 @@ def finish(
       loss: [...], computed on the clean inputs `x`.
       x: what `read` or `read_multi_hot` returned.
       bad: [...] bool, further rows to make NaN, for a parameter out of range.
+      at_empty: the loss where every logit is -inf, of a loss that is finite there.
 
     Returns:
       The loss, [...].
@@ -207,7 +213,7 @@ def finish(
     # A factor, because a select would stop the NaN that the gradient must carry.
     loss = loss * jnp.where(bad, jnp.nan, 1.0).astype(loss.dtype)
     if isinstance(x, Inputs):
-        loss = jnp.where(x.empty & ~bad, jnp.inf, loss)
+        loss = jnp.where(x.empty & ~bad, at_empty, loss)
     if x.where is None:
         return loss
     return jnp.where(x.where, loss, jnp.zeros((), loss.dtype))

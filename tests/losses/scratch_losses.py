@@ -155,13 +155,13 @@ with scratch_table() as SCRATCH:
     )
     def leaning_loss(logits, labels, *, where=None, class_mask=None, axis=-1):
         x = inputs.read(logits, labels, where, class_mask, axis)
-        shares = jnp.where(x.empty[..., None], 0, jax.nn.sigmoid(x.logits))
+        shares = jax.nn.sigmoid(x.logits)
         num_classes = shares.shape[-1]
         weights = jnp.arange(num_classes).astype(shares.dtype) / num_classes
         weights = weights.reshape((1,) * (shares.ndim - 1) + (-1,))
         loss = jnp.sum(shares * weights, axis=-1)
         loss -= 8 * inputs.take_label(shares, x.labels)
-        return inputs.finish(loss, x._replace(empty=jnp.zeros_like(x.empty)))
+        return inputs.finish(loss, x, at_empty=0.0)
 
     @register_loss(
         paper="scratch",
