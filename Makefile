@@ -1,12 +1,16 @@
 # Two commands do everything from a fresh clone: `make train` and `make test`.
 # They need python3 (3.11 or newer) and make; the rest installs into $(VENV).
 
-PYTHON ?= python3
-VENV   ?= .venv
+PYTHON  ?= python3
+VENV    ?= .venv
 WORKDIR ?= runs/digits_losses
-BIN    := $(VENV)/bin
+BIN     := $(VENV)/bin
 
-.PHONY: train test test-quick test-long lint docs clean
+# The oldest Python and the lowest versions that pyproject.toml allows.
+OLDEST_PYTHON ?= python3.11
+LOWEST        := .venv-lowest
+
+.PHONY: train test test-quick test-long lint lowest wheel docs clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m train.compare --config configs/digits.py \
@@ -25,6 +29,14 @@ test-quick: $(VENV)/installed
 test-long: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
 
+# The quick tests on the lowest versions of what `train`, `hub` and `test` need.
+lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup
+
+# The wheel on its own: built, installed alone, its examples run.
+wheel: $(VENV)/installed
+	$(BIN)/python tests/wheel.py
+
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m pdoc --docformat google --math --output-directory build/docs as_softmax_jax
@@ -37,5 +49,16 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[train,test]'
 	@touch $@
 
+# From nothing each time: uv keeps what is installed where a lowered floor allows it too.
+$(LOWEST)/installed: pyproject.toml
+	@$(OLDEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "make lowest needs Python 3.11; say where it is: make lowest OLDEST_PYTHON=PATH"; exit 2; }
+	$(OLDEST_PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
+	  --resolution lowest-direct --editable '.[train,hub,test]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest $(VENV) $(LOWEST) build dist \
+	  .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,109 @@
+"""Builds the wheel, installs it alone and runs its examples (make wheel).
+
+The wheel is built from the sdist and goes into an empty environment outside the
+checkout, with the library's own dependencies and nothing else. There this file runs
+once more, by that environment's Python, and looks at what was installed.
+"""
+
+import doctest
+import importlib
+import importlib.util
+import os
+import pkgutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+from pathlib import Path
+
+PACKAGE = "as_softmax_jax"
+ROOT = Path(__file__).parents[1]
+# What the library does without.
+ABSENT = ("flax", "train")
+# The part of the library that needs an extra.
+OPTIONAL = f"{PACKAGE}.flax"
+# The settings of tests/conftest.py.
+STRICT = {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
+    "--xla_backend_optimization_level=0",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+}
+
+
+def main():
+    """Builds and installs the wheel; returns how its check there ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build(Path(folder, "dist"))
+        python = install(wheel, Path(folder, "venv"))
+        # -I: neither the checkout nor PYTHONPATH is importable.
+        command = [python, "-I", "-W", "error", Path(__file__).resolve(), "installed"]
+        return subprocess.run(command, cwd=folder, env=os.environ | STRICT).returncode
+
+
+def build(folder):
+    """Returns the wheel's path, built from the sdist."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", folder, ROOT],
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    print(*sorted(path.name for path in folder.iterdir()), sep="\n")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install(wheel, folder):
+    """Returns the Python of a new environment that holds the wheel alone."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True)
+    return python
+
+
+def check_installed():
+    """Checks where the package is, what is in it, and what its examples print."""
+    site = Path(sysconfig.get_path("purelib"))
+    package = importlib.import_module(PACKAGE)
+    assert Path(package.__file__).is_relative_to(site), package.__file__
+    sources = [*(ROOT / PACKAGE).rglob("*.py"), ROOT / PACKAGE / "py.typed"]
+    files = sorted(str(path.relative_to(ROOT)) for path in sources)
+    missing = [file for file in files if not (site / file).exists()]
+    assert not missing, f"not in the wheel: {missing}"
+    there = [name for name in ABSENT if importlib.util.find_spec(name)]
+    assert not there, f"importable beside the wheel: {there}"
+    return run_all_examples(package)
+
+
+def run_all_examples(package):
+    """Runs the examples of every module; returns whether one failed."""
+    modules = [
+        module.name
+        for module in pkgutil.walk_packages(package.__path__, f"{PACKAGE}.")
+        if module.name != OPTIONAL and not module.name.startswith(f"{OPTIONAL}.")
+    ]
+    failed = attempted = 0
+    for name in [PACKAGE, *modules]:
+        results = run_examples(name)
+        failed, attempted = failed + results.failed, attempted + results.attempted
+    assert attempted > 0
+    print(
+        f"{PACKAGE} {package.__version__} alone: {1 + len(modules)} modules, "
+        f"{attempted} lines of examples, {failed} failed"
+    )
+    return failed > 0
+
+
+def run_examples(name):
+    """Runs the examples of a module as tests/test_docs.py does."""
+    import numpy as np
+
+    module = importlib.import_module(name)
+    with np.printoptions():
+        return doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+
+
+if __name__ == "__main__":
+    sys.exit(check_installed() if sys.argv[1:] == ["installed"] else main())
