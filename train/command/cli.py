@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from train.command.lines import one_line
 from train.errors import TrainerError
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -56,7 +57,7 @@ def run(work: Callable[[], int], *, interrupted: str) -> int:
     try:
         return work()
     except TrainerError as refusal:
-        print(f"error: {' '.join(str(refusal).split())}", file=sys.stderr)
+        print(f"error: {one_line(str(refusal))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
