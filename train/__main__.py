@@ -1,6 +1,7 @@
 """The command line: flags, then `train_and_evaluate`."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Trains and says how it ended."""
     config = load(flags.config, overrides)
-    workdir = flags.workdir or f"runs/{Path(flags.config).stem}"
+    workdir = os.path.expanduser(flags.workdir or f"runs/{Path(flags.config).stem}")
     from train.command.signals import Stopped
     from train.loop import train_and_evaluate
 

@@ -21,7 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.cli import (
+    make_parser,
+    run,
+    use_compilation_cache,
+    user_path,
+    with_huge_pages,
+)
 from train.command.signals import Stopped
 from train.comparison.cells import keep_cell, read_cell
 from train.comparison.grid import (
@@ -98,9 +104,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUES",
         help="sweep a key: loss.delta=0.05,0.1; several times: their product",
     )
-    add("--workdir", required=True, type=Path, help="for runs and the report")
-    add("--results", type=Path, help="for the cells' files (default: WORKDIR/results)")
-    add("--markdown", type=Path, metavar="FILE", help="write the tables into it, too")
+    add("--workdir", required=True, type=user_path, help="for runs and the report")
+    add(
+        "--results",
+        type=user_path,
+        help="for the cells' files (default: WORKDIR/results)",
+    )
+    add(
+        "--markdown",
+        type=user_path,
+        metavar="FILE",
+        help="write the tables into it, too",
+    )
     add(
         "--section",
         help="the section of FILE for all tables (default: one each, named as its "

@@ -267,7 +267,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
       ConfigError: the file or a flag is not right; the message says where.
     """
-    config = _run_file(Path(path))
+    config = _run_file(Path(path).expanduser())
     for flag in overrides:
         config = override(config, flag)
     check(config)

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from train.command.cli import make_parser, run, use_compilation_cache
+from train.command.cli import make_parser, run, use_compilation_cache, user_path
 from train.errors import ConfigError, DataError
 from train.models.pretrained import export_encoder
 from train.workdir.finished_run import read_run
@@ -38,7 +38,7 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:
         )
     try:
         export_encoder(
-            Path(folder),
+            Path(folder).expanduser(),
             spec.encoder,
             finished.params,
             classes=finished.classes,
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
-        "--output", required=True, type=Path, help="the folder to write"
+        "--output", required=True, type=user_path, help="the folder to write"
     )
     flags = parser.parse_args(arguments)
     return run(lambda: _export(flags), interrupted="the folder may be half-written")

@@ -14,6 +14,7 @@ from train.command.notices import notice
 from train.command.signals import StopRequest, stop_requests
 from train.config import Config
 from train.data.examples import TaskData
+from train.errors import TrainerError
 from train.evaluation.evaluation import (
     Evaluation,
     check_metric,
@@ -39,7 +40,12 @@ from train.training.sums import Sums
 from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
 from train.workdir.finished_run import CLASS_COUNTS
 from train.workdir.log import RunLog
-from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
+from train.workdir.workdir import (
+    check_data,
+    check_workdir,
+    hold_workdir,
+    open_workdir,
+)
 
 # The recipe is static: runs with equal recipes in one process compile once.
 _train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
@@ -72,6 +78,7 @@ def train_and_evaluate(
     # Phase 1: everything that can be refused, before anything is written.
     finished = check_workdir(workdir, config)
     if finished is not None:
+        _check_finished(workdir, config)
         if not quiet:
             print(f"{workdir}: this run is finished already; nothing to train")
         return finished
@@ -89,7 +96,8 @@ def train_and_evaluate(
         stop_requests() as stop,
         LatestCheckpoint(workdir, keep=recipe.training.keep_checkpoints) as latest,
     ):
-        open_workdir(workdir, config, data.classes, _files(recipe, data, state))
+        files = _files(data) | _loss_files(recipe, state)
+        open_workdir(workdir, config, data.classes, files)
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, recipe, state, feed, start)
         with (
@@ -140,13 +148,32 @@ def initial_state(
     return state._replace(params=params, average=average)
 
 
-def _files(recipe: Recipe, data: TaskData, state: TrainState) -> dict[str, str]:
-    """Returns what the workdir keeps: the task's files, and class counts if needed."""
+def _check_finished(workdir: Path, config: Config) -> None:
+    """Refuses data that are not those of a finished run, where they can be read.
+
+    Raises:
+      WorkdirError: they are others.
+    """
+    try:
+        data = prepare(config)
+    except TrainerError:
+        return  # A result may outlive its data.
+    check_data(workdir, data.classes, _files(data))
+
+
+def _files(data: TaskData) -> dict[str, str]:
+    """Returns what a workdir keeps of the data: the task's files, and digests."""
+    digests = {split: examples.digest() for split, examples in data.splits.items()}
+    return data.files | {"data.json": as_json(digests)}
+
+
+def _loss_files(recipe: Recipe, state: TrainState) -> dict[str, str]:
+    """Returns what a workdir keeps of the loss: class counts, where it takes them."""
     names = recipe.objective.class_counts
     if not names or state.held is None:
-        return data.files
+        return {}
     counts = {name: np.asarray(state.held[name]).tolist() for name in names}
-    return data.files | {CLASS_COUNTS: as_json(counts)}
+    return {CLASS_COUNTS: as_json(counts)}
 
 
 class _Run(NamedTuple):
@@ -340,7 +367,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         **_validation_figures(recipe, run.data, validation),
         **feed.figures(),
         **{w.keyword: round(float(keywords[w.keyword]), 6) for w in recipe.warmups},
-        "learning_rate": float(rate(seen)),
+        "learning_rate": float(rate(seen, seen)),
         "seconds": history.seconds(),
     }
 

@@ -22,7 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from train.command.cli import (
+    make_parser,
+    run,
+    use_compilation_cache,
+    user_path,
+    with_huge_pages,
+)
 from train.command.lines import escaped
 from train.data.examples import Encoded, Examples, Sequences, in_order
 from train.data.files import read_file
@@ -158,10 +164,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
-        "--input", required=True, type=Path, help="a .parquet, .jsonl or .csv file"
+        "--input", required=True, type=user_path, help="a .parquet, .jsonl or .csv file"
     )
     parser.add_argument(
-        "--output", required=True, type=Path, help="the .jsonl file to write"
+        "--output", required=True, type=user_path, help="the .jsonl file to write"
     )
     flags, overrides = parser.parse_known_args(arguments)
     return run(lambda: _predict(flags, overrides), interrupted="nothing is written")

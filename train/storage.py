@@ -24,9 +24,10 @@ _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 def as_folder(name: str | os.PathLike) -> Path:
     """Returns a folder by its name: a path, or an address such as gs://bucket/run.
 
+    A `~` that the shell left alone is the user's folder.
     Addresses are read and written through fsspec, which needs gcsfs or s3fs.
     """
-    return epath.Path(name)
+    return epath.Path(os.path.expanduser(name))
 
 
 def is_local(folder: Path) -> bool:

@@ -194,7 +194,7 @@ def finish(
     x: Inputs | MultiHotInputs,
     bad: jax.Array | None = None,
     *,
-    at_empty: float = np.inf,
+    at_empty: ArrayLike = np.inf,
 ) -> jax.Array:
     """Gives rows that are bad, empty or left out the loss that the rules say.
 

@@ -234,3 +234,36 @@ def test_a_killed_command_goes_on_bit_by_bit(tmp_path, mode):
     assert killed
     assert start(tmp_path / "run").wait(timeout=300) == 0
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def exchanged(train_file):
+    """Exchanges two class names in a file of rows."""
+    text = train_file.read_text()
+    for old, new in (("class-0", "?"), ("class-1", "class-0"), ("?", "class-1")):
+        text = text.replace(old, new)
+    train_file.write_text(text)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_run_does_not_go_on_where_labels_have_changed(
+    config, feature_folder, tmp_path, monkeypatch, split
+):
+    with pytest.raises(Stopped):
+        train_with_end(config, tmp_path / "run", monkeypatch, after=8, end=stop)
+    exchanged(feature_folder / f"{split}.csv")
+    with pytest.raises(WorkdirError, match=r"its data\.json is not that of the data"):
+        train_and_evaluate(config, tmp_path / "run", quiet=True)
+    exchanged(feature_folder / f"{split}.csv")
+    assert train_and_evaluate(config, tmp_path / "run", quiet=True)["best_epoch"]
+
+
+def test_a_finished_run_says_that_its_data_have_changed(
+    config, feature_folder, tmp_path
+):
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    exchanged(feature_folder / "train.csv")
+    with pytest.raises(WorkdirError, match=r"its data\.json is not that of the data"):
+        train_and_evaluate(config, tmp_path / "run", quiet=True)
+    # A result may outlive its data.
+    shutil.rmtree(feature_folder)
+    assert train_and_evaluate(config, tmp_path / "run", quiet=True) == result

@@ -11,9 +11,14 @@ def class_prior_loss(logits, labels, class_counts, tau):
     return softmax_loss(logits + tau[..., None] * prior[None], labels)
 
 
+def signs(key, logits):
+    """-1 or 1 for each logit, the same in every dtype."""
+    bits = jax.random.bits(key, logits.shape, jnp.uint32)
+    return jnp.where(bits >> 31 == 1, -1.0, 1.0).astype(logits.dtype)
+
+
 def noisy_softmax_loss(logits, labels, key, noise):
-    drawn = jax.random.rademacher(key, logits.shape, logits.dtype)
-    return softmax_loss(logits + noise[..., None] * drawn, labels)
+    return softmax_loss(logits + noise[..., None] * signs(key, logits), labels)
 
 
 def own_temperature_loss(logits, labels, temperature):

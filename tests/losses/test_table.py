@@ -1,5 +1,6 @@
 """The registry of losses and the extra inputs of its rows."""
 
+import doctest
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from golden import A
 from scratch_losses import SCRATCH, scratch_table
 
+from as_softmax_jax import losses
 from as_softmax_jax.losses import LOSSES, PerBatch, PerExample, StepKey, register_loss
 from as_softmax_jax.losses import _softmax as family
 from as_softmax_jax.reference import _softmax as family_reference
@@ -119,7 +121,7 @@ def test_labels_go_to_a_function_that_takes_them_and_no_gradient_comes_back(
     np.testing.assert_array_equal(jax.grad(compute)(logits), 0)
 
 
-def test_the_worked_example_of_the_page_works():
+def test_the_worked_example_of_the_page_works(monkeypatch):
     blocks = PAGE.read_text().split("```python\n")[1:]
     function, reference = (block.split("```")[0] for block in blocks[:2])
     here, there = dict(vars(family)), dict(vars(family_reference))
@@ -127,6 +129,10 @@ def test_the_worked_example_of_the_page_works():
         exec(function, here)
         row = LOSSES["poly"]
     exec(reference, there)
+    monkeypatch.setattr(losses, "poly_loss", row.function, raising=False)
+    (example,) = doctest.DocTestFinder().find(row.function, "poly_loss", globs={})
+    with np.printoptions():
+        assert doctest.DocTestRunner().run(example).failed == 0
     p = np.exp(A) / np.exp(A).sum()
     logits, label = jnp.array(A), jnp.array(1)
     loss, gradient = jax.value_and_grad(row.function)(logits, label)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from train.command.lines import one_line
+from train.command.screen import forgiving_screen
 from train.errors import TrainerError
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -47,6 +48,11 @@ def with_huge_pages() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def user_path(text: str) -> Path:
+    """Returns a flag's path; a `~` that the shell left alone is the user's folder."""
+    return Path(text).expanduser()
+
+
 def run(work: Callable[[], int], *, interrupted: str) -> int:
     """Returns the exit code of a command; a refusal is one line and code 2.
 
@@ -54,6 +60,11 @@ def run(work: Callable[[], int], *, interrupted: str) -> int:
       work: the command.
       interrupted: what to say after Ctrl-C.
     """
+    with forgiving_screen():
+        return _run(work, interrupted)
+
+
+def _run(work: Callable[[], int], interrupted: str) -> int:
     try:
         return work()
     except TrainerError as refusal:
@@ -83,6 +94,7 @@ def use_compilation_cache(folder: str) -> None:
     if not folder:
         jax.config.update("jax_enable_compilation_cache", False)
         return
+    folder = str(user_path(folder))
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:

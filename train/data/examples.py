@@ -1,6 +1,7 @@
 """Examples: one split encoded for the model, and the data set they make up."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ Classes = tuple[str | int, ...]
 # A position that holds no token, and a token that has no label.
 NO_TOKEN = -1
 NO_LABEL = -1
+# Rows that go into a digest at once.
+_DIGESTED = 4096
 # Sequences are cut to one of these lengths, so that few shapes compile.
 _BUCKETS = (
     *(8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96),
@@ -35,6 +38,19 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def digest(self) -> str:
+        """Returns a digest of the rows, their labels and their order."""
+        found = hashlib.blake2b(digest_size=16)
+        for array in self._arrays():
+            found.update(f"{array.dtype} {array.shape}".encode())
+            # In pieces: a column may be a file, larger than memory.
+            for start in range(0, len(array), _DIGESTED):
+                found.update(array[start : start + _DIGESTED].tobytes())
+        return found.hexdigest()
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.inputs, self.labels
 
     def row_numbers(self, rows: np.ndarray) -> np.ndarray:
         """Returns the numbers that some rows have in their source, from 1 on."""
@@ -71,6 +87,9 @@ class Sequences(Examples):
 
     lengths: np.ndarray
     tagged: bool = False
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.inputs, self.labels, self.lengths
 
     def order_of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the order of some rows by length: little padding."""

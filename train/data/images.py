@@ -25,7 +25,8 @@ def decode_image(content: Any, *, channels: int, size: int = 0) -> np.ndarray:
     Args:
       content: a file's bytes, whatever Pillow reads; or uint8 [height, width] or
         [height, width, channels].
-      channels: 1 for grey, 3 for red, green and blue; transparency is dropped.
+      channels: 1 for grey, 3 for red, green and blue. What is transparent lets a white
+        ground through: the colour that a file keeps under it is nobody's picture.
       size: the shorter side is scaled to it and the middle square cut out; 0: the
         image keeps its size.
 
@@ -36,12 +37,20 @@ def decode_image(content: Any, *, channels: int, size: int = 0) -> np.ndarray:
       CannotDecodeError: broken, cut short, suspiciously large, or no image.
     """
     image = _eight_bits(_opened(content, size))
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = _on_white(image).convert("L" if channels == 1 else "RGB")
     if size:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Returns an image with a white ground in the place of its transparency."""
+    if not image.has_transparency_data:
+        return image.convert("RGB") if image.mode == "P" else image
+    if image.mode == "La":  # Pillow converts grey of premultiplied alpha to LA alone.
+        image = image.convert("LA")
+    ground = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(ground, image.convert("RGBA"))
 
 
 def is_grey(content: Any) -> bool:
@@ -221,4 +230,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             "pixels of 16 bits or more, all below 256 and so as good as black; save "
             "them with 8 bits"
         )
+    clear = image.info.get("transparency")  # the grey that stands for it
+    pixels = np.where(pixels == clear, 0xFFFF, pixels)
     return Image.fromarray((pixels >> 8).astype(np.uint8))

@@ -3,18 +3,24 @@
 import io
 import math
 import struct
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]  # it ships no type information
 from scipy.signal import resample_poly
 
+from train.data import mp3
 from train.data.media import CannotDecodeError
 
 # A recording is read a little beyond its cut, for the resampling filter to see.
 _MARGIN_SECONDS = 0.1
 # A WAV file written to a pipe does not know its size, and says one near 2^31 or 2^32.
 _UNKNOWN_SIZE = 0x7FFFF000
+# libsndfile's length of what does not tell its own.
+_UNKNOWN_LENGTH = 2**62
+# Larger terms of the ratio of two rates make the resampling filter long and slow.
+_LARGE_TERM = 4096
 
 
 class Waveform(NamedTuple):
@@ -48,22 +54,36 @@ def decode_audio(content: Any, *, sample_rate: int, samples: int) -> Waveform:
     if not np.isfinite(signal).all():
         raise CannotDecodeError("a recording with samples that are not finite")
     mono = signal.mean(axis=1) if signal.ndim == 2 else signal
-    common = math.gcd(rate, sample_rate)
+    cut = len(mono) * sample_rate > samples * rate
     if rate != sample_rate:
-        mono = resample_poly(mono, sample_rate // common, rate // common)
+        ratio = _ratio(rate, sample_rate)
+        mono = resample_poly(mono, ratio.numerator, ratio.denominator)
     fitted = np.zeros(samples, np.float32)
     fitted[: len(mono)] = mono[:samples]
-    return Waveform(fitted, cut=len(mono) > samples)
+    return Waveform(fitted, cut)
+
+
+def _ratio(rate: int, sample_rate: int) -> Fraction:
+    """Returns `sample_rate / rate`, to a sample a second where its terms are large."""
+    ratio = Fraction(sample_rate, rate)
+    if max(ratio.numerator, ratio.denominator) <= _LARGE_TERM:
+        return ratio
+    return ratio.limit_denominator(_LARGE_TERM)
 
 
 def _read(content: bytes, seconds: float) -> tuple[np.ndarray, int]:
     """Returns the beginning of a file, float32 [n, channels], and its sample rate."""
     _refuse_short_wav(content)
+    content = mp3.with_length(_with_wav_size(content))
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.frames > _UNKNOWN_LENGTH:
+                raise CannotDecodeError("it does not tell its length; write it anew")
             wanted = min(file.frames, math.ceil(seconds * file.samplerate))
             signal = file.read(wanted, dtype="float32", always_2d=True)
             rate = file.samplerate
+    except CannotDecodeError:
+        raise
     except Exception as error:  # a decoder in a broken file may raise anything
         # The text of the library names the object in memory before its reason.
         reason = str(error).rpartition(": ")[2]
@@ -82,6 +102,15 @@ def _refuse_short_wav(content: bytes) -> None:
         raise CannotDecodeError(f"cut short: {len(content)} of {size + 8} bytes")
 
 
+def _with_wav_size(content: bytes) -> bytes:
+    """Returns a WAV file whose writer never came back to put its size in, with one."""
+    data = content.find(b"data", 12, 4096)
+    if content[:4] != b"RIFF" or data < 0 or content[data + 4 : data + 8] != bytes(4):
+        return content
+    size = struct.pack("<I", len(content) - data - 8)
+    return content[: data + 4] + size + content[data + 8 :]
+
+
 def _from_array(content: Any, sample_rate: int) -> tuple[np.ndarray, int]:
     """Returns a decoded recording as floats, channels last, and its sample rate."""
     rate = sample_rate
@@ -97,7 +126,18 @@ def _from_array(content: Any, sample_rate: int) -> tuple[np.ndarray, int]:
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T
     if array.dtype.kind == "i":
-        # Wide integers hold what 16-bit files hold, as those of TFDS do.
-        bits = 8 if array.dtype == np.int8 else 16
-        array = array / 2.0 ** (bits - 1)
+        array = array / _full_scale(array)
     return array.astype(np.float32), int(rate)
+
+
+def _full_scale(array: np.ndarray) -> float:
+    """Returns what an array of integers counts as 1.
+
+    Wide ones hold what 16-bit files hold, as those of TFDS do, unless their values need
+    more: then they are of 32 bits, as soundfile reads them.
+    """
+    if array.dtype == np.int8:
+        return 2.0**7
+    limit = 2**15
+    wide = array.size and (array.max() >= limit or array.min() < -limit)
+    return 2.0**31 if wide else float(limit)

@@ -1,8 +1,10 @@
 """The optimizer from the configuration: an optax chain, windowed when asked for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from as_softmax_jax import (
@@ -28,7 +30,8 @@ def make_optimizer(
       total_examples: examples seen at the end of training.
 
     Returns:
-      A transformation whose update takes `examples_seen=`, and with a window rule
+      A transformation whose update takes `examples_seen=` and `num_seen=`, the examples
+      before its batch and those that the batch stands for, and with a window rule
       `num_valid=`, `num_active=` and `flush=`.
     """
     schedule = learning_rate_schedule(config, total_examples=total_examples)
@@ -49,13 +52,17 @@ def make_optimizer(
     return adaptive_multi_steps(chain, window, max_mini_steps=training.max_mini_steps)
 
 
-def learning_rate_schedule(
-    config: OptimizerConfig, *, total_examples: int
-) -> optax.Schedule:
+Schedule = Callable[[Any, Any], Any]
+"""The learning rate of a batch, from the examples seen before it and with it."""
+
+
+def learning_rate_schedule(config: OptimizerConfig, *, total_examples: int) -> Schedule:
     """Returns the learning rate as a function of examples seen.
 
     Examples, not steps: a window that grows makes fewer gradient steps of the same
-    data, and the decay must still reach its end with the data.
+    data, and the decay must still reach its end with the data. The rise counts a
+    step's own batch and the decay does not, so no step has a rate of 0: not the first,
+    and not the only one of a short run.
     """
     warmup = round(config.warmup * total_examples)
     rest = max(total_examples - warmup, 1)
@@ -65,16 +72,19 @@ def learning_rate_schedule(
         "cosine": optax.cosine_decay_schedule(config.learning_rate, rest),
     }
     decay = decays[config.schedule]
-    if not warmup:
-        return decay
-    rise = optax.linear_schedule(0.0, config.learning_rate, warmup)
-    return optax.join_schedules([rise, decay], [warmup])
+    rise = optax.linear_schedule(0.0, config.learning_rate, max(warmup, 1))
+
+    def rate(before: Any, after: Any) -> Any:
+        decayed = decay(jnp.maximum(before - warmup, 0))
+        return jnp.where(after < warmup, rise(after), decayed)
+
+    return rate
 
 
 def scale_by_examples_seen(
-    schedule: optax.Schedule,
+    schedule: Schedule,
 ) -> optax.GradientTransformationExtraArgs:
-    """Scales updates by minus the schedule at the update's `examples_seen=`."""
+    """Scales updates by minus the schedule at the examples seen."""
 
     def init_fn(params: optax.Params) -> optax.EmptyState:
         del params
@@ -86,10 +96,11 @@ def scale_by_examples_seen(
         params: optax.Params | None = None,
         *,
         examples_seen: jax.Array,
+        num_seen: jax.Array,
         **extra: Any,
     ) -> tuple[optax.Updates, optax.EmptyState]:
         del params, extra
-        rate = schedule(examples_seen)
+        rate = schedule(examples_seen, examples_seen + num_seen)
         return jax.tree.map(lambda u: -rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

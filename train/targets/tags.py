@@ -42,7 +42,12 @@ _BIO = re.compile(r"O|[BI]-[^\s,;|]+")
 
 
 class Tags:
-    """Labels int32 [n, length]: NO_LABEL but at each word's first piece."""
+    """Labels int32 [n, length + unseen]: NO_LABEL but at each word's first piece.
+
+    Words beyond the longest text that the model reads have their tags in the columns
+    behind those of the tokens, `unseen` of them in the longest row. No batch holds
+    these: nothing is trained on them, and scores count them as answered O.
+    """
 
     loss_target: LossTarget = "labels"
     one_label = False
@@ -67,7 +72,7 @@ class Tags:
         classes = {tag for row in _tags(train, config) for tag in row} | {OUTSIDE}
         if config.tags == "bio":
             classes |= {f"B-{tag[2:]}" for tag in classes if tag != OUTSIDE}
-        elif all(tag == OUTSIDE or tag.isdecimal() for tag in classes):
+        elif all(tag.isdecimal() for tag in classes - {OUTSIDE}) and len(classes) > 1:
             notice(
                 f"{train.origin}: tags are numbers, and F1 counts each of them, 0 too; "
                 f"where a number means that a word has no tag, write {OUTSIDE}"
@@ -78,10 +83,13 @@ class Tags:
     def encode(
         self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
     ) -> np.ndarray:
-        """Returns the tags at the words' first pieces, int32 [n, length]."""
+        """Returns the tags at the words' first pieces, then those of unseen words."""
         index, tags_of = index_of(classes), _tags(records, config)
         refuse_unknown(records, list(itertools.chain(*tags_of)), classes)
-        labels = np.full(encoded.inputs.shape, NO_LABEL, np.int32)
+        n, length = encoded.inputs.shape
+        unseen = [int(np.sum(pieces >= length)) for pieces in encoded.first_pieces]
+        width = length + max(unseen, default=0)
+        labels = np.full((n, width), NO_LABEL, np.int32)
         rows = zip(labels, tags_of, encoded.first_pieces, strict=True)
         for k, (row, tags, pieces) in enumerate(rows):
             if len(tags) != len(pieces):
@@ -89,10 +97,10 @@ class Tags:
                     f"{records.origin}: row {records.number(k)} has {len(pieces)} "
                     f"tokens and {len(tags)} tags; give each token one tag"
                 )
-            seen = pieces < len(row)
-            row[pieces[seen]] = [
-                index[tag] for tag, inside in zip(tags, seen, strict=True) if inside
-            ]
+            seen = pieces < length
+            numbers = np.array([index[tag] for tag in tags], np.int32)
+            row[pieces[seen]] = numbers[seen]
+            row[length : length + unseen[k]] = numbers[~seen]
         return labels
 
     def class_counts(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -130,15 +138,20 @@ class Tags:
         """Returns precision, recall and F1 of entities, and accuracy of tags.
 
         Entities count when type and both ends are right, as CoNLL counts them; tags
-        that are no B- and I- count one by one, O left out.
+        that are no B- and I- count one by one, O left out. Words that the model does
+        not read count as answered O; they have no part in calibration.
         """
-        precision, recall, f1 = _scores(logits.argmax(axis=-1), labels, classes)
+        answered = np.full(labels.shape, index_of(classes)[OUTSIDE])
+        answered[:, : logits.shape[1]] = logits.argmax(axis=-1)
+        precision, recall, f1 = _scores(answered, labels, classes)
+        known = labels != NO_LABEL
+        accuracy = float(np.mean(answered[known] == labels[known]))
         logits, flat = _labelled(logits, labels)
         figures = {
             "f1": f1,
             "precision": precision,
             "recall": recall,
-            "accuracy": float(np.mean(logits.argmax(axis=-1) == flat)),
+            "accuracy": accuracy,
             "ece": calibration_error(logits, flat, 1.0),
         }
         if calibration:
@@ -169,7 +182,7 @@ class Tags:
         self, logits: np.ndarray, label: np.ndarray, classes: Classes
     ) -> dict[str, Any]:
         """Returns the word, from 1 on, whose tag is contradicted most."""
-        logits, flat = _labelled(logits, label[: len(logits)])
+        logits, flat = _labelled(logits, label)
         word = int(np.argmin(lead(probabilities(logits), flat)))
         return {
             "word": word + 1,
@@ -249,7 +262,13 @@ def _unfit(tag: Label, config: DataConfig) -> str:
 
 
 def _labelled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns logits [words, classes] and labels [words] of the labelled positions."""
+    """Returns logits [words, classes] and labels [words] of the words that were read.
+
+    Args:
+      logits: [..., length, classes].
+      labels: [..., length or more].
+    """
+    labels = labels[..., : logits.shape[-2]]
     where = labels != NO_LABEL
     return logits[where], labels[where]
 

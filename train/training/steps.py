@@ -95,7 +95,7 @@ def train_step(
     # Squares overflow before the gradient would: one as large as that is bad, too.
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     counts = count_active(measures.settled, where)
-    state = _apply_gradients(recipe, state, grads, finite, counts, info.last)
+    state = _apply_gradients(recipe, state, grads, finite, counts, info)
     before = jax.tree.map(lambda x: jnp.where(info.first, 0, x), state.sums)
     sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
     state = state._replace(
@@ -160,7 +160,7 @@ def _apply_gradients(
     grads: Any,
     finite: jax.Array,
     counts: tuple[jax.Array, jax.Array],
-    last: jax.Array,
+    info: BatchInfo,
 ) -> TrainState:
     """Hands the mini-batch's gradient to the optimizer, which steps when it is time.
 
@@ -176,8 +176,9 @@ def _apply_gradients(
             num_valid=counts[0],
             num_active=counts[1],
             # The end of training closes the window that is open.
-            flush=last,
+            flush=info.last,
             examples_seen=state.examples_seen,
+            num_seen=info.num_seen,
         )
         return optax.apply_updates(params, updates), optimizer_state
 

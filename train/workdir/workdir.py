@@ -12,6 +12,7 @@ from train.config import Config, as_dict, first_difference, settings
 from train.data.examples import Classes
 from train.errors import WorkdirError
 from train.storage import (
+    absolute,
     as_json,
     is_full,
     is_local,
@@ -20,6 +21,11 @@ from train.storage import (
     write_json,
     write_text,
 )
+
+# What a run that was killed early may leave in a folder without a configuration.
+_OURS = {".lock", "checkpoints"}
+# What orbax takes for a pattern, and then finds nothing that it saved.
+_PATTERNS = "[]\\"
 
 
 def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
@@ -34,7 +40,9 @@ def check_workdir(workdir: Path, config: Config) -> dict[str, Any] | None:
     """
     if workdir.exists() and not workdir.is_dir():
         raise WorkdirError(f"--workdir: {workdir} is a file; name a folder")
+    _refuse_patterns(workdir)
     if not (workdir / "config.json").exists():
+        _refuse_what_is_no_run(workdir)
         return None
     held, asked = _held_settings(workdir / "config.json"), settings(as_dict(config))
     # The mesh is not compared: a run goes on on other devices, too.
@@ -91,9 +99,9 @@ def open_workdir(
       WorkdirError: the folder cannot be written, or holds the state of a run on other
         data.
     """
-    files = {"classes.json": as_json(list(classes)), **files}
     if any((workdir / "checkpoints" / "latest").glob("[0-9]*")):
-        _refuse_other_data(workdir, files)
+        check_data(workdir, classes, files)
+    files = {"classes.json": as_json(list(classes)), **files}
     with _refused_unless_writable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", as_dict(config))
@@ -101,9 +109,18 @@ def open_workdir(
             write_text(workdir / name, content)
 
 
-def _refuse_other_data(workdir: Path, files: dict[str, str]) -> None:
-    """Refuses to go on where what was made of the data then is not what is now."""
-    for name, content in files.items():
+def check_data(workdir: Path, classes: Classes, files: Mapping[str, str]) -> None:
+    """Refuses data from which something else was made than the run began with.
+
+    Args:
+      workdir: of a run.
+      classes: by number.
+      files: of the task and of the loss, and the digests of the splits.
+
+    Raises:
+      WorkdirError: a file that the run has kept is not what it would be now.
+    """
+    for name, content in {"classes.json": as_json(list(classes)), **files}.items():
         held = workdir / name
         if held.exists() and held.read_text(encoding="utf-8") != content:
             raise WorkdirError(
@@ -144,6 +161,28 @@ def _lock(workdir: Path) -> filelock.BaseFileLock:
             "another folder"
         ) from None
     return lock
+
+
+def _refuse_patterns(workdir: Path) -> None:
+    """Refuses a path at which nothing that is saved can be read again."""
+    if any(character in str(absolute(workdir)) for character in _PATTERNS):
+        raise WorkdirError(
+            f"--workdir: {str(absolute(workdir))!r} has a bracket or a backslash, and "
+            "checkpoints under such a path cannot be read again; name another folder"
+        )
+
+
+def _refuse_what_is_no_run(workdir: Path) -> None:
+    """Refuses a folder that holds something, and no run; hidden files are nothing."""
+    if not workdir.exists():
+        return
+    names = sorted(entry.name for entry in workdir.iterdir())
+    others = [n for n in names if n not in _OURS and not n.startswith(".")]
+    if others:
+        raise WorkdirError(
+            f"--workdir: {workdir} holds {others[0]!r} and no run; name a folder that "
+            "is empty or new"
+        )
 
 
 def _held_settings(path: Path) -> dict[str, Any]:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data.images import augment, decode_image, is_grey, normalise, statistics
+from train.data.images import (
+    _on_white,
+    augment,
+    decode_image,
+    is_grey,
+    normalise,
+    statistics,
+)
 from train.data.media import CannotDecodeError
 from train.errors import ConfigError
 
@@ -43,7 +50,7 @@ def test_a_jpeg_gives_nearly_its_pixels():
     assert np.abs(decoded.astype(int) - pixels).max() <= 3
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4)])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])
 def test_an_array_is_an_image(shape):
     pixels = noise(*shape)
     channels = 1 if shape[2:] in ((), (1,)) else 3
@@ -61,13 +68,64 @@ def test_grey_becomes_colour_and_colour_grey():
     np.testing.assert_array_equal(colour, np.full((2, 2, 1), round(0.587 * 255)))
 
 
-def test_a_palette_with_transparency_gives_its_colours():
+def square(mode, hidden):
+    """A black square on a transparent ground, under which a colour is hidden."""
+    image = Image.new("RGBA", (8, 8), (hidden, hidden, hidden, 0))
+    image.paste((0, 0, 0, 255), (2, 2, 6, 6))
+    return image.convert(mode)
+
+
+BLACK = (0, 0, 0)
+SQUARE = np.full((8, 8, 3), 255)
+SQUARE[2:6, 2:6] = 0
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "WEBP", "an array"])
+def test_what_is_transparent_lets_white_through(kind, channels, hidden):
+    image = square("LA" if kind == "LA" else "RGBA", hidden)
+    content = {
+        "palette": lambda: encode(image.quantize(4)),
+        "WEBP": lambda: encode(image, "WEBP", lossless=True),
+        "an array": lambda: np.asarray(image),
+    }.get(kind, lambda: encode(image))()
+    decoded = decode_image(content, channels=channels)
+    np.testing.assert_array_equal(decoded, SQUARE[..., :channels])
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_premultiplied_alpha_is_alpha(mode):
+    image = square("LA" if mode == "La" else "RGBA", 0).convert(mode)
+    np.testing.assert_array_equal(_on_white(image).convert("RGB"), SQUARE)
+
+
+def test_what_is_half_transparent_is_mixed_with_white():
     image = Image.new("P", (2, 2))
     image.putpalette([*RED, *BLUE])
     image.putpixel((1, 0), 1)
     content = encode(image, transparency=b"\x80\xff")
+    mixed = (255, 127, 127)
     decoded = decode_image(content, channels=3)
-    np.testing.assert_array_equal(decoded, [[RED, BLUE], [RED, RED]])
+    np.testing.assert_array_equal(decoded, [[mixed, BLUE], [mixed, mixed]])
+
+
+@pytest.mark.parametrize(
+    ("image", "transparency", "expected"),
+    [
+        (Image.new("RGB", (1, 1), BLACK), (0, 0, 0), 255),
+        (Image.new("RGB", (1, 1), BLACK), (9, 0, 0), 0),
+        (Image.new("L", (1, 1), 0), 0, 255),
+        (Image.new("1", (1, 1), 0), 0, 255),
+        (Image.new("I;16", (1, 1), 256), 256, 255),
+        (Image.new("I;16", (1, 1), 256), 512, 1),
+        (Image.new("P", (1, 1), 0), 0, 255),
+    ],
+)
+def test_a_colour_that_stands_for_transparency_is_white(image, transparency, expected):
+    content = encode(image, transparency=transparency)
+    decoded = decode_image(content, channels=1)
+    assert decoded.ravel().tolist() == [expected]
 
 
 def test_sixteen_bits_become_eight():

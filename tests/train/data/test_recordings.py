@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from train.data import mp3
 from train.data.media import CannotDecodeError
-from train.data.recordings import decode_audio
+from train.data.recordings import _ratio, decode_audio
 
 RATE = 8000
 
@@ -140,3 +141,77 @@ def test_an_array_may_bring_its_sample_rate():
 def test_what_is_no_recording_cannot_be_decoded(content, message):
     with pytest.raises(CannotDecodeError, match=message):
         decode(content)
+
+
+def growing(seconds=2.0, rate=16000):
+    """Quiet at first and loud later, so that a variable bit rate varies."""
+    noise = np.random.default_rng(0).normal(size=int(seconds * rate))
+    return 0.1 * noise * (np.arange(len(noise)) > len(noise) / 2)
+
+
+def without_table(content):
+    """An MP3 file without its first frame, which tells how many there are."""
+    start = mp3._after_tags(content)
+    return content[:start] + content[start + mp3._frame(content, start).size :]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_mp3_that_does_not_tell_its_length_is_read_whole(rate, channels):
+    signal = np.stack([growing(rate=rate)] * channels, axis=1)
+    content = without_table(encode(signal, "MP3", rate=rate))
+    guessed = soundfile.info(io.BytesIO(content)).frames
+    assert abs(guessed - len(signal)) > rate / 2, "the guess is far off"
+    read = soundfile.read(io.BytesIO(mp3.with_length(content)))[0]
+    # To a frame or two at its ends, which hold the encoder's silence.
+    assert abs(len(read) - len(signal)) < 2 * 1152
+    decoded = decode(content, samples=2 * rate, rate=rate).samples
+    assert np.abs(decoded[-rate // 2 : -2304]).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["MP3", "WAV", "FLAC", "OGG"])
+def test_what_tells_its_length_stays_as_it_is(kind):
+    content = encode(growing(), kind, rate=16000)
+    assert mp3.with_length(content) == content
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_integers_of_16_bits_are_what_16_bit_files_hold(dtype):
+    samples = np.round(tone() * 2**15).astype(dtype)
+    np.testing.assert_allclose(decode(samples).samples, tone(), atol=2.0**-15)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_integers_at_a_scale_of_32_bits_are_not_louder(dtype):
+    samples = np.round(tone() * (2**31 - 1)).astype(dtype)
+    np.testing.assert_allclose(decode(samples).samples, tone(), atol=1e-6)
+
+
+def test_a_wav_file_whose_size_was_never_written_is_read():
+    content = bytearray(encode(tone()))
+    place = content.find(b"data")
+    content[4:8] = content[place + 4 : place + 8] = bytes(4)
+    np.testing.assert_allclose(decode(bytes(content)).samples, tone(), atol=2.0**-15)
+
+
+def test_a_flac_file_that_does_not_tell_its_length_is_refused():
+    content = bytearray(encode(tone(), "FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    with pytest.raises(CannotDecodeError, match="does not tell its length"):
+        decode(bytes(content))
+
+
+@pytest.mark.parametrize("have", [44101, 44099])
+def test_odd_rates_give_the_same_tone(have):
+    content = encode(tone(rate=have), rate=have, subtype="FLOAT")
+    waveform = decode(content, samples=RATE // 2)
+    inside = slice(RATE // 20, -RATE // 20)
+    np.testing.assert_allclose(waveform.samples[inside], tone()[inside], atol=2e-3)
+
+
+@pytest.mark.parametrize("have", [7999, 16001, 44101, 47999, 191999])
+def test_odd_rates_need_no_long_filter(have):
+    ratio = _ratio(have, RATE)
+    assert ratio.denominator <= 4096
+    assert float(ratio) == pytest.approx(RATE / have, abs=1 / have)

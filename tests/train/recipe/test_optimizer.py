@@ -37,7 +37,8 @@ def step(quick_jit):
 
     def step(config, grads, training=None, **extra):
         tx = make_optimizer(config, training or TrainingConfig(), total_examples=100)
-        extra = {"examples_seen": jnp.int32(0), "num_valid": 8, "num_active": 8} | extra
+        counts = {"examples_seen": 0, "num_seen": 0, "num_valid": 8, "num_active": 8}
+        extra = jax.tree.map(jnp.int32, counts) | extra
 
         def update(grads, extra):
             return tx.update(grads, tx.init(PARAMS), PARAMS, **extra)
@@ -83,7 +84,33 @@ def test_learning_rate_follows_examples_seen(fields, expected):
         config(learning_rate=1.0, **fields), total_examples=100
     )
     for seen, rate in expected.items():
-        assert float(schedule(jnp.int32(seen))) == pytest.approx(rate, abs=1e-6)
+        count = jnp.int32(seen)
+        assert float(schedule(count, count)) == pytest.approx(rate, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "before", "after", "expected"),
+    [
+        # The rise counts the step's own batch: the first step is small, not nothing.
+        ({"warmup": 0.2}, 0, 5, 5 / 20),
+        ({"warmup": 0.2}, 15, 20, 1),
+        # The decay counts what came before: the last step is small, not nothing.
+        ({"warmup": 0.2}, 95, 100, 5 / 80),
+        ({}, 0, 5, 1),
+        # A batch that passes the end of the warm-up has the whole rate.
+        ({"warmup": 0.2}, 18, 28, 1),
+        # A run of one step.
+        ({"warmup": 0.2}, 0, 100, 1),
+        ({"warmup": 1.0}, 0, 100, 1),
+        ({}, 0, 100, 1),
+    ],
+)
+def test_no_step_has_a_rate_of_0(fields, before, after, expected):
+    schedule = learning_rate_schedule(
+        config(learning_rate=1.0, schedule="linear", **fields), total_examples=100
+    )
+    rate = schedule(jnp.int32(before), jnp.int32(after))
+    assert float(rate) == pytest.approx(expected)
 
 
 def test_updates_are_scaled_by_the_examples_seen(step):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
 from train.config import DataConfig
 from train.data.examples import Encoded
@@ -174,3 +175,23 @@ def test_no_number_among_the_logits_leaves_the_threshold_at_zero():
     logits = np.array([[np.nan, 1.0]], np.float32)
     found = TARGET.calibrate(logits, np.ones((1, 2), bool))
     assert found == Calibration(temperature=1.0, threshold=0.0)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 30])
+def test_f1_is_that_of_scikit_learn(num_classes):
+    rng = np.random.default_rng(num_classes)
+    labels = rng.random((50, num_classes)) < 0.2
+    logits = rng.normal(size=labels.shape).astype(np.float32)
+    labels[:, 0] = False  # a class without a label
+    logits[:, -1] = -1.0  # one that is never predicted
+    figures = TARGET.score(logits, labels, tuple(range(num_classes)))
+    decisions = labels.ravel(), (logits > 0).ravel()
+    micro = f1_score(*decisions, zero_division=0.0)
+    of_classes = [
+        f1_score(a, b, zero_division=0.0)
+        for a, b in zip(labels.T, logits.T > 0, strict=True)
+    ]
+    assert figures["micro_f1"] == pytest.approx(micro, abs=1e-15)
+    assert figures["macro_f1"] == pytest.approx(np.mean(of_classes), abs=1e-15)
+    exact = accuracy_score(labels, logits > 0) if num_classes > 1 else None
+    assert exact in (None, pytest.approx(figures["accuracy"]))

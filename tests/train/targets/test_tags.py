@@ -37,10 +37,32 @@ def test_a_tag_stands_at_the_first_piece_of_its_word():
     assert labels.tolist() == [[-1, 0, -1, 4, -1, -1], [-1, 4, -1, -1, -1, -1]]
 
 
-def test_a_word_beyond_the_text_has_no_label():
-    encoded = Encoded(np.zeros((1, 3)), first_pieces=[np.array([1, 9])])
-    labels = TARGET.encode(records([["B-loc", "O"]]), encoded, CLASSES, CONFIG)
-    assert labels.tolist() == [[-1, 0, -1]]
+def test_words_beyond_the_text_have_their_tags_behind_it():
+    pieces = [np.array([1, 9, 10]), np.array([0]), np.array([2, 3])]
+    encoded = Encoded(np.zeros((3, 3)), first_pieces=pieces)
+    rows = records([["B-loc", "I-loc", "O"], ["O"], ["B-per", "I-per"]])
+    labels = TARGET.encode(rows, encoded, CLASSES, CONFIG)
+    assert labels.tolist() == [
+        [-1, 0, -1, 2, 4],
+        [4, -1, -1, -1, -1],
+        [-1, -1, 1, 3, -1],
+    ]
+
+
+def test_what_lies_beyond_the_text_counts_as_missed():
+    # Two entities, each of two words; the second one begins where the text is cut.
+    true = labels_of(["B-loc", "I-loc", "O", "B-per", "I-per"])
+    guess = logits_of(["B-loc", "I-loc", "O"])
+    figures = TARGET.score(guess, true, CLASSES)
+    assert figures["precision"] == 1
+    assert figures["recall"] == pytest.approx(1 / 2)
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    # What is not read has no probability.
+    alone = TARGET.score(guess, true[:, :3], CLASSES)
+    assert figures["ece"] == alone["ece"]
+    assert TARGET.margins(guess, true).shape == (3,)
+    assert TARGET.calibrate(guess, true) == TARGET.calibrate(guess, true[:, :3])
 
 
 def test_an_inside_tag_brings_its_beginning():

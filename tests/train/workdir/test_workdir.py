@@ -90,3 +90,29 @@ def test_a_workdir_is_held_by_one_run_until_its_process_ends(tmp_path):
         other.kill()
     with hold_workdir(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", ["classes.json", "metrics.jsonl", "notes", "a.txt"])
+def test_refuses_a_folder_of_somebodys_own_files(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(WorkdirError, match=f"holds '{name}' and no run"):
+        check_workdir(tmp_path, Config())
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_a_run_killed_early_leaves_is_no_obstacle(tmp_path):
+    (tmp_path / "checkpoints" / "latest").mkdir(parents=True)
+    for name in (".lock", ".DS_Store"):
+        (tmp_path / name).write_text("")
+    assert check_workdir(tmp_path, Config()) is None
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run]", "a\\b", "[x]/run"])
+def test_refuses_a_path_that_no_checkpoint_is_read_from(tmp_path, name):
+    with pytest.raises(WorkdirError, match="has a bracket or a backslash"):
+        check_workdir(tmp_path / name, Config())
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "#1", "why?", "a*", "{x}", "é", "'q'"])
+def test_other_paths_are_fine(tmp_path, name):
+    assert check_workdir(tmp_path / name, Config()) is None
