@@ -476,6 +476,19 @@ CASES = {
     "a first line for a spreadsheet": Case(
         {"train.csv": "sep=;\nx;label\n1;a\n"}, [], ["train.csv:1: ", "'sep=;'"]
     ),
+    "a first line for a spreadsheet, with a comma": Case(
+        {"train.csv": "sep=,\nx,y,label\n1,2,a\n"},
+        [],
+        ["train.csv:1: 'sep=' is for spreadsheets; remove the line"],
+    ),
+    "a title in the first line": Case(
+        {"train.csv": "My table\nx,y,label\n1,2,a\n"},
+        [],
+        ["train.csv:2: 3 values for 1 columns", "the first line names ['My table']"],
+    ),
+    "a first line of spaces": Case(
+        {"train.csv": "  \nx,y,label\n"}, [], ["train.csv:1: the first line is empty"]
+    ),
     "an empty first line": Case(
         {"train.csv": "\nx,y,label\n1,2,a\n"},
         [],
@@ -565,6 +578,11 @@ CASES = {
         ["--config.data.train=train.jsonl"],
         ["train.jsonl:1: not JSON", "one object a line"],
     ),
+    "objects over several lines": Case(
+        {"train.jsonl": '{\n"x": 1,\n"label": "a"\n}\n'},
+        ["--config.data.train=train.jsonl"],
+        ["train.jsonl:1: not JSON", "one object a line, not objects over several"],
+    ),
     # Files that are something else.
     "a file where a folder of classes is meant": Case(
         {"train": "mine"},
@@ -624,7 +642,11 @@ CASES = {
             "validation.jsonl": '{"x": 1, "y": 2, "label": "0"}\n',
         },
         ["--config.data.validation=validation.jsonl"],
-        ["label '0'", "training never has", "the number 0 there, the text '0' here"],
+        [
+            "label '0'",
+            "training never has",
+            "the whole number 0 there, the text '0' here",
+        ],
     ),
     "text in training and numbers in validation": Case(
         {
@@ -632,12 +654,12 @@ CASES = {
             "validation.jsonl": '{"x": 1, "y": 2, "label": 0}\n',
         },
         ["--config.data.validation=validation.jsonl"],
-        ["label 0 in", "the text '0' there, the number 0 here"],
+        ["label 0 in", "the text '0' there, the whole number 0 here"],
     ),
     "numbers in training and fractions in validation": Case(
         {"validation.csv": "x,y,label\n1,2,1.0\n", "train.csv": "x,label,y\n1,1,2\n"},
         [],
-        ["label '1.0'", "the number 1 there, the text '1.0' here"],
+        ["label '1.0'", "the whole number 1 there, the text '1.0' here"],
     ),
     "two Unicode forms": Case(
         {

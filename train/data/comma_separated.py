@@ -37,9 +37,10 @@ def read_comma_separated(path: Path) -> dict[str, np.ndarray]:
         begins = lines.line_num + 1
         for row in lines:
             if row and len(row) != len(names):
+                first = "" if rows else f"; the first line names {shown(names)}"
                 raise DataError(
                     f"{path}:{begins}: {len(row)} values for {len(names)} "
-                    "columns; quote values that hold a comma"
+                    f"columns{first}; quote values that hold a comma"
                 )
             rows += [row] if row else []
             begins = lines.line_num + 1
@@ -58,6 +59,11 @@ def _check_header(names: list[str], place: str) -> None:
         raise DataError(
             f"{place}: the first line is empty; it must name the columns, parted by "
             "commas"
+        )
+    if names[0].lower().startswith("sep="):
+        raise DataError(
+            f"{place}: {shown(names[0])} is for spreadsheets; remove the line, and "
+            "part values by commas"
         )
     if len(names) == 1:
         for separator, kind in _OTHERS.items():

@@ -65,11 +65,11 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _hint(line: str) -> str:
-    return (
-        "; the file must hold one object a line, not one array of all"
-        if line.lstrip().startswith("[")
-        else ""
-    )
+    """Returns what to do about JSON that is not a line a row; empty: it is."""
+    kinds = {"[": "one array of all", "{": "objects over several lines"}
+    bare = line.strip()
+    what = kinds.get(bare, kinds["["] if bare.startswith("[") else "")
+    return f"; the file must hold one object a line, not {what}" if what else ""
 
 
 def _typed(values: list[Any]) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 
 Name = str | int
+_TRUTH = {"true": 1, "false": 0}
 # What `shown` leaves of a long value.
 _SHOWN = 60
 # Cyrillic letters, then Greek ones, that look like these Latin ones.
@@ -41,18 +42,18 @@ def is_unicode(text: str) -> bool:
 
 def difference(name: Name, other: Name) -> str:
     """Returns in what alone two names differ that look alike; empty: in more."""
+    number = _number(name)
+    is_number = number is not None and number == _number(other)
     if name == other:
         return ""
-    number = _number(name)
-    if number is not None and number == _number(other):
-        if type(name) is type(other):
-            return "in how the number is written"
-        return f"in type: {_kind(other)} there, {_kind(name)} here"
     if not (isinstance(name, str) and isinstance(other, str)):
-        return ""
+        there, here = _kind(other), _kind(name)
+        return f"in type: {there} there, {here} here" if is_number else ""
     for what, fold in _FOLDS:
         if fold(name) == fold(other):
             return what
+    if is_number:
+        return "in how the number is written"
     return "in spaces, case or Unicode form" if _key(name) == _key(other) else ""
 
 
@@ -89,7 +90,9 @@ def _pair(*names: Name) -> list[str]:
 
 
 def _number(name: Name) -> Decimal | None:
-    """Returns the number that a name stands for, where it does."""
+    """Returns the number that a name stands for, true and false too."""
+    if isinstance(name, str):
+        name = _TRUTH.get(name.casefold(), name)
     try:
         number = Decimal(name)
     except InvalidOperation:
@@ -98,7 +101,9 @@ def _number(name: Name) -> Decimal | None:
 
 
 def _kind(name: Name) -> str:
-    return f"the text {name!r}" if isinstance(name, str) else f"the number {name!r}"
+    return (
+        f"the text {name!r}" if isinstance(name, str) else f"the whole number {name!r}"
+    )
 
 
 def _visible(text: str) -> str:

@@ -27,6 +27,8 @@ _MISSING = frozenset(
 _OTHER_SEPARATORS = (",", ";")
 # A whole number as Python writes it, so that none is another's name.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+# Flags of 0 and 1 in a cell, parted by anything.
+_FLAGS = re.compile(r"[01](?:[ ,;/\t]+[01])+")
 _WRITTEN_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 
 
@@ -197,6 +199,12 @@ def _stripped(
 
 def _refuse_multi_hot(records: Records, column: str, rows: Sequence[list]) -> None:
     """Refuses rows of 0 and 1, an entry a class, which are no lists of labels."""
+    if records.untyped and all(
+        _FLAGS.fullmatch(str(cell)) for row in rows for cell in row
+    ):
+        rows = [[flag for flag in row[0] if flag in "01"] for row in rows if row]
+    if not rows:
+        return
     size = len(rows[0])
     if size < 2 or any(len(row) != size for row in rows):
         return

@@ -52,6 +52,7 @@ class FeatureCodec:
         constant = values.min(axis=0) == values.max(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), _deviation(values)
+        mean = np.where(np.isfinite(mean), mean, values[0])
         deviation = np.where(constant | (deviation == 0), 1.0, deviation)
         for name, size in zip(columns, deviation, strict=True):
             if not np.isfinite(size):

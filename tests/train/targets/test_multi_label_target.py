@@ -142,6 +142,13 @@ def test_missing_labels_are_counted_by_row():
         TARGET.find_classes(rows, CONFIG)
 
 
+@pytest.mark.parametrize("separator", [" ", ",", ", ", ";"])
+def test_refuses_cells_of_0_and_1_parted_by_something_else(separator):
+    rows = records([separator.join("010"), separator.join("110")], untyped=True)
+    with pytest.raises(DataError, match="rows of 3 values that are 0 or 1"):
+        TARGET.find_classes(rows, CONFIG)
+
+
 @pytest.mark.parametrize("rows", [[[0], [1], [0]], [[0, 1], [0, 1, 2]], [[0, 1]]])
 def test_class_numbers_are_no_rows_of_0_and_1(rows):
     assert TARGET.find_classes(records(rows), CONFIG) == tuple(

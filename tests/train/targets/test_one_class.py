@@ -190,8 +190,8 @@ def test_true_and_false_are_the_texts_that_csv_has_for_them():
 @pytest.mark.parametrize(
     ("train", "held", "words"),
     [
-        ([0, 1], ["0"], ["the number 0 there, the text '0' here"]),
-        (["0", "1"], [0], ["the text '0' there, the number 0 here"]),
+        ([0, 1], ["0"], ["the whole number 0 there, the text '0' here"]),
+        (["0", "1"], [0], ["the text '0' there, the whole number 0 here"]),
         (["cat"], ["Cat"], ["training has 'cat'", "differs only in case"]),
         (["cat"], ["x", "x", "Cat"], ["label 'Cat' in 1 rows", "and 1 more labels"]),
     ],

@@ -98,3 +98,8 @@ def test_refuses_what_is_no_number(value, what):
 def test_takes_numbers_as_data_write_them(value):
     codec = fitted(records(x=object_column([1.0, value])))
     assert codec.mean[0] == (1.0 + float(value)) / 2
+
+
+def test_a_constant_column_may_be_too_large_to_sum():
+    codec = fitted(records(x=[1e308, 1e308, 1e308]))
+    np.testing.assert_array_equal(codec.encode(records(x=[1e308])).inputs, [[0.0]])
