@@ -4,7 +4,6 @@ python -m train.evaluate --workdir DIR --split test [--config.data.path=FOLDER]
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
 from train.errors import ConfigError
 from train.evaluation.evaluation import evaluate, split_figures
+from train.storage import as_json, finite
 from train.tasks.task import encode_labelled, read_records
 from train.workdir.finished_run import read_run
 
@@ -82,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _evaluate(flags: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache(flags.compilation_cache)
-    print(json.dumps(evaluate_run(flags.workdir, flags.split, overrides), indent=2))
+    figures = evaluate_run(flags.workdir, flags.split, overrides)
+    print(as_json({name: finite(figure) for name, figure in figures.items()}), end="")
     return 0
 
 

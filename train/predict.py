@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,10 +29,12 @@ from train.command.cli import (
     user_path,
     with_huge_pages,
 )
+from train.command.lines import escaped
 from train.data.examples import Encoded, Examples, Sequences, in_order
 from train.data.files import read_file
+from train.data.names import shown
 from train.data.pipeline import evaluation_batches
-from train.data.records import Records
+from train.data.records import Records, object_column
 from train.errors import DataError
 from train.evaluation.evaluation import predict_step
 from train.storage import write_text
@@ -74,26 +77,40 @@ class Predictor:
         Raises:
           DataError: an input cannot be read.
         """
-        if isinstance(inputs, str | bytes | dict):
+        if isinstance(inputs, str | bytes | dict | os.PathLike):
             raise DataError(
                 f"inputs must be a list of them; got one {type(inputs).__name__}: put "
                 "it in a list"
+            )
+        if hasattr(inputs, "columns") or not hasattr(inputs, "__len__"):
+            raise DataError(
+                f"inputs must be a list; got a {type(inputs).__name__}: make a list of "
+                "its rows, each a value or a dict by column"
             )
         if not len(inputs):
             return []
         return self.answers(_as_records(inputs, self.run.codec.columns))
 
     def answers(self, records: Records) -> list[dict[str, Any]]:
-        """Returns an answer for each row; `error` alone for one left out.
+        """Returns an answer for each row; `error` alone for one that has none.
+
+        Those are what cannot be decoded, where the configuration leaves such out, and
+        what the network has no finite output for.
 
         Raises:
           DataError: a row cannot be read and the run's configuration refuses such.
         """
         run, encoded = self.run, self.run.codec.encode(records)
         outputs = self._outputs(encoded) * run.scorer.objective.scale
+        bad = {row for row, held in enumerate(outputs) if not np.isfinite(held).all()}
+        outputs[list(bad)] = 0.0
         answers = run.task.target.answers(
             outputs, encoded, run.classes, run.calibration
         )
+        answers = [
+            {"error": "the network's output is not finite"} if row in bad else answer
+            for row, answer in enumerate(answers)
+        ]
         if encoded.kept is None:
             return answers
         rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * len(records)
@@ -128,16 +145,12 @@ def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
             named = {columns[0]: value}
         else:
             raise DataError(
-                f"input {row} must be a dict with {', '.join(columns)}; got {value!r}"
+                f"input {row} must be a dict with {', '.join(map(escaped, columns))}; "
+                f"got {shown(value)}"
             )
         for name, held in values.items():
             held.append(named[name])
-    arrays = {}
-    for name, held in values.items():
-        # Filled, not converted: equally long lists would become a matrix.
-        arrays[name] = np.empty(len(held), object)
-        for row, value in enumerate(held):
-            arrays[name][row] = value
+    arrays = {name: object_column(held) for name, held in values.items()}
     return Records("input", "the inputs", arrays)
 
 
@@ -162,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Reads, answers, writes."""
+    _check_output(flags.output, flags.input)
     use_compilation_cache(flags.compilation_cache)
     predictor = Predictor(flags.workdir, overrides)
     answers = predictor.answers(read_file(flags.input, "input"))
@@ -176,6 +190,18 @@ def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
         ) from error
     print(f"{len(answers)} answers in {flags.output}, from {predictor.run.origin}")
     return 0
+
+
+def _check_output(output: Path, source: Path) -> None:
+    """Refuses an output that is a folder, or would replace the input."""
+    if output.is_dir():
+        raise DataError(
+            f"--output: {output} is a folder; name the .jsonl file to write"
+        )
+    if output.exists() and source.exists() and output.samefile(source):
+        raise DataError(
+            f"--output: {output} is the --input, which would be lost; name another file"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 import json
 import math
+import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from train.config import (
@@ -93,6 +96,38 @@ def test_one_text_is_no_list_of_them(trained):
     predictor = Predictor(trained("text", "as_softmax"))
     with pytest.raises(DataError, match="must be a list of them; got one str"):
         predictor("turn it on")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (Path("texts"), "got one PosixPath"),
+        (iter(["turn it on"]), "got a list_iterator"),
+        (types.SimpleNamespace(columns=["text"]), "got a SimpleNamespace"),
+        (["turn it on", "great \ud83d"], "row 2 of column `text`"),
+        (["turn it on", None], "row 2 of text column `text` is None"),
+    ],
+)
+def test_refuses_inputs(trained, inputs, words):
+    predictor = Predictor(trained("text", "as_softmax"))
+    with pytest.raises(DataError, match=words):
+        predictor(inputs)
+
+
+def test_a_row_without_a_finite_output_has_an_error(trained, monkeypatch):
+    predictor = Predictor(trained("text", "as_softmax"))
+    inputs = ["turn off the lamp", "turn on the fan", "turn off the fan"]
+    good = predictor(inputs)
+    outputs = predictor._outputs
+
+    def with_infinity(encoded):
+        found = np.array(outputs(encoded))
+        found[1, 0] = np.inf
+        return found
+
+    monkeypatch.setattr(predictor, "_outputs", with_infinity)
+    error = {"error": "the network's output is not finite"}
+    assert predictor(inputs) == [good[0], error, good[2]]
 
 
 def test_several_labels(trained):

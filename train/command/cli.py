@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from train.command.lines import one_line
 from train.command.screen import forgiving_screen
 from train.errors import TrainerError
 
@@ -67,7 +68,7 @@ def _run(work: Callable[[], int], interrupted: str) -> int:
     try:
         return work()
     except TrainerError as refusal:
-        print(f"error: {' '.join(str(refusal).split())}", file=sys.stderr)
+        print(f"error: {one_line(str(refusal))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

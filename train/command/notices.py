@@ -2,7 +2,9 @@
 
 import sys
 
+from train.command.lines import one_line
+
 
 def notice(text: str) -> None:
     """Prints one line to standard error."""
-    print(f"note: {' '.join(text.split())}", file=sys.stderr)
+    print(f"note: {one_line(text)}", file=sys.stderr)

@@ -1,21 +1,20 @@
 """The user's own files: Parquet, JSON Lines and CSV with named columns."""
 
-import csv
-import io
-import json
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
 from train.config import DataConfig
+from train.data.comma_separated import read_comma_separated
+from train.data.json_lines import read_json_lines
+from train.data.parquet import read_parquet
+from train.data.pointers import HEAD, pointer
 from train.data.records import Records
 from train.errors import DataError
+
+_SPLITS = ("train", "validation", "test")
 
 
 def read(config: DataConfig) -> dict[str, Records]:
@@ -63,6 +62,7 @@ def read_file(path: Path, split: str) -> Records:
       DataError: the file is missing, empty, or not what its ending says.
     """
     path = _with_ending(path)
+    _refuse_folder(path, split)
     ending = path.suffix.lower()
     if ending not in READERS:
         raise DataError(
@@ -71,6 +71,10 @@ def read_file(path: Path, split: str) -> Records:
     if not path.is_file():
         raise DataError(f"{path}: no such file{_beside(path)}; {_cure(split)}")
     try:
+        with path.open("rb") as file:
+            what = pointer(file.read(HEAD))
+        if what:
+            raise DataError(f"{path}: {what}")
         records = Records(split, str(path), READERS[ending](path), ending == ".csv")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -85,18 +89,35 @@ def _with_ending(path: Path) -> Path:
         return path
     there = [path.with_name(path.name + ending) for ending in READERS]
     found = [candidate for candidate in there if candidate.is_file()]
-    return found[0] if found else there[0]
+    if path.is_dir():
+        there = [path]
+    return (found or there)[0]
+
+
+def _refuse_folder(path: Path, split: str) -> None:
+    """Refuses a folder where a file is meant."""
+    if not path.is_dir():
+        return
+    what = f"{path}: a folder, where a {', '.join(READERS)} file is meant"
+    if split in _SPLITS:
+        raise DataError(
+            f"{what}; name a file in it with --config.data.{split}, or read folders "
+            "of images or recordings by class with --config.data.source=folders"
+        )
+    raise DataError(f"{what}; name a file in it, or a file with a column of the paths")
 
 
 def _beside(path: Path) -> str:
     """Returns what the folder of a missing file holds, in words."""
+    if path.parent.is_file():
+        return f": {path.parent} is a file, not a folder"
     there = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:6]
     return f", the folder has {', '.join(there)}" if there else ""
 
 
 def _cure(split: str) -> str:
     """Returns which flags say where the file of a split is."""
-    if split not in ("train", "validation", "test"):
+    if split not in _SPLITS:
         return "name a .parquet, .jsonl or .csv file that is there"
     return (
         f"give the folder with --config.data.path and the {split} file's name with "
@@ -104,95 +125,8 @@ def _cure(split: str) -> str:
     )
 
 
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
-    """Reads a Parquet file, whose columns have types already."""
-    try:
-        table = pyarrow.parquet.read_table(path)
-        return {
-            name: table[name].to_numpy(zero_copy_only=False)
-            for name in table.column_names
-        }
-    except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a Parquet file in order: {reason}") from error
-
-
-def _read_jsonl(path: Path) -> dict[str, np.ndarray]:
-    """Reads one JSON object a line; every line has the same keys."""
-    rows: list[dict[str, Any]] = []
-    # Not by `splitlines`, which also parts at characters that text may hold.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error.msg}") from error
-        if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
-            keys = ", ".join(rows[0]) if rows else "names and values"
-            raise DataError(f"{path}:{number}: must be an object with {keys}")
-        rows.append(row)
-    names = rows[0] if rows else {}
-    return {name: _typed([row[name] for row in rows]) for name in names}
-
-
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    """Reads a CSV file whose first line names the columns; values stay text."""
-    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    rows: list[list[str]] = []
-    csv.field_size_limit(2**31 - 1)
-    try:
-        names = next(lines, [])
-        twice = sorted(name for name, n in Counter(names).items() if n > 1)
-        if twice:
-            raise DataError(
-                f"{path}:1: two columns have the name `{twice[0]}`; rename one"
-            )
-        for row in lines:
-            if row and len(row) != len(names):
-                raise DataError(
-                    f"{path}:{lines.line_num}: {len(row)} values for {len(names)} "
-                    "columns; quote values that hold a comma"
-                )
-            rows += [row] if row else []
-    except csv.Error as error:
-        raise DataError(f"{path}:{lines.line_num}: not CSV: {error}") from error
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    return {
-        name: _typed(list(column)) for name, column in zip(names, columns, strict=True)
-    }
-
-
-def _text(path: Path) -> str:
-    """Returns the file's text; a byte-order mark is no part of it.
-
-    Raises:
-      DataError: the file is not UTF-8; the message names the first bad line.
-    """
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{line}: not UTF-8 text; save the file as UTF-8"
-        ) from error
-
-
-def _typed(values: list[Any]) -> np.ndarray:
-    """Returns integers or floats as such, anything else as Python objects."""
-    kinds = {type(value) for value in values}
-    if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values):
-        return np.array(values, np.int64)
-    if kinds <= {int, float}:
-        return np.array(values, np.float64)
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column
-
-
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
-    ".parquet": _read_parquet,
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
+    ".parquet": read_parquet,
+    ".jsonl": read_json_lines,
+    ".csv": read_comma_separated,
 }

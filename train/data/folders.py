@@ -8,6 +8,7 @@ import numpy as np
 from train.command.notices import notice
 from train.config import DataConfig
 from train.data.files import data_folder, split_names
+from train.data.names import is_unicode
 from train.data.records import Records
 from train.errors import DataError
 
@@ -43,9 +44,11 @@ def read(config: DataConfig) -> dict[str, Records]:
 def _read_split(folder: Path, split: str, config: DataConfig) -> Records:
     """Returns the records of one split, sorted by class and file name."""
     if not folder.is_dir():
+        what = ", it is a file" if folder.is_file() else ""
         raise DataError(
-            f"{folder}: no such folder; give the folder that holds it with "
+            f"{folder}: no such folder{what}; give the folder that holds it with "
             f"--config.data.path and its name with --config.data.{split}"
+            f"{', or read tables with --config.data.source=files' if what else ''}"
         )
     try:
         found = {name: _files(folder / name) for name in _class_names(folder)}
@@ -53,6 +56,12 @@ def _read_split(folder: Path, split: str, config: DataConfig) -> Records:
         raise DataError(
             f"{error.filename}: cannot be read: {error.strerror}"
         ) from error
+    for name in found:
+        if not is_unicode(name):
+            raise DataError(
+                f"{folder}: the class folder {name!r} has a name that is not UTF-8; "
+                "rename it"
+            )
     _refuse_empty(found, folder, split)
     _say_what_is_left_out(found, folder)
     files = [f"{name}/{file}" for name, inside in found.items() for file in inside]

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from train.command.notices import notice
+from train.data.names import shown
+from train.data.pointers import HEAD, pointer
 from train.data.records import Records
 from train.errors import DataError
 
@@ -139,17 +141,31 @@ def content(value: Any, folder: Path) -> Any:
       folder: that paths are relative to.
 
     Raises:
-      CannotDecodeError: there is no such file, or no file at all.
+      CannotDecodeError: there is no such file, or no file at all, or one that only
+        says where the data are.
     """
     if isinstance(value, dict) and value.get("array") is None:
         file = value.get("bytes")
         value = value.get("path") if file is None else file
-    if isinstance(value, bytes | np.ndarray | dict):
+    if isinstance(value, str) and value:
+        value = _file(folder / value)
+    if isinstance(value, bytes):
+        if what := pointer(value[:HEAD]):
+            raise CannotDecodeError(what)
         return value
-    if not isinstance(value, str) or not value:
-        raise CannotDecodeError(f"{value!r} is no file, path or array")
+    if isinstance(value, np.ndarray | dict):
+        return value
+    raise CannotDecodeError(f"{shown(value)} is no file, path or array")
+
+
+def _file(path: Path) -> bytes:
+    """Returns what a file holds.
+
+    Raises:
+      CannotDecodeError: it cannot be read.
+    """
     try:
-        return (folder / value).read_bytes()
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotDecodeError(reason) from error

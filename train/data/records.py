@@ -1,9 +1,13 @@
 """Records: one split as it was read, before any encoding."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from train.command.lines import escaped
+from train.data.names import alike, is_unicode, shown
 from train.errors import DataError
 
 
@@ -43,9 +47,34 @@ class Records:
     def column(self, name: str) -> np.ndarray:
         """Returns a column, or refuses with the names of those that are there."""
         if name not in self.columns:
-            there = ", ".join(f"`{n}`" for n in self.columns)
+            there = ", ".join(f"`{escaped(n)}`" for n in self.columns)
+            hint = ""
+            if near := alike(name, self.columns):
+                hint = f" ({near})"
+            elif self.untyped:
+                hint = ", as its first line must name them"
             raise DataError(
-                f"{self.origin}: no column `{name}`; it has {there}; "
+                f"{self.origin}: no column `{escaped(name)}`; it has {there}{hint}; "
                 "name the right one with --config.data.*_column(s)"
             )
         return self.columns[name]
+
+    def refuse_broken_text(self, row: int, column: str, texts: Iterable[str]) -> None:
+        """Refuses texts of a row that no file can hold, such as half an emoji."""
+        for text in texts:
+            if not is_unicode(text):
+                raise DataError(
+                    f"{self.origin}: row {self.number(row)} of column "
+                    f"`{escaped(column)}` has half of a surrogate pair, which is no "
+                    f"character, in {shown(text)}; correct the row: text is often cut "
+                    "there, in the middle of an emoji"
+                )
+
+
+def object_column(values: Sequence[Any]) -> np.ndarray:
+    """Returns values as Python objects, one a row; lists of one length too."""
+    column = np.empty(len(values), object)
+    # One by one: NumPy would make a matrix of lists and arrays of one length.
+    for row, value in enumerate(values):
+        column[row] = value
+    return column

@@ -21,7 +21,7 @@ import numpy as np
 
 from train.config import DataConfig
 from train.data.files import split_names
-from train.data.records import Records
+from train.data.records import Records, object_column
 from train.errors import DataError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
@@ -323,11 +323,7 @@ def _column(values: list, feature: Any) -> np.ndarray:
     """Returns one array where every row has the same numeric shape, else objects."""
     if _converter(feature) is _same and None not in feature.shape:
         return np.asarray(values, feature.np_dtype)
-    column = np.empty(len(values), object)
-    # One by one: NumPy would make a matrix of lists and arrays of one length.
-    for number, value in enumerate(values):
-        column[number] = value
-    return column
+    return object_column(values)
 
 
 def _reason(error: Exception) -> str:

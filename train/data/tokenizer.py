@@ -10,6 +10,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from train.command.notices import notice
 from train.data.examples import NO_TOKEN, Encoded, bucket
+from train.data.pointers import HEAD, pointer
 from train.errors import DataError
 
 _UNKNOWN = "[UNK]"
@@ -54,6 +55,10 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
             f"{path}: no such file; save the fast tokenizer with the model: "
             "`AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)`"
         )
+    with path.open("rb") as file:
+        what = pointer(file.read(HEAD))
+    if what:
+        raise DataError(f"{path}: {what}")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower

@@ -22,13 +22,18 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Args:
       logits: float [n, classes].
       labels: int [n].
+
+    Returns:
+      It, of the rows whose logits are finite; 1 where none are.
     """
+    finite = np.isfinite(logits).all(axis=-1)
+    logits, labels = logits[finite], labels[finite]
     rows = np.arange(len(labels))
 
     def loss(temperature: float) -> float:
         return -float(log_softmax(logits / temperature, axis=-1)[rows, labels].mean())
 
-    return _best_temperature(loss)
+    return _best_temperature(loss) if finite.any() else 1.0
 
 
 def fit_binary_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -37,13 +42,18 @@ def fit_binary_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     Args:
       logits: float [n, classes].
       targets: bool [n, classes].
+
+    Returns:
+      It, of the rows whose logits are finite; 1 where none are.
     """
+    finite = np.isfinite(logits).all(axis=-1)
+    logits, targets = logits[finite], targets[finite]
     signed = np.where(targets, logits, -logits).astype(np.float64)
 
     def loss(temperature: float) -> float:
         return float(np.logaddexp(0.0, -signed / temperature).mean())
 
-    return _best_temperature(loss)
+    return _best_temperature(loss) if finite.any() else 1.0
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -54,7 +64,12 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     Args:
       confidence: probabilities [n].
       correct: bool [n], what each probability was for came true.
+
+    Returns:
+      The gap; NaN where a probability is.
     """
+    if not np.isfinite(confidence).all():
+        return float("nan")
     bins = np.minimum((confidence * _NUM_BINS).astype(np.int64), _NUM_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64))
     return float(np.abs(gaps).sum() / max(len(confidence), 1))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from train.command.lines import escaped
 from train.command.notices import notice
 from train.config import DataConfig
 from train.data.examples import Classes, Encoded
@@ -19,8 +20,15 @@ from train.targets.calibration import (
     fit_binary_temperature,
     probabilities,
 )
-from train.targets.labels import index_of, label_lists, refuse_unknown
+from train.targets.labels import (
+    index_of,
+    label_lists,
+    note_doubtful_classes,
+    refuse_unknown,
+)
 from train.targets.metric import Metric, calibration_errors, loss
+
+_FLAGS = frozenset(["0", "1", "0.0", "1.0", "True", "False"])
 
 
 class MultiLabel:
@@ -51,20 +59,23 @@ class MultiLabel:
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns every label that a training example has."""
-        rows = label_lists(train, config)
+        _refuse_class_columns(train, config)
+        rows = label_lists(train, config, distinct=True)
         classes = tuple(sorted({value for row in rows for value in row}))
         if not classes:
             raise DataError(
                 f"{train.origin}: no example has a label in column "
                 f"`{config.label_column}`; there is nothing to learn"
             )
+        note_doubtful_classes(train, classes)
         return classes
 
     def encode(
         self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig
     ) -> np.ndarray:
         """Returns the multi-hot labels, bool [n, classes]."""
-        index, rows = index_of(classes), label_lists(records, config, classes)
+        index = index_of(classes)
+        rows = label_lists(records, config, classes, distinct=True)
         refuse_unknown(records, [v for row in rows for v in row], classes)
         labels = np.zeros((len(rows), len(classes)), bool)
         for row, values in zip(labels, rows, strict=True):
@@ -185,6 +196,24 @@ class MultiLabel:
         return answers
 
 
+def _refuse_class_columns(train: Records, config: DataConfig) -> None:
+    """Refuses a table with a column of 0 and 1 a class in place of the label column."""
+    if config.label_column in train.columns:
+        return
+    flags = [
+        name
+        for name, column in train.columns.items()
+        if column.ndim == 1 and set(map(str, column)) <= _FLAGS
+    ]
+    if len(flags) > 1:
+        names = ", ".join(f"`{escaped(name)}`" for name in flags)
+        raise DataError(
+            f"{train.origin}: no column `{escaped(config.label_column)}`, and {names} "
+            "hold 0 and 1, a column a class; write one column with the list of the "
+            f"names, such as {config.separator.join(flags[:2])!r} in CSV"
+        )
+
+
 def _f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Returns F1 over all decisions, and the mean of the classes'.
 
@@ -201,7 +230,7 @@ def _f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def _best_threshold(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the logit above which predicting gives the largest micro F1."""
-    if not labels.any():
+    if not labels.any() or not np.isfinite(logits).all():
         return 0.0
     precision, recall, thresholds = precision_recall_curve(
         labels.ravel(), logits.ravel()

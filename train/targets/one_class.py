@@ -16,7 +16,12 @@ from train.targets.calibration import (
     fit_temperature,
     probabilities,
 )
-from train.targets.labels import index_of, label_values, refuse_unknown
+from train.targets.labels import (
+    index_of,
+    label_values,
+    note_doubtful_classes,
+    refuse_unknown,
+)
 from train.targets.metric import Metric, calibration_errors, loss
 
 ONE_OF_ALL = MarginMeaning(
@@ -43,7 +48,9 @@ class OneClass:
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the distinct labels of the training split."""
-        return tuple(sorted(set(label_values(train, config.label_column))))
+        classes = tuple(sorted(set(label_values(train, config.label_column))))
+        note_doubtful_classes(train, classes)
+        return classes
 
     def encode(
         self, records: Records, encoded: Encoded, classes: Classes, config: DataConfig

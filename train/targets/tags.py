@@ -10,13 +10,22 @@ import numpy as np
 from seqeval import metrics as entities
 from sklearn.metrics import precision_recall_fscore_support
 
+from train.command.lines import escaped
+from train.command.notices import notice
 from train.config import DataConfig
 from train.data.examples import NO_LABEL, Classes, Encoded
+from train.data.names import shown
 from train.data.records import Records
 from train.errors import DataError
 from train.targets import Calibration, LabelEvidence, LossTarget
 from train.targets.calibration import fit_temperature, probabilities
-from train.targets.labels import index_of, label_lists, refuse_unknown
+from train.targets.labels import (
+    Label,
+    index_of,
+    label_lists,
+    note_doubtful_classes,
+    refuse_unknown,
+)
 from train.targets.metric import Metric, calibration_errors, loss
 from train.targets.one_class import (
     ONE_OF_ALL,
@@ -28,7 +37,8 @@ from train.targets.one_class import (
 )
 
 OUTSIDE = "O"
-_BIO = re.compile(r"O|[BI]-.+")
+# What parts tags in files is no part of one.
+_BIO = re.compile(r"O|[BI]-[^\s,;|]+")
 
 
 class Tags:
@@ -62,6 +72,12 @@ class Tags:
         classes = {tag for row in _tags(train, config) for tag in row} | {OUTSIDE}
         if config.tags == "bio":
             classes |= {f"B-{tag[2:]}" for tag in classes if tag != OUTSIDE}
+        elif all(tag.isdecimal() for tag in classes - {OUTSIDE}) and len(classes) > 1:
+            notice(
+                f"{train.origin}: tags are numbers, and F1 counts each of them, 0 too; "
+                f"where a number means that a word has no tag, write {OUTSIDE}"
+            )
+        note_doubtful_classes(train, sorted(classes))
         return tuple(sorted(classes))
 
     def encode(
@@ -208,18 +224,41 @@ class Tags:
 
 def _tags(records: Records, config: DataConfig) -> list[list[str]]:
     """Returns each row's tags as text; refuses what the scheme does not know."""
-    rows = [[str(tag) for tag in row] for row in label_lists(records, config)]
-    if config.tags == "bio":
-        for k, row in enumerate(rows):
-            for tag in row:
-                if not _BIO.fullmatch(tag):
-                    raise DataError(
-                        f"{records.origin}: row {records.number(k)} of label column "
-                        f"`{config.label_column}` has tag {tag!r}; a tag must be O, "
-                        "B-TYPE or I-TYPE, or say --config.data.tags=flat for tags "
-                        "that mark no entities"
-                    )
-    return rows
+    rows = label_lists(records, config)
+    for k, row in enumerate(rows):
+        for tag in row:
+            if wrong := _unfit(tag, config):
+                raise DataError(
+                    f"{records.origin}: row {records.number(k)} of label column "
+                    f"`{escaped(config.label_column)}` has tag {shown(tag)}; {wrong}"
+                )
+    return [[str(tag) for tag in row] for row in rows]
+
+
+def _unfit(tag: Label, config: DataConfig) -> str:
+    """Returns what is wrong with a tag and what to do; empty: nothing."""
+    bio = config.tags == "bio"
+    if isinstance(tag, int):
+        return (
+            "entities need names, not numbers: write O, B-TYPE or I-TYPE, in the order "
+            "of the data set's list of names; --config.data.tags=flat would take each "
+            "number for a tag of its own, 0 too"
+            if bio
+            else ""
+        )
+    if any(c.isspace() for c in tag):
+        return (
+            f"a tag holds no space; in text, tags are parted by {config.separator!r}: "
+            "write them so, or name what parts them with --config.data.separator"
+        )
+    if bio and not _BIO.fullmatch(tag):
+        written = "" if tag.isascii() else f" ({tag!a})"
+        return (
+            f"a tag must be O, B-TYPE or I-TYPE{written}, and in text parted by "
+            f"{config.separator!r} (data.separator); or say --config.data.tags=flat "
+            "for tags that mark no entities"
+        )
+    return ""
 
 
 def _labelled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

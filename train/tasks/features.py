@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from train.command.lines import escaped
 from train.command.notices import notice
 from train.config import Config, DataConfig
 from train.data.examples import Encoded, InputSpec
+from train.data.names import shown
 from train.data.records import Records
 from train.errors import DataError
 from train.models.mlp import Mlp
@@ -20,6 +23,8 @@ from train.tasks.task import Task
 _KEPT = "features.json"
 # The index that pandas writes: without a name in CSV, with one of these in Parquet.
 _ROW_NAMES = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+# In deviations: beyond it the network's float32 sums and squares may overflow.
+_FARTHEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +50,18 @@ class FeatureCodec:
         values = _matrix(train, columns)
         # A constant column stays constant: its deviation is 0, or rounding.
         constant = values.min(axis=0) == values.max(axis=0)
-        with np.errstate(over="ignore"):
-            deviation = np.where(constant, 1.0, values.std(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = values.mean(axis=0), _deviation(values)
+        mean = np.where(np.isfinite(mean), mean, values[0])
+        deviation = np.where(constant | (deviation == 0), 1.0, deviation)
         for name, size in zip(columns, deviation, strict=True):
             if not np.isfinite(size):
                 raise DataError(
-                    f"{train.origin}: feature column `{name}` has values too large to "
-                    "square; scale it, or leave it out with "
+                    f"{train.origin}: feature column `{escaped(name)}` has values too "
+                    "large to square; scale it, or leave it out with "
                     "--config.data.feature_columns"
                 )
-        return cls(columns, values.mean(axis=0), deviation)
+        return cls(columns, mean, deviation)
 
     @classmethod
     def load(cls, config: Config, folder: Path) -> Self:
@@ -77,9 +84,26 @@ class FeatureCodec:
         return InputSpec((len(self.columns),), num_classes)
 
     def encode(self, records: Records) -> Encoded:
-        """Returns the standardised columns, float32 [n, features]."""
+        """Returns the standardised columns, float32 [n, features].
+
+        Raises:
+          DataError: a value is none, or so far from training's that float32 cannot
+            hold what the network makes of it.
+        """
         values = _matrix(records, self.columns)
-        return Encoded(((values - self.mean) / self.deviation).astype(np.float32))
+        with np.errstate(over="ignore"):
+            scaled = (values - self.mean) / self.deviation
+        far = np.argwhere(~(np.abs(scaled) <= _FARTHEST))
+        if far.size:
+            row, column = far[0]
+            raise DataError(
+                f"{records.origin}: feature column "
+                f"`{escaped(self.columns[column])}` has {values[row, column]:g} in row "
+                f"{records.number(row)}, too far from training's values, which are "
+                f"{self.mean[column]:g} with a deviation of "
+                f"{self.deviation[column]:g}; correct it or remove the row"
+            )
+        return Encoded(scaled.astype(np.float32))
 
 
 def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
@@ -98,6 +122,15 @@ def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
     return columns
 
 
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """Returns the deviation of each column, also of numbers too small to square."""
+    deviation = values.std(axis=0)
+    size = np.abs(values).max(axis=0)
+    small = (deviation == 0) & (size > 0)
+    deviation[small] = size[small] * (values[:, small] / size[small]).std(axis=0)
+    return deviation
+
+
 def _matrix(records: Records, columns: tuple[str, ...]) -> np.ndarray:
     """Returns the columns side by side, float64 [n, features], all finite."""
     features = []
@@ -106,9 +139,9 @@ def _matrix(records: Records, columns: tuple[str, ...]) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise DataError(
-                f"{records.origin}: feature column `{name}` has {bad.size} values that "
-                f"are not finite, the first in row {records.number(bad[0])}; fill or "
-                "remove them"
+                f"{records.origin}: feature column `{escaped(name)}` has {bad.size} "
+                "values that are not finite, the first in row "
+                f"{records.number(bad[0])}; fill or remove them"
             )
         features.append(values)
     return np.stack(features, axis=1)
@@ -122,14 +155,37 @@ def _numbers(records: Records, name: str) -> np.ndarray:
     numbers = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError) as error:
+            numbers[row] = _number(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            too_large = isinstance(error, OverflowError)
             raise DataError(
-                f"{records.origin}: feature column `{name}` has {value!r} in row "
-                f"{records.number(row)}, which is no number; correct it, or name the "
-                "numeric columns with --config.data.feature_columns"
+                f"{records.origin}: feature column `{escaped(name)}` has "
+                f"{shown(value)} in row {records.number(row)}, which is "
+                f"{'too large a number' if too_large else 'no number'}; correct it, or "
+                "name the numeric columns with --config.data.feature_columns"
             ) from error
     return numbers
+
+
+def _number(value: Any) -> float:
+    """Returns what a value is as a number.
+
+    Raises:
+      TypeError: it is of a type that holds none, such as a date.
+      ValueError: it is text that is no number, as data write numbers.
+      OverflowError: it is beyond float64.
+    """
+    if isinstance(value, str):
+        # Python alone takes 2021_03 for a number.
+        if "_" in value:
+            raise ValueError(value)
+        number = float(value)
+        if math.isinf(number) and any(c.isdigit() for c in value):
+            raise OverflowError(value)
+        return number
+    if isinstance(value, bytes | np.datetime64 | np.timedelta64 | np.ndarray):
+        raise TypeError(type(value).__name__)
+    return float(value)
 
 
 TASK = Task(models={"mlp": Mlp}, codec=FeatureCodec, target=OneClass())

@@ -36,6 +36,8 @@ MODELS = {"cnn": Cnn, "resnet18": ResNet18}
 _KEPT = "image.json"
 # So many training images give the mean and the deviation of each channel.
 _STATISTICS_IMAGES = 2000
+# Of an array of floats: beyond it the network's float32 sums and squares may overflow.
+_LARGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,12 +151,15 @@ def _options(config: Config) -> tuple[str, int, str]:
 def _decode(content: Any, *, dtype: str, grey: bool, size: int) -> np.ndarray:
     """Returns one image of any size; floats are in [0, 1], as are those of files."""
     if dtype == "float32" and _is_float(content):
-        if content.ndim != 3 or not np.isfinite(content).all():
+        with np.errstate(over="ignore"):
+            image = content.astype(np.float32)
+        # Moments and the network's sums must stay finite too.
+        if image.ndim != 3 or not (np.abs(image) <= _LARGEST).all():
             raise CannotDecodeError(
                 f"an array of {list(content.shape)} is no image; it must be finite "
                 "numbers [height, width, channels]"
             )
-        return content.astype(np.float32)
+        return image
     image = decode_image(content, channels=1 if grey else 3, size=size)
     return image if dtype == "uint8" else (image / 255).astype(np.float32)
 

@@ -95,7 +95,9 @@ def model_name(models: Mapping[str, object], config: ModelConfig) -> str:
 
 def read_records(task: Task, config: DataConfig) -> dict[str, Records]:
     """Returns the records of each split; see `train.data.read`."""
-    return data.read(config, one_label=task.target.one_label)
+    one = task.target.one_label
+    several = task.target.labels_are_given and not one
+    return data.read(config, one_label=one, several_labels=several)
 
 
 def encode_labelled(

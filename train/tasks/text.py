@@ -7,8 +7,10 @@ from typing import Any, Self
 
 import tokenizers
 
+from train.command.lines import escaped
 from train.config import Config
 from train.data.examples import Encoded, InputSpec
+from train.data.names import shown
 from train.data.records import Records
 from train.data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
 from train.errors import ConfigError, DataError
@@ -121,9 +123,10 @@ class TextCodec:
             if not isinstance(text, str):
                 raise DataError(
                     f"{records.origin}: row {records.number(row)} of text column "
-                    f"`{column}` is {text!r}; it must be text: name another "
-                    "column with --config.data.input_column, or correct the row"
+                    f"`{escaped(column)}` is {shown(text)}; it must be text: name "
+                    "another column with --config.data.input_column, or correct the row"
                 )
+            records.refuse_broken_text(row, column, [text])
         return texts
 
     @staticmethod

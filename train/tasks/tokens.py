@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from train.command.lines import escaped
 from train.data.examples import Encoded, InputSpec
+from train.data.names import shown
 from train.data.records import Records
 from train.data.tokenizer import encode_words
 from train.errors import DataError
@@ -38,9 +40,11 @@ class TokenCodec(TextCodec):
             if not all(isinstance(word, str) for word in row):
                 raise DataError(
                     f"{records.origin}: row {records.number(k)} of token column "
-                    f"`{column}` is {row!r}; it must be a list of words: name another "
-                    "column with --config.data.input_column, or correct the row"
+                    f"`{escaped(column)}` is {shown(row)}; it must be a list of words: "
+                    "name another column with --config.data.input_column, or correct "
+                    "the row"
                 )
+            records.refuse_broken_text(k, column, row)
         return rows
 
     @staticmethod

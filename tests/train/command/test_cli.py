@@ -34,6 +34,7 @@ def raising(error):
     ("error", "code", "line"),
     [
         (DataError("bad\n row"), 2, "error: bad row"),
+        (DataError("the  `a\tb` \u200b\xa0"), 2, r"error: the  `a\tb` \u200b"),
         (
             ModuleNotFoundError("no", name="grain.x"),
             2,

@@ -1,5 +1,6 @@
 """The user's own files: one table in three formats, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -97,6 +98,62 @@ def test_a_label_of_one_row_is_not_held_out(tmp_path):
     assert set(splits["validation"].column("label")) == {"a", "b"}
     seen = [*splits["train"].numbers, *splits["validation"].numbers]
     assert sorted(seen) == list(range(1, len(labels) + 1))
+
+
+@pytest.mark.parametrize("size", [3, 20, 200])
+def test_a_label_of_one_row_is_not_left_out(tmp_path, size):
+    labels = ["a", "b"] * 200
+    labels[7] = "rare"
+    write(tmp_path / "train.csv", {"x": range(400), "label": labels})
+    write(tmp_path / "validation.csv", {"x": [1], "label": ["rare"]})
+    config = dataclasses.replace(config_for(tmp_path, ".csv"), train_examples=size)
+    train = read(config, one_label=True)["train"]
+    assert len(train) == size
+    assert set(train.column("label")) == {"a", "b", "rare"}
+    # Whoever cares for no label draws the same rows, but for those that make room.
+    plain = read(config)["train"]
+    assert len(set(plain.numbers) & set(train.numbers)) >= size - 2
+
+
+def test_a_draw_with_every_label_is_as_it_was(tmp_path):
+    write(tmp_path / "train.csv", {"x": range(40), "label": ["a", "b"] * 20})
+    write(tmp_path / "validation.csv", {"x": [1], "label": ["a"]})
+    config = dataclasses.replace(config_for(tmp_path, ".csv"), train_examples=20)
+    kept = read(config, one_label=True)["train"].numbers
+    np.testing.assert_array_equal(kept, read(config)["train"].numbers)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("data", [{"train_examples": 20}, {"validation": ""}])
+def test_the_only_row_of_one_label_of_several_is_kept(tmp_path, ending, data):
+    labels = [["a"], ["b", "a"]] * 40 + [["a", f"rare {k}"] for k in range(8)]
+    if ending == ".csv":
+        labels = ["|".join(row) for row in labels]
+    for split in ("train", "validation"):
+        columns = {"x": range(len(labels)), "label": labels}
+        write(tmp_path / f"{split}{ending}", columns)
+    config = dataclasses.replace(
+        config_for(tmp_path, ending), validation_share=0.5, **data
+    )
+    train = read(config, several_labels=True)["train"]
+    rows = [r.split("|") if ending == ".csv" else r for r in train.column("label")]
+    found = {label for row in rows for label in row}
+    assert found == {"a", "b", *(f"rare {k}" for k in range(8))}
+
+
+def test_whole_numbers_beyond_64_bits_stay_whole(tmp_path):
+    for split in ("train", "validation"):
+        lines = [f'{{"x": {k}, "label": {2**64 + k}}}' for k in range(2)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    train = read(config_for(tmp_path, ".jsonl"))["train"]
+    assert label_values(train, "label") == [2**64, 2**64 + 1]
+
+
+def test_a_name_without_ending_is_a_file_beside_a_folder_of_that_name(tmp_path):
+    write(tmp_path / "train.csv", ROWS)
+    write(tmp_path / "validation.csv", ROWS)
+    (tmp_path / "train").mkdir()
+    assert len(read(config_for(tmp_path, ""))["train"]) == 3
 
 
 def test_the_environment_names_the_folder(tmp_path, monkeypatch):

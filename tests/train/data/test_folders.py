@@ -1,6 +1,7 @@
 """Class folders: what is read, in which order, and what is refused."""
 
 import dataclasses
+import os
 
 import pytest
 
@@ -94,3 +95,17 @@ def test_refuses_a_class_without_a_training_example_and_names_it(config, folder)
 def test_a_class_may_lack_validation_examples(config, folder):
     (folder / "validation" / "dog" / "4.wav").unlink()
     assert read(config)["validation"].columns["label"].tolist() == ["cat"]
+
+
+def test_refuses_a_class_whose_name_is_no_text(config, folder):
+    # As an archive that was packed with another encoding leaves it.
+    touch(folder / "train", os.fsdecode(b"caf\xe9/1.png"))
+    with pytest.raises(DataError, match=r"class folder 'caf\\udce9'.*not UTF-8"):
+        read(config)
+
+
+def test_refuses_a_file_where_a_folder_is_meant(config, folder):
+    touch(folder, "held-out")
+    config = dataclasses.replace(config, test="held-out")
+    with pytest.raises(DataError, match=r"no such folder, it is a file.*source=files"):
+        read(config)

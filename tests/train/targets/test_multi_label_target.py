@@ -49,6 +49,13 @@ def test_text_is_parted_at_the_separator():
         ([["a", 1]], ["1 str, 1 int"]),
         ([["a", None]], ["1 missing labels"]),
         ([[], []], ["no example has a label"]),
+        ([["a"], ["b", "c", "b"]], ["row 2", "label 'b' 2 times"]),
+        ([[2, 1], [0, 0]], ["row 2", "label 0 2 times"]),
+        ([[0, 1, 0, 1], [1, 0, 0, 0]], ["rows of 4 values that are 0 or 1"]),
+        ([[0.0, 1.0], [1.0, 1.0]], ["rows of 2 values that are 0 or 1"]),
+        ([["0", "1"], ["1", "0"]], ["rows of 2 values", "[0, 3] for [1, 0, 0, 1]"]),
+        ([np.array([False, True, True])], ["rows of 3 values that are 0 or 1"]),
+        ([["a", "\udc80"]], ["row 1", "no character"]),
     ],
 )
 def test_refuses(rows, words):
@@ -133,6 +140,48 @@ def test_missing_labels_are_counted_by_row():
     rows = records([["a", "b", "c"], ["a"], ["b", None]])
     with pytest.raises(DataError, match="1 missing labels, the first in row 3"):
         TARGET.find_classes(rows, CONFIG)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", ", ";"])
+def test_refuses_cells_of_0_and_1_parted_by_something_else(separator):
+    rows = records([separator.join("010"), separator.join("110")], untyped=True)
+    with pytest.raises(DataError, match="rows of 3 values that are 0 or 1"):
+        TARGET.find_classes(rows, CONFIG)
+
+
+@pytest.mark.parametrize("rows", [[[0], [1], [0]], [[0, 1], [0, 1, 2]], [[0, 1]]])
+def test_class_numbers_are_no_rows_of_0_and_1(rows):
+    assert TARGET.find_classes(records(rows), CONFIG) == tuple(
+        sorted({value for row in rows for value in row})
+    )
+
+
+def test_one_row_of_two_classes_is_a_list_of_labels():
+    labels = TARGET.encode(records([[1, 0]]), NONE, (0, 1, 2), CONFIG)
+    assert labels.tolist() == [[True, True, False]]
+
+
+def test_refuses_a_column_a_class():
+    flags = {"joy": np.array([0, 1]), "fear": np.array(["1", "0"], object)}
+    text = np.array(["a", "b"], object)
+    table = Records("train", "train file", {"text": text, **flags})
+    with pytest.raises(DataError, match=r"`labels`, and `joy`, `fear` hold 0 and 1"):
+        TARGET.find_classes(table, CONFIG)
+
+
+def test_says_that_cells_may_be_parted_by_something_else(capsys):
+    TARGET.find_classes(records(["joy, fear", "joy"], untyped=True), CONFIG)
+    said = capsys.readouterr().err
+    assert "no row is parted by '|', and 1 have ','" in said
+    assert "--config.data.separator=','" in said
+    TARGET.find_classes(records(["joy, fear|anger"], untyped=True), CONFIG)
+    assert not capsys.readouterr().err
+
+
+def test_no_number_among_the_logits_leaves_the_threshold_at_zero():
+    logits = np.array([[np.nan, 1.0]], np.float32)
+    found = TARGET.calibrate(logits, np.ones((1, 2), bool))
+    assert found == Calibration(temperature=1.0, threshold=0.0)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 30])

@@ -10,6 +10,8 @@ from train.errors import DataError
 from train.targets import Calibration
 from train.targets.one_class import OneClass, lead
 
+NONE = Encoded(np.zeros(0))
+
 
 def records(values, *, split="train", untyped=False):
     column = np.empty(len(values), object)
@@ -54,8 +56,11 @@ def test_untyped_numbers_are_numbers_and_codes_are_text():
         (["a", "", "b"], True, ["1 missing labels", "row 2"]),
         ([0.0, float("nan")], False, ["1 missing labels", "row 2"]),
         ([0.5, 1.5], False, ["2 float"]),
-        ([True, False], False, ["2 bool"]),
-        ([[0], [1]], False, ["2 list"]),
+        ([True, 1], False, ["1 bool, 1 int"]),
+        ([0.0, 1.0], False, ["2 float", "write 1 for 1.0"]),
+        (["a", " \u3000"], False, ["1 missing labels", "row 2"]),
+        (["a", "\ud83d"], False, ["'\\ud83d' in row 2", "no character"]),
+        ([[0], [1]], False, ["2 list", "--config.task=multi_label"]),
     ],
 )
 def test_refuses_labels(values, untyped, words):
@@ -135,3 +140,77 @@ def test_text_of_another_split_is_read_as_the_classes_are():
     assert encode(["1", "10"], ["10"], untyped=True)[1].tolist() == [1]
     with pytest.raises(DataError, match=r"has label 'x' in 1 rows.* training never"):
         encode(["1", "10"], ["x", "10"], untyped=True)
+
+
+@pytest.mark.parametrize("untyped", [False, True])
+def test_outer_spaces_are_no_part_of_a_label(capsys, untyped):
+    classes, labels = encode(["cat", "dog", "cat ", "dog"], [" dog"], untyped=untyped)
+    assert classes == ("cat", "dog")
+    assert labels.tolist() == [1]
+    said = capsys.readouterr().err
+    assert "train file: label column `label` has 1 labels with outer spaces" in said
+    assert "the first in row 3" in said
+
+
+def test_a_class_of_an_earlier_run_keeps_its_spaces():
+    held = records(["cat ", "cat"], split="test")
+    labels = OneClass().encode(held, NONE, ("cat", "cat "), DataConfig())
+    assert labels.tolist() == [1, 0]
+
+
+def test_numbers_with_spaces_are_numbers():
+    assert encode(["1", " 2"], untyped=True)[0] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["cat", "Cat"], ["'Cat' and 'cat' differ only in case"]),
+        (["caf\u00e9", "cafe\u0301"], [r"'cafe\u0301' and 'caf\xe9'", "(NFC)"]),
+        (["ca\u200bt", "cat"], [r"'ca\u200bt'", "cannot be seen"]),
+        (["a  b", "a b"], ["'a  b' and 'a b' differ only in spaces"]),
+        (["a", "A", "b", "B", "\u0430"], ["and 2 more pairs are so"]),
+    ],
+)
+def test_classes_that_look_alike_are_named(capsys, values, words):
+    assert len(encode(values)[0]) == len(values)
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in ["note: train file: labels ", *words]:
+        assert word in line
+
+
+def test_true_and_false_are_the_texts_that_csv_has_for_them():
+    assert encode([True, False])[0] == ("False", "True")
+    assert encode([True, False], ["True"])[1].tolist() == [1]
+    assert encode(["True", "False"], [False], untyped=False)[1].tolist() == [0]
+    with pytest.raises(DataError, match="1 missing labels, the first in row 2"):
+        encode([True, None])
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "words"),
+    [
+        ([0, 1], ["0"], ["the whole number 0 there, the text '0' here"]),
+        (["0", "1"], [0], ["the text '0' there, the whole number 0 here"]),
+        (["cat"], ["Cat"], ["training has 'cat'", "differs only in case"]),
+        (["cat"], ["x", "x", "Cat"], ["label 'Cat' in 1 rows", "and 1 more labels"]),
+    ],
+)
+def test_says_of_an_unknown_label_what_training_has(train, held, words):
+    with pytest.raises(DataError) as refusal:
+        encode(train, held)
+    for word in [*words, "training never has", "write both alike"]:
+        assert word in str(refusal.value)
+
+
+def test_the_calibration_error_of_no_number_is_none():
+    logits = np.array([[np.nan, 0.0], [1.0, 0.0]], np.float32)
+    assert np.isnan(OneClass().score(logits, np.zeros(2, int), ("a", "b"))["ece"])
+
+
+@pytest.mark.parametrize("name", ["NaN", "None", "<NA>", "null"])
+def test_a_class_that_seems_to_be_missing_is_named(capsys, name):
+    assert encode(["a", name], untyped=True)[0] == tuple(sorted(["a", name]))
+    assert f"train file: '{name}' is taken for a class" in capsys.readouterr().err
+    encode(["none", "other"])
+    assert not capsys.readouterr().err

@@ -91,7 +91,7 @@ def test_flat_tags_count_one_by_one_without_outside():
     assert figures["recall"] == pytest.approx(1 / 2)
 
 
-@pytest.mark.parametrize("tag", ["loc", "E-loc", "B", "b-loc", "I-", ""])
+@pytest.mark.parametrize("tag", ["loc", "E-loc", "B", "b-loc", "I-"])
 def test_refuses_a_tag_outside_bio(tag):
     with pytest.raises(DataError) as refusal:
         TARGET.find_classes(records([["O"], ["O", tag]]), CONFIG)
@@ -124,3 +124,47 @@ def test_calibration_is_over_the_labelled_words():
     temperature = TARGET.calibrate(guess, true).temperature
     p = np.exp(10 / temperature)
     assert p / (p + 4) == pytest.approx(3 / 4, abs=1e-3)
+
+
+@pytest.mark.parametrize("tags", ["bio", "flat"])
+@pytest.mark.parametrize("tag", ["B-PER O", "B-PER\xa0O", "NOUN VERB"])
+def test_refuses_a_tag_with_a_space(tag, tags):
+    config = DataConfig(label_column="tags", tags=tags)
+    with pytest.raises(DataError) as refusal:
+        TARGET.find_classes(records([["O"], [tag]]), config)
+    words = [f"row 2 of label column `tags` has tag {tag!r}", "a tag holds no space"]
+    for word in [*words, "'|'", "--config.data.separator"]:
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("tag", ["B-PER,O", "I-PER;O", "B-PER|O"])
+def test_refuses_tags_that_are_not_parted(tag):
+    with pytest.raises(DataError, match=r"must be O, B-TYPE or I-TYPE.*parted by '\|'"):
+        TARGET.find_classes(records([[tag]]), CONFIG)
+
+
+def test_tags_parted_by_spaces_are_read_with_that_separator():
+    config = DataConfig(label_column="tags", separator=" ")
+    assert TARGET.find_classes(records(["B-PER O"]), config) == ("B-PER", "O")
+
+
+def test_a_letter_of_another_alphabet_is_seen():
+    with pytest.raises(DataError, match=r"\('\\u041e'\)"):
+        TARGET.find_classes(records([["\u041e"]]), CONFIG)
+
+
+def test_numbers_need_names_and_flat_says_that_it_counts_each(capsys):
+    with pytest.raises(DataError) as refusal:
+        TARGET.find_classes(records([[1, 0], [3, 4]]), CONFIG)
+    words = ["row 1", "tag 1", "names, not numbers", "tags=flat", "0 too"]
+    for word in words:
+        assert word in str(refusal.value)
+    flat = DataConfig(label_column="tags", tags="flat")
+    assert "0" in TARGET.find_classes(records([[1, 0], [3, 4]]), flat)
+    assert "F1 counts each of them, 0 too" in capsys.readouterr().err
+
+
+def test_a_missing_tag_is_refused():
+    for tag in ("", None):
+        with pytest.raises(DataError, match="1 missing labels, the first in row 2"):
+            TARGET.find_classes(records([["O"], ["O", tag]]), CONFIG)
