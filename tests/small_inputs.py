@@ -48,7 +48,10 @@ def write_encoder(folder):
         params,
         classes=(0, 1),
         pooling="mean",
-        tokenizer=word_pieces().to_str(),
+        tokenizer=word_pieces(),
+        max_length=8,
+        temperature=1.0,
+        threshold=None,
     )
 
 

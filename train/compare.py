@@ -261,15 +261,16 @@ def _train(
     from train.loop import train_and_evaluate
 
     use_compilation_cache(flags.compilation_cache)
-    # On a terminal the trainer shows its bar; a log gets a line a cell.
+    # On a terminal the trainer shows its bar; a log gets two lines a cell, between
+    # which its notes stand.
     quiet = not sys.stderr.isatty()
     for number, cell in enumerate(unfinished, start=1):
-        place = f"[{number}/{len(unfinished)}] {cell.name}: "
-        print(place, end="" if quiet else "\n", flush=True)
+        place = f"[{number}/{len(unfinished)}] {cell.name}"
+        print(place, flush=True)
         folder = flags.workdir / cell.name
         result = train_and_evaluate(cell.config, folder, quiet=quiet)
         keep_cell(_file(cell, flags.results), folder)
-        print(_figures(result), flush=True)
+        print(f"{place}: {_figures(result)}", flush=True)
 
 
 def _figures(result: dict[str, Any]) -> str:

@@ -8,25 +8,29 @@ import os
 import sys
 from pathlib import Path
 
+from scipy.special import expit
+from tokenizers import Tokenizer
+
 from train.command.cli import make_parser, run, use_compilation_cache, user_path
 from train.errors import ConfigError, DataError
 from train.models.pretrained import export_encoder
-from train.workdir.finished_run import read_run
+from train.workdir.finished_run import FinishedRun, read_run
 
 
-def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:
+def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
     """Writes the best checkpoint of a run as a Hugging Face folder.
 
     Args:
       workdir: the folder that `python -m train` wrote.
-      folder: where config.json, model.safetensors and tokenizer.json go.
+      folder: where config.json, model.safetensors, the tokenizer's two files and,
+        except for tags, the code that pools go.
 
     Returns:
-      Which checkpoint it was.
+      What the run's folder holds.
 
     Raises:
       ConfigError: the run's model is no pretrained encoder.
-      DataError: the folder cannot be written.
+      DataError: the folder cannot be written, or is one that the run needs.
     """
     finished = read_run(workdir)
     network = finished.scorer.network
@@ -36,21 +40,39 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> str:
             f"--workdir: the model of {workdir} is no pretrained encoder, and has no "
             "form that transformers knows; use it by train.predict"
         )
+    folder = Path(folder).expanduser()
+    _check_place(folder, finished)
+    temperature, threshold = finished.calibration
+    several = finished.scorer.objective.row.target == "multi_hot"
     try:
         export_encoder(
-            Path(folder).expanduser(),
+            folder,
             spec.encoder,
             finished.params,
             classes=finished.classes,
             pooling=None if spec.per_token else model.pooling,
-            tokenizer=finished.codec.files()["tokenizer.json"],
+            tokenizer=Tokenizer.from_str(finished.codec.files()["tokenizer.json"]),
+            max_length=finished.config.data.max_length,
+            temperature=temperature,
+            threshold=expit(threshold / temperature).item() if several else None,
         )
     except OSError as error:
         raise DataError(
             f"--output: cannot write to {folder}: {error.strerror}; name a folder that "
             "can be written"
         ) from error
-    return finished.origin
+    return finished
+
+
+def _check_place(folder: Path, finished: FinishedRun) -> None:
+    """Refuses to write over the files that the run was read from, or began from."""
+    pretrained = Path(finished.config.model.pretrained).expanduser()
+    for taken in (Path(finished.workdir), pretrained):
+        if folder.exists() and taken.exists() and folder.samefile(taken):
+            raise DataError(
+                f"--output: {folder} is the folder of the run or of the encoder that "
+                "it began from, which has files of the same names; name another one"
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,8 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(flags: argparse.Namespace) -> int:
     use_compilation_cache(flags.compilation_cache)
-    origin = export_run(flags.workdir, flags.output)
-    print(f"{flags.output} holds {origin}")
+    finished = export_run(flags.workdir, flags.output)
+    per_token = finished.scorer.network.spec.per_token
+    task = "token-classification" if per_token else "text-classification"
+    trust = "" if per_token else ", trust_remote_code=True"
+    print(f"{flags.output} holds {finished.origin}")
+    print(f"transformers: pipeline({task!r}, {str(flags.output)!r}{trust})")
     return 0
 
 

@@ -6,9 +6,6 @@ Notation of the comments: logits :math:`o`, label :math:`t`, margin :math:`\delt
 class i is kept where :math:`o_i - o_t \ge g(p_t)`, see `as_softmax_jax._core.margin`.
 """
 
-# What all losses share is documented once, in `losses/__init__.py`.
-# ruff: noqa: D417
-
 import math
 from typing import NamedTuple
 

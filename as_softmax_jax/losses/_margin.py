@@ -3,9 +3,6 @@
 A margin lowers the label's log-odds by a constant, see `as_softmax_jax._core.log_odds`.
 """
 
-# What all losses share is documented once, in `losses/__init__.py`.
-# ruff: noqa: D417
-
 import math
 
 import jax

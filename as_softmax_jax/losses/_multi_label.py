@@ -5,9 +5,6 @@ p the softmax over both. AS-Softmax (arXiv 2508.03175, section III)
 compares probabilities as for one label, see `as_softmax_jax._core.margin`.
 """
 
-# What all losses share is documented once, in `losses/__init__.py`.
-# ruff: noqa: D417
-
 import functools
 import math
 from typing import Any

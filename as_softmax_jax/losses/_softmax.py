@@ -3,9 +3,6 @@ r"""Softmax cross-entropy and its kin: temperature, label smoothing, focal.
 Each is a function of the label's log-odds, see `as_softmax_jax._core.log_odds`.
 """
 
-# What all losses share is documented once, in `losses/__init__.py`.
-# ruff: noqa: D417
-
 import math
 
 import jax

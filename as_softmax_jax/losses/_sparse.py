@@ -14,9 +14,6 @@ with :math:`\alpha = 2` for sparsemax and the threshold :math:`\tau` for which
 :math:`\tau` is then in [-1, 0], and a class with :math:`z \le -1` has probability 0.
 """
 
-# What all losses share is documented once, in `losses/__init__.py`.
-# ruff: noqa: D417
-
 import functools
 import math
 from typing import Any

@@ -276,8 +276,10 @@ def test_a_loss_without_a_sibling_is_refused(
 def test_the_last_lines_say_where_the_report_lies(compare, trained, tmp_path, capsys):
     assert compare(losses="softmax") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[1/2] table-softmax-seed_0: test accuracy 0.6000, 2.5 s"
-    assert lines[3] == "softmax on table"
+    assert lines[0] == "[1/2] table-softmax-seed_0"
+    # A whole line, whatever notes came before it.
+    assert lines[1] == "[1/2] table-softmax-seed_0: test accuracy 0.6000, 2.5 s"
+    assert lines[5] == "softmax on table"
     assert "softmax      2  60.00 ± 0.00" in "\n".join(lines)
     assert lines[-1] == f"report: {tmp_path / 'grid' / 'report.html'}"
     assert (tmp_path / "grid" / "report.html").exists()

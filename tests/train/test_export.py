@@ -75,8 +75,9 @@ def test_the_export_holds_what_was_trained(workdir, encoder, tmp_path, capsys):
     assert export_main([*flags, f"--output={tmp_path / 'out'}"]) == 0
     assert "checkpoint after mini-step" in capsys.readouterr().out
     finished, out = read_run(workdir), load_file(tmp_path / "out" / "model.safetensors")
+    kernel = finished.params["head"]["linear"]["kernel"]
     np.testing.assert_array_equal(
-        out["classifier.weight"], finished.params["head"]["linear"]["kernel"].T
+        out["classifier.weight"], kernel.T / finished.calibration.temperature
     )
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"] == {"0": "off", "1": "on"}
@@ -96,6 +97,16 @@ def test_the_export_holds_what_was_trained(workdir, encoder, tmp_path, capsys):
         exported["words"]["embedding"],
         finished.params["encoder"]["words"]["embedding"],
     )
+
+
+@pytest.mark.parametrize("taken", ["run", "encoder"])
+def test_nothing_that_the_run_needs_is_written_over(taken, workdir, encoder, capsys):
+    output = {"run": workdir, "encoder": encoder}[taken]
+    before = {p: p.read_bytes() for p in output.iterdir() if p.is_file()}
+    flags = ["--compilation-cache=", f"--workdir={workdir}"]
+    assert export_main([*flags, f"--output={output}"]) == 2
+    assert "name another one" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in output.iterdir() if p.is_file()} == before
 
 
 def test_refuses_a_run_without_an_encoder(feature_config, tmp_path, capsys):

@@ -498,12 +498,20 @@ def _draw_scatter(figure: Figure, comparison: Comparison, theme: Theme) -> None:
         ylabel=f"validation {comparison.metric.heading}",
     )
     r = _correlations(comparison)
-    labels = [f"{name}, r {_r(r[name])}" for name in comparison.rows]
+    labels = [
+        f"{name}, r {r[name]:.3f}" if name in r else name for name in comparison.rows
+    ]
     _legend(figure, labels, theme)
 
 
 def _caption_scatter(comparison: Comparison) -> str:
-    said = {name: (r, _r(r)) for name, r in _correlations(comparison).items()}
+    r = _correlations(comparison)
+    if not r:
+        return (
+            "Pearson's r takes three evaluations of a run or more, whose loss and "
+            f"{comparison.metric.title} change."
+        )
+    said = {name: (value, f"{value:.3f}") for name, value in r.items()}
     return (
         f"Pearson's r over the evaluations of a run, its mean over seeds: "
         f"{_each(said)}; at -1 the points of a run lie on a falling line."
@@ -511,25 +519,21 @@ def _caption_scatter(comparison: Comparison) -> str:
 
 
 def _alt_scatter(comparison: Comparison) -> str:
-    said = [f"{name} r = {_r(r)}" for name, r in _correlations(comparison).items()]
-    title = comparison.metric.title
-    return (
-        f"Scatter plot of validation {title} against validation loss, an evaluation a "
-        f"point: {listed(said)}."
+    text = (
+        f"Scatter plot of validation {comparison.metric.title} against validation "
+        "loss, an evaluation a point"
     )
+    said = [f"{name} r = {r:.3f}" for name, r in _correlations(comparison).items()]
+    return f"{text}: {listed(said)}." if said else f"{text}."
 
 
 def _correlations(comparison: Comparison) -> dict[str, float]:
-    """Returns the mean of Pearson's r over the seeds of each row; NaN: undefined."""
+    """Returns the mean of Pearson's r over the seeds of each row that has one."""
     metric = comparison.metric.name
     means = {
         name: mean_correlation(runs, metric) for name, runs in comparison.rows.items()
     }
-    return {name: math.nan if r is None else r for name, r in means.items()}
-
-
-def _r(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "-"
+    return {name: r for name, r in means.items() if r is not None}
 
 
 # --- What all plots share ---------------------------------------------------------

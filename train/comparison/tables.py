@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from train.comparison.bootstrap import Difference
 from train.comparison.results import Summary
 from train.targets.metric import Metric, by_name
 
+# Of so many seeds, one difference lies on either side of the median in half of all
+# cases: no interval is shown.
+_NOTHING_SEEDS = 2
 # Up to so many seeds, the resamples that repeat one of them are over 2.5 %: the
 # interval then reaches from the least difference to the greatest.
 _RANGE_SEEDS = 3
@@ -47,7 +49,7 @@ def make_table(
     rows = [
         (
             *(row.label, str(row.num_seeds), _score(row, metric)),
-            _difference(row.difference, metric),
+            _difference(row, metric),
             *(f"{o.scale * row.metrics[o.name]:.2f}" for o in others),
             *([_calibration(row)] if calibrated else []),
             "-" if row.correlation is None else f"{row.correlation:.3f}",
@@ -123,6 +125,12 @@ def about_differences(summaries: Sequence[Summary]) -> str:
         "Difference: from softmax on equal seeds, with a 95 % interval by bootstrap "
         "over seeds."
     )
+    if seeds <= _NOTHING_SEEDS:
+        return (
+            f"Difference: from softmax on equal seeds. {seeds} seeds show nothing: "
+            "their range holds the median difference in half of all cases. Give three "
+            "seeds or more."
+        )
     if seeds <= _RANGE_SEEDS:
         # All differences lie on one side of their median with 2^(1 - seeds).
         share = 100 * (1 - 2.0 ** (1 - seeds))
@@ -157,10 +165,12 @@ def _score(row: Summary, metric: Metric) -> str:
     return mean if spread is None else f"{mean} ± {metric.scale * spread:.2f}"
 
 
-def _difference(difference: Difference | None, metric: Metric) -> str:
-    if difference is None:
+def _difference(row: Summary, metric: Metric) -> str:
+    if row.difference is None:
         return "-"
-    mean, low, high = (_signed(metric.scale * value) for value in difference)
+    mean, low, high = (_signed(metric.scale * value) for value in row.difference)
+    if row.num_seeds <= _NOTHING_SEEDS:
+        return f"{mean} ({row.num_seeds} seeds show nothing)"
     return f"{mean} [{low}, {high}]"
 
 

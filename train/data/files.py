@@ -41,14 +41,14 @@ def split_names(config: DataConfig) -> dict[str, str]:
 def data_folder(config: DataConfig) -> Path:
     """Returns the data folder: the path, or the name under $AS_SOFTMAX_DATA."""
     if config.path:
-        return Path(config.path)
+        return Path(config.path).expanduser()
     root = os.environ.get("AS_SOFTMAX_DATA")
     if not root:
         raise DataError(
             "no data folder: give --config.data.path=FOLDER or set AS_SOFTMAX_DATA "
             f"to the folder that holds {config.name or 'the data'!r}"
         )
-    return Path(root) / config.name
+    return Path(root).expanduser() / config.name
 
 
 def read_file(path: Path, split: str) -> Records:

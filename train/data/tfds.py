@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import io
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def _open(config: DataConfig) -> Any:
     tfds = _tfds()
     files = importlib.import_module("tensorflow_datasets.core.read_only_builder")
     try:
-        builder = files.builder_from_files(config.name, data_dir=config.path or None)
+        builder = files.builder_from_files(config.name, data_dir=_data_dir(config))
     except tfds.core.DatasetNotFoundError as error:
         raise DataError(_not_found(config)) from error
     except Exception as error:  # also of the data set's own code and files
@@ -151,10 +152,15 @@ def _how_to_prepare(config: DataConfig) -> str:
     )
 
 
+def _data_dir(config: DataConfig) -> str | None:
+    """Returns the configured folder; None: where TFDS keeps its own."""
+    return os.path.expanduser(config.path) or None
+
+
 def _folders(config: DataConfig) -> list[str]:
     """Returns the folders that TFDS looks in."""
     files = importlib.import_module("tensorflow_datasets.core.utils.file_utils")
-    return [str(folder) for folder in files.list_data_dirs(config.path or None)]
+    return [str(folder) for folder in files.list_data_dirs(_data_dir(config))]
 
 
 def _where(config: DataConfig) -> str:

@@ -73,7 +73,11 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
 
 
 def encode_texts(
-    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], *, max_length: int
+    tokenizer: tokenizers.Tokenizer,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    split: str = "texts",
 ) -> Encoded:
     """Returns token ids, cut at the end or padded there by NO_TOKEN.
 
@@ -81,16 +85,21 @@ def encode_texts(
       tokenizer: whose special tokens count among `max_length`.
       texts: n documents; an empty one has its special tokens alone, or none.
       max_length: tokens a document at most.
+      split: what they are of, for the notice that says how many were cut.
 
     Returns:
       Inputs int32 [n, longest bucket], and the lengths.
     """
-    encodings = _encode(tokenizer, texts, max_length, words=False)
+    encodings = _encode(tokenizer, texts, max_length, split)
     return _padded([encoding.ids for encoding in encodings], max_length)
 
 
 def encode_words(
-    tokenizer: tokenizers.Tokenizer, rows: Sequence[Sequence[str]], *, max_length: int
+    tokenizer: tokenizers.Tokenizer,
+    rows: Sequence[Sequence[str]],
+    *,
+    max_length: int,
+    split: str = "texts",
 ) -> Encoded:
     """Returns token ids of texts that come as words, and where each word begins.
 
@@ -99,13 +108,14 @@ def encode_words(
       rows: n texts. A word that the tokenizer takes for nothing becomes unknown, so
         that every word has a first piece.
       max_length: tokens a text at most; words beyond it begin at `max_length`.
+      split: what they are of, for the notice that says how many were cut.
 
     Returns:
       Inputs int32 [n, longest bucket], the lengths, and the first pieces.
     """
     written = _as_written(tokenizer, {word for row in rows for word in row})
     rows = [[written[word] for word in row] for row in rows]
-    encodings = _encode(tokenizer, rows, max_length, words=True)
+    encodings = _encode(tokenizer, rows, max_length, split, words=True)
     first_pieces = []
     for row, encoding in zip(rows, encodings, strict=True):
         pieces = np.full(len(row), max_length, np.int64)
@@ -120,7 +130,12 @@ def encode_words(
 
 
 def _encode(
-    tokenizer: tokenizers.Tokenizer, rows: Sequence, max_length: int, *, words: bool
+    tokenizer: tokenizers.Tokenizer,
+    rows: Sequence,
+    max_length: int,
+    split: str,
+    *,
+    words: bool = False,
 ) -> list[tokenizers.Encoding]:
     """Encodes rows, cut at `max_length`, and says once how many were cut."""
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -135,8 +150,8 @@ def _encode(
     cut = sum(bool(encoding.overflowing) for encoding in encodings)
     if cut:
         notice(
-            f"{cut} of {len(rows)} texts are longer than {max_length} tokens and are "
-            "cut there (data.max_length)"
+            f"{split}: {cut} of {len(rows)} texts are longer than {max_length} tokens "
+            "and are cut there (data.max_length)"
         )
     return encodings
 

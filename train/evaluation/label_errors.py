@@ -16,6 +16,8 @@ from train.targets import Target
 
 # Settled already in the first epoch: nothing is left to learn.
 _SETTLED_FROM_THE_START = 0.999
+# Below this accuracy on training data, labels are missed for want of training.
+_LEARNED = 0.8
 # Labels that a notice names.
 _NAMED = 8
 
@@ -87,12 +89,31 @@ def note_settled_from_the_start(settled_share: float) -> None:
         )
 
 
-def note_never_learned(names: list[str | int]) -> None:
-    """Names the labels that no training example has ahead in the end."""
-    if names:
-        listed = ", ".join(map(str, names[:_NAMED]))
-        more = ", ..." if len(names) > _NAMED else ""
-        notice(
-            f"{len(names)} label(s) were never learned, not even on training data: "
-            f"{listed}{more}; they have few examples, or wrong ones"
+def note_never_learned(
+    names: list[str | int], *, num_classes: int, accuracy: float, steps: int
+) -> None:
+    """Names the labels that no training example has ahead in the end, and why.
+
+    Args:
+      names: of the labels.
+      num_classes: that there are.
+      accuracy: on the training data, in the last epoch.
+      steps: gradient steps that were made.
+    """
+    if not names:
+        return
+    listed = ", ".join(map(str, names[:_NAMED]))
+    more = ", ..." if len(names) > _NAMED else ""
+    # A network that gives everything the most frequent label has learned none.
+    if accuracy < _LEARNED or len(names) >= num_classes - 1:
+        reason = (
+            f"after {steps} gradient step(s) {accuracy:.0%} of the training labels are "
+            "right, so the network needs more (training.epochs), or larger ones "
+            "(optimizer.learning_rate)"
         )
+    else:
+        reason = "they have few examples, or wrong ones"
+    notice(
+        f"{len(names)} of {num_classes} labels were never learned, not even on "
+        f"training data: {listed}{more}; {reason}"
+    )

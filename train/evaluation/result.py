@@ -56,7 +56,12 @@ def final_figures(
     write_arrays(workdir / "margins.npz", **margins)
     write_json(workdir / "calibration.json", calibration._asdict())
     suspicion = _suspicion(recipe, data, params, held)
-    note_never_learned(suspicion.never_learned)
+    note_never_learned(
+        suspicion.never_learned,
+        num_classes=len(data.classes),
+        accuracy=records[-1]["train_accuracy"],
+        steps=records[-1]["gradient_steps"],
+    )
     counters = ("mini_steps", "gradient_steps", "examples_seen", "settled_share")
     return {
         "task": recipe.network.task,

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import tokenizers
+
 from train.config import nearest
 from train.errors import DataError
 from train.models.encoder import ACTIVATIONS, EncoderConfig
@@ -117,6 +119,20 @@ _LEAVES = {
     "scale": ("weight", False),
     "bias": ("bias", False),
 }
+# The `model_type` of an exported encoder with a classifier of its pooled states.
+POOLED = "pooled_encoder"
+# What an exported folder says beside the encoder's own keys.
+_EXPORTED = (
+    *("classifier_pooling", "encoder_type", "auto_map", "pooling", "problem_type"),
+    "label_threshold",
+)
+# Of tokenizers, by role: BERT's name and RoBERTa's.
+_SPECIAL = {
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+}
 # What only other networks of the same name do -> the values that are harmless.
 _FIXED = {
     "position_embedding_type": ("absolute",),
@@ -137,6 +153,8 @@ def parse_config(text: str, place: str) -> EncoderConfig:
     """
     content = _parse_object(text, place)
     model_type = content.get("model_type")
+    if model_type == POOLED:
+        model_type = content.get("encoder_type")
     if model_type not in FAMILIES:
         cure = nearest(str(model_type), FAMILIES)
         raise DataError(f"{place}: `model_type` is {model_type!r}; {cure}")
@@ -187,7 +205,11 @@ def plain_name(config: EncoderConfig, name: str) -> str:
 
 
 def exported_config(
-    config: EncoderConfig, *, classes: list[str], pooling: str | None
+    config: EncoderConfig,
+    *,
+    classes: list[str],
+    pooling: str | None,
+    threshold: float | None,
 ) -> str:
     """Returns the config.json of an encoder with a classifier of ours.
 
@@ -195,19 +217,63 @@ def exported_config(
       config: of the encoder; fields of its file that do not matter here are kept.
       classes: their names, in the order of the logits.
       pooling: mean or cls; None: logits are of each token.
+      threshold: the probability above which a label is given, where there may be
+        several; None: there is one.
     """
     content = json.loads(config.source)
     # The number of classes follows from id2label, and the numbers are float32 now.
-    for key in ("num_labels", "torch_dtype", "dtype", "classifier_pooling"):
+    for key in ("num_labels", "torch_dtype", "dtype", *_EXPORTED):
         content.pop(key, None)
-    kind = "Model" if pooling else "ForTokenClassification"
+    class_name = FAMILIES[config.model_type].class_name + "ForTokenClassification"
     content |= {
-        "architectures": [FAMILIES[config.model_type].class_name + kind],
+        "model_type": config.model_type,
+        "architectures": [class_name],
         "id2label": {str(i): name for i, name in enumerate(classes)},
         "label2id": {name: i for i, name in enumerate(classes)},
     }
     if pooling:
-        content["classifier_pooling"] = pooling
+        # The classes of transformers pool by a layer that was not trained.
+        module, kind = "pooled_encoder", "PooledEncoderForSequenceClassification"
+        several = "single" if threshold is None else "multi"
+        content |= {
+            "model_type": POOLED,
+            "encoder_type": config.model_type,
+            "architectures": [kind],
+            "auto_map": {
+                "AutoConfig": f"{module}.PooledEncoderConfig",
+                "AutoModelForSequenceClassification": f"{module}.{kind}",
+            },
+            "pooling": pooling,
+            "problem_type": f"{several}_label_classification",
+        }
+    if threshold is not None:
+        content["label_threshold"] = threshold
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def exported_tokenizer_config(
+    tokenizer: tokenizers.Tokenizer, config: EncoderConfig, max_length: int
+) -> str:
+    """Returns the tokenizer_config.json that goes with a tokenizer.json.
+
+    Args:
+      tokenizer: of the encoder.
+      config: of the encoder, which knows the token of padding.
+      max_length: tokens a text at most.
+    """
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    special = {
+        f"{role}_token": next((t for t in names if t in known), None)
+        for role, names in _SPECIAL.items()
+    }
+    content = {
+        # Of this class, transformers takes the file as it is.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": max_length,
+        "pad_token": tokenizer.id_to_token(config.pad_token_id),
+        **{role: token for role, token in special.items() if token is not None},
+    }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import tokenizers
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -18,6 +19,7 @@ from train.models.encoder import Encoder, EncoderConfig
 from train.models.huggingface import (
     FAMILIES,
     exported_config,
+    exported_tokenizer_config,
     parse_config,
     plain_name,
     weight_names,
@@ -119,16 +121,17 @@ def export_encoder(
     *,
     classes: Sequence[str | int],
     pooling: str | None,
-    tokenizer: str,
+    tokenizer: tokenizers.Tokenizer,
+    max_length: int,
+    temperature: float,
+    threshold: float | None,
 ) -> None:
     """Writes a trained classifier as a folder that transformers loads.
 
-    With one row of logits a token, `AutoModelForTokenClassification` gives the same
-    logits. Otherwise `AutoModel` gives the hidden states; their mean over real tokens,
-    or the first one, times `classifier.weight` plus `classifier.bias` of the same file
-    are the logits. A pooler is not written, as it was not trained: where transformers
-    makes one (`BertModel`, `RobertaModel`) it says that it is new, and
-    `add_pooling_layer=False` leaves it out; hidden states do not depend on it.
+    Its logits are those of the network over the temperature, so that their softmax, or
+    their sigmoid where there may be several labels, is the calibrated probability. With
+    one row of logits a token, transformers has the class. Otherwise the folder holds
+    the code of one, which pools as the network does.
 
     Args:
       folder: made where it is not there.
@@ -136,7 +139,11 @@ def export_encoder(
       params: of an `PooledEncoder`.
       classes: their names, in the order of the logits.
       pooling: mean or cls; None: logits are of each token.
-      tokenizer: the content of tokenizer.json.
+      tokenizer: of the encoder.
+      max_length: tokens a text at most.
+      temperature: divides the logits.
+      threshold: the probability above which a label is given, where there may be
+        several; None: there is one.
 
     Raises:
       ConfigError: the logits are cosines, which no linear layer gives.
@@ -148,17 +155,28 @@ def export_encoder(
             "for; export a run with another loss"
         )
     tensors = dict(_named_tensors(config, params["encoder"]))
-    tensors["classifier.weight"] = np.asarray(head["kernel"], np.float32).T
-    tensors["classifier.bias"] = np.asarray(head["bias"], np.float32)
+    tensors["classifier.weight"] = np.asarray(head["kernel"] / temperature).T
+    tensors["classifier.bias"] = np.asarray(head["bias"] / temperature)
     # safetensors writes a buffer as it lies, whatever its strides say.
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    tensors = {n: np.ascontiguousarray(v, np.float32) for n, v in tensors.items()}
     names = [str(name) for name in classes]
-    text = exported_config(config, classes=names, pooling=pooling)
+    texts = {
+        CONFIG: exported_config(
+            config, classes=names, pooling=pooling, threshold=threshold
+        ),
+        TOKENIZER: tokenizer.to_str(pretty=True),
+        "tokenizer_config.json": exported_tokenizer_config(
+            tokenizer, config, max_length
+        ),
+    }
+    if pooling:
+        code = Path(__file__).with_name("pooled_encoder.py")
+        texts[code.name] = code.read_text(encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     # transformers refuses a file that does not say which library's layout it has.
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(text, encoding="utf-8")
-    (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _parameters(

@@ -107,8 +107,8 @@ class AudioCodec:
         )
         if any(cut):
             notice(
-                f"{records.origin}: {sum(cut)} of {len(cut)} recordings are longer "
-                f"than {self.seconds:g} s, and cut; --config.data.seconds sets it"
+                f"{records.split}: {sum(cut)} of {len(cut)} recordings are longer than "
+                f"{self.seconds:g} s, and cut; --config.data.seconds sets it"
             )
         return Encoded(waveforms, kept=kept)
 

@@ -109,7 +109,9 @@ class TextCodec:
     def encode(self, records: Records) -> Encoded:
         """Returns token ids int32 [n, length], and the lengths."""
         texts = self._rows(records, self.column)
-        return encode_texts(self.tokenizer, texts, max_length=self.max_length)
+        return encode_texts(
+            self.tokenizer, texts, max_length=self.max_length, split=records.split
+        )
 
     _default_column = "text"
 

@@ -27,7 +27,9 @@ class TokenCodec(TextCodec):
     def encode(self, records: Records) -> Encoded:
         """Returns token ids int32 [n, length], lengths and first pieces."""
         rows = self._rows(records, self.column)
-        return encode_words(self.tokenizer, rows, max_length=self.max_length)
+        return encode_words(
+            self.tokenizer, rows, max_length=self.max_length, split=records.split
+        )
 
     @staticmethod
     def _rows(records: Records, column: str) -> Sequence[Any]:

@@ -90,3 +90,10 @@ def test_unusual_grids_draw_without_a_warning(losses, seeds, fields):
     plots = make_plots(compare(make_runs(losses, seeds, **fields)))
     assert len(plots) == 6
     assert not any("nan" in plot.alt + plot.caption for plot in plots)
+
+
+def test_correlations_that_are_none_are_not_shown():
+    plots = make_plots(compare(make_runs(("softmax",), (0, 1), epochs=2)))
+    scatter = next(plot for plot in plots if "Pearson" in plot.caption)
+    assert "takes three evaluations of a run or more" in scatter.caption
+    assert "r =" not in scatter.alt

@@ -67,7 +67,7 @@ def test_a_chapter_says_what_was_compared_and_how():
     assert chapter.title == "softmax and as_softmax on digits"
     assert chapter.table.rows[1][:4] == (
         *("as_softmax", "2", f"{100 * (0.90 + 0.91) / 2:.2f} ± 0.71"),
-        "+0.00 [+0.00, +0.00]",
+        "+0.00 (2 seeds show nothing)",
     )
     settings = chapter.facts["Configuration"]
     assert settings["loss.name"] == "softmax, as_softmax"

@@ -76,6 +76,7 @@ def test_a_task_has_the_columns_of_its_metrics():
 
 def test_what_is_no_share_is_shown_in_its_own_unit():
     row = EMPTY._replace(
+        num_seeds=3,
         score=-2.672,
         deviation=0.011,
         difference=Difference(0.0321, 0.021, 0.0432),
@@ -118,7 +119,7 @@ def test_markdown_escapes_its_own_bar():
     ("seeds", "words"),
     [
         # 1 - 2 * (1/2)^n: not all n differences on one side of the median.
-        (2, "holds the median in 50 % of cases"),
+        (2, "2 seeds show nothing"),
         (3, "holds the median in 75 % of cases"),
         (4, "With 4 seeds it is coarse"),
         (9, "With 9 seeds it is coarse"),
@@ -127,6 +128,14 @@ def test_markdown_escapes_its_own_bar():
 def test_few_seeds_are_called_what_they_are(seeds, words):
     row = EMPTY._replace(num_seeds=seeds, difference=Difference(0.0, 0.0, 0.0))
     assert words in about_differences([EMPTY._replace(num_seeds=seeds), row])
+
+
+def test_the_difference_of_two_seeds_says_that_it_shows_nothing():
+    difference = Difference(-0.0081, -0.01, -0.0062)
+    row = EMPTY._replace(num_seeds=2, difference=difference)
+    accuracy = by_name(OneClass.metrics, "accuracy")
+    table = make_table([row], split="test", metric=accuracy, metrics=OneClass.metrics)
+    assert table.rows[0][3] == "-0.81 (2 seeds show nothing)"
 
 
 def test_many_seeds_need_no_warning():

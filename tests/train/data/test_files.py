@@ -156,16 +156,19 @@ def test_a_name_without_ending_is_a_file_beside_a_folder_of_that_name(tmp_path):
     assert len(read(config_for(tmp_path, ""))["train"]) == 3
 
 
-def test_the_environment_names_the_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("root", ["", "~"])
+def test_the_environment_names_the_folder(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     for split in ("train", "validation"):
         write(tmp_path / "mine" / f"{split}.csv", ROWS)
-    monkeypatch.setenv("AS_SOFTMAX_DATA", str(tmp_path))
+    monkeypatch.setenv("AS_SOFTMAX_DATA", root or str(tmp_path))
     config = DataConfig(
         source="files", name="mine", train="train.csv", validation="validation.csv"
     )
     assert len(read(config)["train"]) == 3
     monkeypatch.delenv("AS_SOFTMAX_DATA")
+    assert len(read(dataclasses.replace(config, path="~/mine"))["train"]) == 3
     with pytest.raises(DataError, match=r"--config.data.path=FOLDER.*'mine'"):
         read(config)
 

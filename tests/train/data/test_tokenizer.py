@@ -31,7 +31,7 @@ def test_texts_are_cut_and_padded(capsys):
     assert (tokens[0, :4] != NO_TOKEN).all()
     assert (tokens[1] == NO_TOKEN).all()
     assert (tokens[2] != NO_TOKEN).all()
-    assert "1 of 3 texts are longer than 5 tokens" in capsys.readouterr().err
+    assert "texts: 1 of 3 texts are longer than 5 tokens" in capsys.readouterr().err
 
 
 def test_a_text_of_100_000_tokens_is_cut(capsys):

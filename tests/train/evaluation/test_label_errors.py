@@ -1,6 +1,7 @@
 """Wrong labels are found, by the numbers of their rows."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ from finished_runs import compare, make_run
 
 from train.comparison.report import make_chapter, make_page
 from train.data.examples import NO_LABEL, Examples, Sequences
-from train.evaluation.label_errors import find_suspicion, note_settled_from_the_start
+from train.evaluation.label_errors import (
+    find_suspicion,
+    note_never_learned,
+    note_settled_from_the_start,
+)
 from train.loop import train_and_evaluate
 from train.targets.multi_label import MultiLabel
 from train.targets.one_class import OneClass
@@ -140,3 +145,27 @@ def test_the_report_lists_what_most_runs_contradict():
     page = make_page([chapter], command="")
     assert "Training rows whose labels are contradicted" in page
     assert "predicted b or c in 2 of 2 runs" in page
+
+
+@pytest.mark.parametrize(
+    ("missed", "accuracy", "reason"),
+    [
+        (["c"], 0.99, "few examples, or wrong ones"),
+        (
+            ["c"],
+            0.4,
+            r"after 6 gradient step\(s\) 40% .* needs more \(training.epochs\)",
+        ),
+        (["a", "b", "c"], 0.9, "needs more"),
+    ],
+)
+def test_labels_are_missed_for_want_of_steps_or_of_examples(
+    missed, accuracy, reason, capsys
+):
+    note_never_learned(missed, num_classes=4, accuracy=accuracy, steps=6)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{len(missed)} of 4 labels were never learned" in said
+    assert re.search(reason, said)
+    note_never_learned([], num_classes=4, accuracy=accuracy, steps=6)
+    assert capsys.readouterr().err == ""

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from small_inputs import word_pieces
 
 from train.errors import ConfigError, DataError
 from train.models import pretrained
@@ -258,6 +259,15 @@ def test_no_pickle_is_loaded(folder):
         load(there)
 
 
+# What an export takes beside parameters, classes and pooling.
+ANSWERS = {
+    "tokenizer": word_pieces(),
+    "max_length": 8,
+    "temperature": 1.0,
+    "threshold": None,
+}
+
+
 def classifier_params(family):
     """The golden parameters with the golden head, as the trainer holds them."""
     tensors = load_file(GOLDEN / family / "model.safetensors")
@@ -276,7 +286,7 @@ def test_an_exported_token_classifier_is_the_file_of_transformers(family, tmp_pa
         classifier_params(family),
         classes=["O", "B-a", "I-a"],
         pooling=None,
-        tokenizer='{"a": 1}',
+        **ANSWERS,
     )
     theirs = load_file(GOLDEN / family / "model.safetensors")
     assert_equal_trees(load_file(tmp_path / "out" / "model.safetensors"), theirs)
@@ -286,7 +296,8 @@ def test_an_exported_token_classifier_is_the_file_of_transformers(family, tmp_pa
     assert after.pop("label2id") == {"O": 0, "B-a": 1, "I-a": 2}
     del before["id2label"], before["label2id"], before["dtype"]
     assert after == before
-    assert (tmp_path / "out" / "tokenizer.json").read_text() == '{"a": 1}'
+    written = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert written == json.loads(word_pieces().to_str())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -302,7 +313,7 @@ def test_load_export_load_is_bit_equal(family, pooling, tmp_path):
         {"encoder": weights.params, "head": {"linear": head}},
         classes=range(5),
         pooling=pooling,
-        tokenizer="{}",
+        **ANSWERS,
     )
     again = load(tmp_path)
     assert_equal_trees(again.params, weights.params)
@@ -311,9 +322,8 @@ def test_load_export_load_is_bit_equal(family, pooling, tmp_path):
     np.testing.assert_array_equal(tensors["classifier.weight"], head["kernel"].T)
     np.testing.assert_array_equal(tensors["classifier.bias"], head["bias"])
     content = json.loads((tmp_path / "config.json").read_text())
-    class_name = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
-    assert content["architectures"] == [class_name[family] + "Model"]
-    assert content["classifier_pooling"] == pooling
+    assert content["architectures"] == ["PooledEncoderForSequenceClassification"]
+    assert (content["encoder_type"], content["pooling"]) == (family, pooling)
     assert content["id2label"]["4"] == "4"
 
 
@@ -326,7 +336,7 @@ def test_an_export_of_a_half_precision_folder_says_float32(folder):
         classifier_params("roberta"),
         classes="abc",
         pooling=None,
-        tokenizer="{}",
+        **ANSWERS,
     )
     content = json.loads((there / "config.json").read_text())
     assert not {"dtype", "torch_dtype"} & content.keys()
@@ -342,7 +352,7 @@ def test_a_cosine_head_is_not_exported(tmp_path):
             params,
             classes="ab",
             pooling="mean",
-            tokenizer="{}",
+            **ANSWERS,
         )
     assert not (tmp_path / "out").exists()
 

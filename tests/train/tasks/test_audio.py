@@ -76,7 +76,7 @@ def test_how_many_are_cut_is_said_once(capsys):
     recordings = records([tone(), tone(0.6), file_of(tone(3.0)), tone(0.1)])
     fit(recordings).encode(recordings)
     assert capsys.readouterr().err.splitlines() == [
-        "note: some.parquet: 2 of 4 recordings are longer than 0.5 s, and cut; "
+        "note: train: 2 of 4 recordings are longer than 0.5 s, and cut; "
         "--config.data.seconds sets it"
     ]
     fit(recordings, seconds=3.0).encode(recordings)
