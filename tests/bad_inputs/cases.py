@@ -551,6 +551,11 @@ CASES = {
     "a column's name in capitals": Case(
         {"train.csv": "x,y,Label\n1,2,a\n"}, [], ["`Label`", "differs only in case"]
     ),
+    "thousands of columns": Case(
+        {"train.csv": ",".join(f"c{k}" for k in range(5000)) + "\n1" + ",1" * 4999},
+        [],
+        ["no column `label`; it has `c0`, `c1`", "`c39` and 4960 more"],
+    ),
     "UTF-16": Case(
         {"train.csv": TRAIN.encode("utf-16")}, [], ["train.csv:1: not UTF-8", "UTF-16"]
     ),

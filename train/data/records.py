@@ -10,6 +10,9 @@ from train.command.lines import escaped
 from train.data.names import alike, is_unicode, shown
 from train.errors import DataError
 
+# So many column names are shown.
+_SHOWN = 40
+
 
 @dataclasses.dataclass(frozen=True)
 class Records:
@@ -47,7 +50,10 @@ class Records:
     def column(self, name: str) -> np.ndarray:
         """Returns a column, or refuses with the names of those that are there."""
         if name not in self.columns:
-            there = ", ".join(f"`{escaped(n)}`" for n in self.columns)
+            names = list(self.columns)
+            there = ", ".join(f"`{escaped(n)}`" for n in names[:_SHOWN])
+            if len(names) > _SHOWN:
+                there += f" and {len(names) - _SHOWN} more"
             hint = ""
             if near := alike(name, self.columns):
                 hint = f" ({near})"

@@ -115,8 +115,10 @@ def list_values(records: Records, column: str, separator: str) -> list[list]:
                 )
             parts = value.split(separator) if separator else [value]
             rows.append([part.strip() for part in parts if part.strip()])
-        elif isinstance(value, list | tuple | np.ndarray):
-            rows.append(np.asarray(value, object).tolist())
+        elif isinstance(value, np.ndarray):
+            rows.append(value.tolist())
+        elif isinstance(value, list | tuple):
+            rows.append(list(value))
         else:
             raise DataError(
                 f"{_row(records, k, column)} is {shown(value)}; it must be a list, or "
@@ -288,7 +290,7 @@ def _is_missing(value: object) -> bool:
     """Whether a label is none: empty, or not a number."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or value == ""
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _cure(kinds: set[type]) -> str:

@@ -163,3 +163,13 @@ def test_a_large_array_lies_in_a_file_without_a_name(monkeypatch, tmp_path):
 def test_refuses_a_large_array_that_the_disk_has_no_room_for(monkeypatch):
     with pytest.raises(DataError, match=r"no room for 8388608.0 GiB .*TMPDIR"):
         allocate((2**53,), np.dtype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "head", ["version https://git-lfs.github.com/spec/v1\n", "/annex/objects/SHA256E"]
+)
+def test_a_pointer_is_no_file(tmp_path, head):
+    (tmp_path / "a.png").write_text(head)
+    for value in ("a.png", head.encode(), {"path": "a.png", "bytes": None}):
+        with pytest.raises(CannotDecodeError, match=r"pointer, not the data; .* `git "):
+            content(value, tmp_path)

@@ -56,6 +56,7 @@ def test_text_is_parted_at_the_separator():
         ([["0", "1"], ["1", "0"]], ["rows of 2 values", "[0, 3] for [1, 0, 0, 1]"]),
         ([np.array([False, True, True])], ["rows of 3 values that are 0 or 1"]),
         ([["a", "\udc80"]], ["row 1", "no character"]),
+        ([[["a"]], [np.array(["b", "c"], object)]], ["1 list, 1 ndarray"]),
     ],
 )
 def test_refuses(rows, words):

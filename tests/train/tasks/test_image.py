@@ -186,3 +186,14 @@ def test_class_folders_are_read_to_the_end(tmp_path):
         DataError, match=r"validation: 1 of 2 files .* first in dog/1.jpg, row 2: no im"
     ):
         codec.encode(splits["validation"])
+
+
+@pytest.mark.parametrize("value", [1e300, 1e30, np.inf, np.nan])
+def test_floats_that_float32_cannot_hold_are_refused_or_left_out(value):
+    arrays = [np.ones((4, 4, 1)) * size for size in (0.0, value, 1.0)]
+    train = records(arrays)
+    with pytest.raises(DataError, match=r"1 of 3 files cannot be decoded.* row 2: "):
+        ImageCodec.fit(config(), train).encode(train)
+    codec = ImageCodec.fit(config(bad_files="skip"), train)
+    assert codec.encode(train).kept.tolist() == [0, 2]
+    assert codec.mean == (0.5,)
