@@ -78,17 +78,14 @@ def train_and_evaluate(
     # Phase 1: everything that can be refused, before anything is written.
     finished = check_workdir(workdir, config)
     if finished is not None:
-        _check_finished(workdir, config)
-        if not quiet:
-            print(f"{workdir}: this run is finished already; nothing to train")
+        _check_finished(workdir, config, quiet=quiet)
         return finished
     data = prepare(config)
     recipe = make_recipe(config, data)
 
     # Phase 2: how things stand before the first step.
     state = initial_state(recipe, seed=config.seed, labels=data.splits["train"].labels)
-    before = _evaluate(recipe, data, state.params, state.held)
-    check_metric(recipe.metric, _validation_figures(recipe, data, before))
+    before = _first_evaluation(recipe, data, state)
 
     # Phase 3: training. A signal that comes later finds the result about to be whole.
     with (
@@ -102,11 +99,7 @@ def train_and_evaluate(
         state, history = _resume(latest, recipe, state, feed, start)
         with (
             _log(workdir, recipe, history, quiet=quiet) as log,
-            BestCheckpoint(
-                workdir,
-                metric=by_name(recipe.task.target.metrics, recipe.metric),
-                **history.best,
-            ) as best,
+            _best(workdir, recipe, history) as best,
         ):
             watch = _watch(recipe, state)
             run = _Run(recipe, data, feed, log, best, latest, stop, watch)
@@ -120,6 +113,18 @@ def train_and_evaluate(
         write_json(workdir / "result.json", result)
         latest.remove()
     return result
+
+
+def _first_evaluation(recipe: Recipe, data: TaskData, state: TrainState) -> Evaluation:
+    """Returns validation under the first parameters; refuses a metric it lacks."""
+    before = _evaluate(recipe, data, state.params, state.held)
+    check_metric(recipe.metric, _validation_figures(recipe, data, before))
+    return before
+
+
+def _best(workdir: Path, recipe: Recipe, history: "_History") -> BestCheckpoint:
+    metric = by_name(recipe.task.target.metrics, recipe.metric)
+    return BestCheckpoint(workdir, metric=metric, **history.best)
 
 
 def initial_state(
@@ -148,8 +153,8 @@ def initial_state(
     return state._replace(params=params, average=average)
 
 
-def _check_finished(workdir: Path, config: Config) -> None:
-    """Refuses data that are not those of a finished run, where they can be read.
+def _check_finished(workdir: Path, config: Config, *, quiet: bool) -> None:
+    """Says that a run is finished; refuses other data than its own, if readable.
 
     Raises:
       WorkdirError: they are others.
@@ -157,8 +162,11 @@ def _check_finished(workdir: Path, config: Config) -> None:
     try:
         data = prepare(config)
     except TrainerError:
-        return  # A result may outlive its data.
-    check_data(workdir, data.classes, _files(data))
+        pass  # A result may outlive its data.
+    else:
+        check_data(workdir, data.classes, _files(data))
+    if not quiet:
+        print(f"{workdir}: this run is finished already; nothing to train")
 
 
 def _files(data: TaskData) -> dict[str, str]:

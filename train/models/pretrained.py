@@ -148,15 +148,8 @@ def export_encoder(
     Raises:
       ConfigError: the logits are cosines, which no linear layer gives.
     """
-    head = params["head"]["linear"]
-    if "bias" not in head:
-        raise ConfigError(
-            "`loss.name`: this loss trains cosines, which transformers has no layer "
-            "for; export a run with another loss"
-        )
-    tensors = dict(_named_tensors(config, params["encoder"]))
-    tensors["classifier.weight"] = np.asarray(head["kernel"] / temperature).T
-    tensors["classifier.bias"] = np.asarray(head["bias"] / temperature)
+    tensors = _classifier(params["head"]["linear"], temperature)
+    tensors |= dict(_named_tensors(config, params["encoder"]))
     # safetensors writes a buffer as it lies, whatever its strides say.
     tensors = {n: np.ascontiguousarray(v, np.float32) for n, v in tensors.items()}
     names = [str(name) for name in classes]
@@ -282,6 +275,19 @@ def _named_tensors(
         parts = np.split(np.asarray(value, np.float32), len(names), axis=-1)
         for name, part in zip(names, parts, strict=True):
             yield prefix + name, part.T if transposed else part
+
+
+def _classifier(head: Mapping[str, Any], temperature: float) -> dict[str, np.ndarray]:
+    """Returns the output layer, whose logits are divided by the temperature."""
+    if "bias" not in head:
+        raise ConfigError(
+            "`loss.name`: this loss trains cosines, which transformers has no layer "
+            "for; export a run with another loss"
+        )
+    return {
+        "classifier.weight": np.asarray(head["kernel"] / temperature).T,
+        "classifier.bias": np.asarray(head["bias"] / temperature),
+    }
 
 
 def _place(tree: dict[str | int, Any], path: tuple[str | int, ...], value: Any) -> None:

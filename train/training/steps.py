@@ -96,16 +96,23 @@ def train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     counts = count_active(measures.settled, where)
     state = _apply_gradients(recipe, state, grads, finite, counts, info)
-    before = jax.tree.map(lambda x: jnp.where(info.first, 0, x), state.sums)
     sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
-    state = state._replace(
+    held = keep_examples(state.held, measures, batch, finite)
+    state = _count(state, sums, finite, info)._replace(held=held)
+    return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))
+
+
+def _count(
+    state: TrainState, sums: Sums, finite: jax.Array, info: BatchInfo
+) -> TrainState:
+    """Returns the state with one more mini-step, and a batch's sums in its own."""
+    before = jax.tree.map(lambda x: jnp.where(info.first, 0, x), state.sums)
+    return state._replace(
         sums=before + sums,
         bad=state.bad.counted(finite, state.mini_step),
         mini_step=state.mini_step + 1,
         examples_seen=state.examples_seen + info.num_seen,
-        held=keep_examples(state.held, measures, batch, finite),
     )
-    return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))
 
 
 def filter_step(

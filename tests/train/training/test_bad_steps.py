@@ -89,4 +89,4 @@ def test_a_run_that_diverges_ends_with_its_last_checkpoint_named(
     config = change(config, "optimizer", clip_norm=0.0)
     config = change(config, "training", max_bad_steps=4)
     with pytest.raises(DivergedError, match="no checkpoint was saved before"):
-        train_and_evaluate(config, tmp_path, quiet=True)
+        train_and_evaluate(config, tmp_path / "run", quiet=True)

@@ -228,7 +228,7 @@ def test_what_a_compact_epoch_has_left_comes_first_in_a_plain_one(make):
 
 def test_a_compact_run_learns_from_fewer_examples(feature_config, change, tmp_path):
     config = compact(feature_config, change, epochs=6, break_even=0.0, slack=0.1)
-    result = train_and_evaluate(config, tmp_path, quiet=True)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
     last = result["records"][-1]
     assert result["validation_accuracy"] > 0.9
     assert last["examples_seen"] == 6 * ROWS
