@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from train.config import ModelConfig
+from train.data.pointers import HEAD, pointer
 from train.errors import ConfigError, DataError
 from train.models.encoder import Encoder, EncoderConfig
 from train.models.huggingface import (
@@ -224,9 +225,12 @@ def _opened(file: Path) -> Iterator[Any]:
             f"{file}: no such file, though {INDEX} names it; fetch it"
         ) from error
     except (SafetensorError, OSError) as error:
+        with file.open("rb") as content:
+            stands_for = pointer(content.read(HEAD))
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{file}: damaged or cut short ({reason}); fetch the file again"
+            f"{file}: "
+            + (stands_for or f"damaged or cut short ({reason}); fetch the file again")
         ) from error
 
 

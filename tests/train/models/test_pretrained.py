@@ -249,6 +249,14 @@ def test_refuses_damaged_files(folder):
             load(there)
 
 
+def test_a_pointer_is_no_file_of_weights(folder):
+    there = folder()
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
+    (there / "model.safetensors").write_text(text)
+    with pytest.raises(DataError, match=r"model.safetensors: a Git LFS pointer"):
+        load(there)
+
+
 def test_no_pickle_is_loaded(folder):
     there = folder()
     (there / "model.safetensors").rename(there / "pytorch_model.bin")
