@@ -74,6 +74,7 @@ def test_state_has_the_fields_shapes_and_dtypes_it_documents():
     state = sgd(2).init(params)
     assert AdaptiveMultiStepsState._fields == (
         *INT32_FIELDS,
+        "num_valid_excess",
         "emitted",
         "acc_grads",
         "inner_state",
@@ -82,6 +83,7 @@ def test_state_has_the_fields_shapes_and_dtypes_it_documents():
         chex.assert_shape(getattr(state, field), ())
         chex.assert_type(getattr(state, field), jnp.int32)
     chex.assert_type(state.emitted, bool)
+    chex.assert_type(state.num_valid_excess, jnp.float32)
     assert state.window_length == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(state.acc_grads, params)
 
