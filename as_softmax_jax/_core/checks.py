@@ -125,6 +125,22 @@ def boolean_mask(
     return _broadcast(boolean_array(mask, name), shape, of, name)
 
 
+def not_along_another_axis(
+    mask: ArrayLike | None, shape: Sequence[int], axis: int, name: str
+) -> None:
+    """Refuses [C] where broadcasting would read it along an axis that is not C's."""
+    last = len(shape) - 1
+    if mask is None or axis == last or shape[axis] == 1:
+        return
+    if jnp.shape(mask) == (shape[axis],) == (shape[last],):
+        raise ValueError(
+            f"`{name}` of shape {jnp.shape(mask)} would be read along the last axis of "
+            f"logits of shape {tuple(shape)}, and the classes are axis {axis}. Give it "
+            f"the axes of `logits` from there on: `{name}[:"
+            f"{', None' * (last - axis)}]`."
+        )
+
+
 def boolean_array(value: ArrayLike, name: str) -> jax.Array:
     """Returns `value` as an array; refuses what is not boolean."""
     array = _array(value, name)
@@ -182,6 +198,8 @@ def parameter(
                 f"`{name}` must be {allowed}; got {_shown(concrete)}{dtype}."
             )
     array = _broadcast(array, like.shape, "loss", name)
+    if concrete is not None and not np.any(np.isnan(concrete)):
+        return array  # a constant, as far as the compiler knows
     if like.where is not None:
         array = jnp.where(like.where, array, jnp.full((), inside, array.dtype))
     return nan_where(~holds(array), array)
@@ -211,9 +229,7 @@ def positive(value: ArrayLike, like: LossType, name: str) -> jax.Array:
     )
 
 
-def at_least(
-    value: ArrayLike, low: float, like: LossType, name: str
-) -> jax.Array:
+def at_least(value: ArrayLike, low: float, like: LossType, name: str) -> jax.Array:
     """Returns a parameter of at least `low` and finite; see `parameter`."""
     allowed = f"at least {low:g} and finite"
     return parameter(

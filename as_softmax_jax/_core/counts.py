@@ -76,6 +76,7 @@ def from_halves(high: jax.Array, low: jax.Array, excess: jax.Array) -> Count:
     """Returns the count of summed `halves`."""
     high, low = high + (low >> 16), low & 0xFFFF
     over = high >= 2**15
-    beyond = (high.astype(jnp.float32) - 2.0**15) * 2.0**16 + (low + 1)
+    beyond = (high.astype(jnp.float32) - 2.0**15) * 2.0**16
+    beyond += (low + 1).astype(jnp.float32)
     whole = jnp.where(over, LARGEST, (jnp.where(over, 0, high) << 16) + low)
     return Count(whole, excess + jnp.where(over, beyond, 0.0))

@@ -268,6 +268,7 @@ def _read_logits(
     logits = checks.floating_array(logits, "logits")
     axis = checks.class_axis(logits.ndim, axis)
     checks.at_least_one_class(logits.shape[axis])
+    checks.not_along_another_axis(class_mask, logits.shape, axis, "class_mask")
     class_mask = checks.boolean_mask(class_mask, logits.shape, "logits", "class_mask")
     if cast:
         logits = logits.astype(compute_dtype(logits.dtype))

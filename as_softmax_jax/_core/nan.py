@@ -24,7 +24,7 @@ def nan_where(bad: jax.Array, values: jax.Array) -> jax.Array:
 
     The derivative passes, and is NaN in bad places unless what passes is 0.
     """
-    return jnp.where(bad, 0, values) / (~bad).astype(values.dtype)
+    return values * _one_or_nan(bad, values.dtype)
 
 
 @nan_where.defjvp
@@ -43,9 +43,14 @@ def nan_unless_zero(bad: jax.Array, change: jax.Array) -> jax.Array:
 
     def solve(_: Any, b: jax.Array) -> jax.Array:
         hit = bad & (b != 0)
-        return jnp.where(hit, 0, b) / (~hit).astype(b.dtype)
+        return b * _one_or_nan(hit, b.dtype)
 
     return jax.lax.custom_linear_solve(lambda v: v, change, solve, symmetric=True)
+
+
+def _one_or_nan(bad: jax.Array, dtype: Any) -> jax.Array:
+    good = (~bad).astype(dtype)
+    return good / good
 
 
 @jax.custom_jvp

@@ -90,7 +90,8 @@ def linear_as_softmax_loss(
         ``"mosaic_gpu"`` for the same with its first pass in a kernel, without a class
         mask of each row's own (on a Hopper GPU: of bfloat16 or float16, up to 768
         features); ``"reference"`` for the layer and the loss one after the other, by
-        automatic differentiation.
+        automatic differentiation, which serves forward mode. Second derivatives of the
+        blocked form are right, and hold the logits of all rows.
 
     Returns:
       The loss of each example, [...]; float32, or float64 for float64 operands.
@@ -181,7 +182,8 @@ def row_statistics(
     if implementation in _passes.KERNELS:
         _check_kernel(implementation, x.features, mask)
     program = _passes.Program(kernel_layout, num_classes, axis_name, implementation)
-    return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
+    with kernels.backward_only():
+        return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
 
 
 def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> None:

@@ -305,11 +305,17 @@ def _without_dead(
 ) -> tuple[Rows, Statistics]:
     """Makes settled and harmless the bad rows that have no part in what is asked."""
     dead = jnp.isnan(s.gap) & (cotangent == 0)
-    neutral = Statistics(*(jnp.asarray(v, s.gap.dtype) for v in (0, 0, 1, np.inf, 0)), False)
-    clean = jax.tree.map(
-        lambda array, v: jnp.where(dead.reshape(-1, *[1] * (array.ndim - 1)), v, array),
-        s,
-        neutral,
+
+    def neutral(array: jax.Array, value: float) -> jax.Array:
+        return jnp.where(dead, jnp.full((), value, array.dtype), array)
+
+    clean = Statistics(
+        label_logit=neutral(s.label_logit, 0),
+        shift=neutral(s.shift, 0),
+        total=neutral(s.total, 1),
+        gap=neutral(s.gap, np.inf),
+        label_lead=s.label_lead,
+        keeps=s.keeps & ~dead[:, None],
     )
     zero = jnp.zeros((), rows.features.dtype)
     features = jnp.where(dead[:, None], zero, rows.features)
@@ -396,7 +402,8 @@ def _write_block(
 
 def _indices(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the chosen rows, the first one repeated behind them, and their number."""
-    (indices,) = jnp.nonzero(chosen, size=chosen.shape[0], fill_value=jnp.argmax(chosen))
+    size, first = chosen.shape[0], jnp.argmax(chosen)
+    (indices,) = jnp.nonzero(chosen, size=size, fill_value=first)
     return indices.astype(jnp.int32), jnp.sum(chosen, dtype=jnp.int32)
 
 

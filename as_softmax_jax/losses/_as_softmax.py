@@ -77,8 +77,8 @@ def as_softmax_loss(
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
         ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
         reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
-        formula under plain automatic differentiation, which serves forward mode and
-        Hessians.
+        formula under plain automatic differentiation, which serves forward mode. Of
+        the others, the fast form serves gradients of gradients and `jax.hessian`.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -116,9 +116,10 @@ def as_softmax_loss(
     args = x.logits, x.labels, delta, x.where
     axes = varying_axes(args)
     args = jax.tree.map(lambda array: as_varying(array, axes), args)
-    if implementation in KERNELS:
-        return _by_kernel(implementation, *args)
-    return _loss(*args)
+    with kernels.backward_only():
+        if implementation in KERNELS:
+            return _by_kernel(implementation, *args)
+        return _loss(*args)
 
 
 def as_softmax_kept(

@@ -350,10 +350,11 @@ def _log1p_sum_exp_and_weights(
     shift = jnp.maximum(jax.lax.stop_gradient(jnp.max(logits, axis=-1)), zero)
     # A logit of +inf (a positive of probability 0) takes the whole weight.
     finite = jnp.where(shift == jnp.inf, zero, shift)
+    whole = (shift == jnp.inf)[..., None]
     exps = jnp.where(
-        shift[..., None] == jnp.inf,
+        whole,
         (logits == jnp.inf).astype(logits.dtype),
-        jnp.exp(logits - finite[..., None]),
+        jnp.exp(jnp.where(whole, zero, logits) - finite[..., None]),
     )
     one = jnp.where(shift == jnp.inf, zero, jnp.exp(-finite))
     rest = jnp.sum(exps, axis=-1)

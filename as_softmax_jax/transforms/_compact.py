@@ -86,10 +86,10 @@ def compact_value_and_grad(
       `((sums, aux), grads)`. `batch` is a pytree of arrays with N rows each; `where`
       is boolean and broadcasts to the losses: the valid ones. A loss of this package
       may be NaN elsewhere, of a label of -100, and has no part in the gradient; of
-      another loss, a row of which nothing is valid may be NaN. `sums` are `LossSums`; `grads`, in the parameters'
-      structure and dtypes, is of the mean loss over valid entries; `aux` is what the
-      forward pass gave for all N rows, of this device inside `jax.shard_map`, and no
-      gradient flows through it.
+      another loss, a row of which nothing is valid may be NaN. `sums` are `LossSums`;
+      `grads`, in the parameters' structure and dtypes, is of the mean loss over valid
+      entries; `aux` is what the forward pass gave for all N rows, of this device inside
+      `jax.shard_map`, and no gradient flows through it.
 
     Raises:
       TypeError, ValueError: an argument is not as above; rows are seen to depend on

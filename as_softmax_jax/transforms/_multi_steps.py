@@ -256,21 +256,19 @@ def _check_consistent(num_valid: ArrayLike, num_active: ArrayLike) -> None:
         )
 
 
-def _refuse_reduced(
-    grads: optax.Updates, axis_name: str | tuple[str, ...]
-) -> None:
+def _refuse_reduced(grads: optax.Updates, axis_name: str | tuple[str, ...]) -> None:
     """Refuses gradients that are known to be the same on all devices of an axis."""
     axes = (axis_name,) if isinstance(axis_name, str) else axis_name
     for axis in axes:
-        if jax.tree.leaves(grads) and is_tracked(axis):
-            if axis not in varying_axes(grads):
-                raise ValueError(
-                    f"`updates` must be each device's own gradient with `axis_name`; "
-                    f"these are the same along {axis!r}, so reduced already. "
-                    "`jax.grad` sums over devices by the parameters that they share: "
-                    "differentiate by `jax.lax.pcast(params, axis_name, "
-                    'to="varying")`, or leave `axis_name` out.'
-                )
+        own = not jax.tree.leaves(grads) or axis in varying_axes(grads)
+        if not own and is_tracked(axis):
+            raise ValueError(
+                "`updates` must be each device's own gradient with `axis_name`; these "
+                f"are the same along {axis!r}, so reduced already. `jax.grad` by "
+                "parameters that devices share sums over them: differentiate by "
+                '`jax.lax.pcast(params, axis_name, to="varying")`, or leave '
+                "`axis_name` out."
+            )
 
 
 def _length(value: ArrayLike | None) -> jax.Array:

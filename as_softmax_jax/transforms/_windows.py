@@ -49,9 +49,10 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
       \mathrm{max\_mini\_steps}),
 
     with :math:`k_{last} = 1` before the first window. Halves round down, as in the
-    authors' code, which adds 1e-8 to :math:`n_{active}`. Without any active example, :math:`k` is the largest
-    allowed. A window whose mini-batches so far were all empty or non-finite is
-    open until that largest length at most, and leaves :math:`k_{last}` as it was.
+    authors' code, which adds 1e-8 to :math:`n_{active}`. Without any active example,
+    :math:`k` is the largest allowed. A window whose mini-batches so far were all empty
+    or non-finite is open until that largest length at most, and leaves
+    :math:`k_{last}` as it was.
 
     Args:
       scale: the paper's lambda, above 0.
@@ -150,7 +151,7 @@ def _check_counts(counts: WindowCounts) -> None:
     """Refuses what is asked of a rule by who takes it for something else."""
     if not isinstance(counts, WindowCounts):
         raise TypeError(
-            "A window rule must be called with `WindowCounts`, by adaptive_multi_steps; "
+            "A window rule must be called with `WindowCounts`, by the transform; "
             f"got {type(counts).__name__}. `optax.inject_hyperparams` takes the rule "
             'for a schedule: give it `static_args=("window", "max_mini_steps")`.'
         )
