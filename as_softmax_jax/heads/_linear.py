@@ -85,6 +85,7 @@ def linear_as_softmax_loss(
         split: kernel, bias and class mask are this device's part, all of one size,
         and labels count over all of them. Pad what does not divide, and mask the
         padding by `class_mask`. A few numbers a row cross the wire, never a logit.
+        The gradient needs ``check_vma=True``, the default, and is refused without.
         None: this device has all classes.
       implementation: None or ``"xla"`` for the blocked form; ``"mosaic_tpu"`` or
         ``"mosaic_gpu"`` for the same with its first pass in a kernel, without a class

@@ -56,7 +56,7 @@ def test_ratio_is_scale_times_valid_over_active_rounded(
 ):
     rule = settled_ratio_window(scale=scale, max_growth=99)
     assert rule(opening(num_valid, num_active, last=1, limit=100)) == k
-    assert k == max(1, round(scale * num_valid / num_active))
+    assert k == max(1, round(scale * num_valid / (num_active + 1e-8)))  # the authors
 
 
 @pytest.mark.parametrize("max_growth", [0, 1, 3])
