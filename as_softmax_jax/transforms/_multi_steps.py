@@ -246,9 +246,12 @@ def _count(value: ArrayLike | None, name: str) -> Count:
     return counting.count(value, name)
 
 
-def _check_consistent(num_valid: ArrayLike, num_active: ArrayLike) -> None:
+def _check_consistent(
+    num_valid: ArrayLike | None, num_active: ArrayLike | None
+) -> None:
     """Refuses known counts of which more examples are active than valid."""
-    valid, active = map(checks.concrete_value, (num_valid, num_active))
+    given = (n for n in (num_valid, num_active) if n is not None)
+    valid, active = map(checks.concrete_value, given)
     if valid is not None and active is not None and active > valid:
         raise ValueError(
             "`num_active` must be at most `num_valid`, for active examples are valid; "

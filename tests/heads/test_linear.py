@@ -498,13 +498,17 @@ def test_classes_split_over_devices(layout, shape):
     assert not re.search(r"all-gather|all-to-all", text)
 
 
-def split_over(mesh, check_vma):
+def statistics_loss(*args, **keywords):
+    return heads.row_statistics(*args, **keywords).loss
+
+
+def split_over(mesh, check_vma, function=linear_as_softmax_loss):
     """The loss with classes split over an axis, and its gradient inside the map."""
     specs = {"mesh": mesh, "check_vma": check_vma}
     specs["in_specs"] = (P(), P(None, "model"), P())
 
     def loss(x, w, t):
-        return linear_as_softmax_loss(x, w, t, delta=0.1, axis_name="model")
+        return function(x, w, t, delta=0.1, axis_name="model")
 
     def gradient(x, w, t):
         return jax.grad(lambda w: loss(x, w, t).sum())(w)
@@ -517,8 +521,11 @@ def split_over(mesh, check_vma):
 
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
 @pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("function", [linear_as_softmax_loss, statistics_loss])
 @pytest.mark.parametrize("devices", [2, 8])
-def test_split_classes_have_the_whole_gradient_or_none(devices, check_vma, inside):
+def test_split_classes_have_the_whole_gradient_or_none(
+    devices, function, check_vma, inside
+):
     x, w, t = draw("mixed", 16, 64)
     ones = np.ones(16, np.float32)
     expected, _, d_w, _ = run("xla", x, w, t, ones)
@@ -528,7 +535,7 @@ def test_split_classes_have_the_whole_gradient_or_none(devices, check_vma, insid
         devices=jax.devices()[:devices],
         axis_types=(jax.sharding.AxisType.Auto,),
     )
-    loss, within = split_over(mesh, check_vma)
+    loss, within = split_over(mesh, check_vma, function)
     np.testing.assert_allclose(jax.jit(loss)(x, w, t), expected, **CLOSE)
     gradient = within if inside else jax.grad(lambda *a: loss(*a).sum(), 1)
     if check_vma:
@@ -537,6 +544,45 @@ def test_split_classes_have_the_whole_gradient_or_none(devices, check_vma, insid
         return
     with pytest.raises(ValueError, match="with `check_vma=True`, its default"):
         jax.jit(gradient)(x, w, t)
+
+
+def test_split_classes_have_second_derivatives():
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=s).astype("f") for s in ((40, 5), (5, 16)))
+    t = rng.integers(0, 16, 40)
+    mesh = jax.make_mesh(
+        (4,),
+        ("model",),
+        devices=jax.devices()[:4],
+        axis_types=(jax.sharding.AxisType.Auto,),
+    )
+
+    def penalty(loss):
+        def f(w):
+            return jnp.sum(jax.grad(lambda w: loss(x, w, t).sum())(w) ** 2)
+
+        return jax.jit(jax.grad(f))(w)
+
+    def plain(x, w, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1, implementation="reference")
+
+    expected = penalty(plain)
+    got = penalty(split_over(mesh, True)[0])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_forward_mode_is_refused_with_the_form_that_serves_it():
+    x, w, t = draw("mixed", 16, 20)
+
+    def loss(w, implementation=None):
+        return linear_as_softmax_loss(
+            x, w, t, delta=0.1, implementation=implementation
+        ).sum()
+
+    with pytest.raises(TypeError, match='needs `implementation="reference"`'):
+        jax.jvp(loss, (w,), (w,))
+    _, change = jax.jvp(lambda w: loss(w, "reference"), (w,), (w,))
+    np.testing.assert_allclose(change, jnp.vdot(jax.grad(loss)(w), w), rtol=1e-4)
 
 
 @pytest.mark.parametrize("n", [9, 40, 600])

@@ -6,6 +6,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.training import train_state
+from jax.experimental import checkify
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -926,3 +927,17 @@ def test_inject_hyperparams_is_told_what_to_leave_alone():
     )
     with pytest.raises(TypeError, match="takes the rule for a schedule"):
         wrap(optax.sgd(1.0), active_count_window(4), max_mini_steps=2).init(vector(0.0))
+
+
+def test_debugging_modes_find_no_nan():
+    tx = sgd(2)
+
+    def step(grad, state):
+        return tx.update(grad, state, num_valid=8, num_active=4)
+
+    state = tx.init(vector(0.0))
+    checked = jax.jit(checkify.checkify(step, errors=checkify.nan_checks))
+    with jax.debug_nans(True):
+        for _ in range(3):
+            error, (_, state) = checked(vector(3e38), state)
+            assert error.get() is None
