@@ -11,12 +11,22 @@ import difflib
 import math
 import operator
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from as_softmax_jax._core.nan import nan_where
+
+
+class LossType(NamedTuple):
+    """What a loss's own parameters are brought to."""
+
+    shape: tuple[int, ...]
+    dtype: Any  # to compute in
+    where: jax.Array | None = None  # [...] bool, the rows that count; None: all
 
 
 def floating_array(value: ArrayLike, name: str) -> jax.Array:
@@ -115,6 +125,22 @@ def boolean_mask(
     return _broadcast(boolean_array(mask, name), shape, of, name)
 
 
+def not_along_another_axis(
+    mask: ArrayLike | None, shape: Sequence[int], axis: int, name: str
+) -> None:
+    """Refuses [C] where broadcasting would read it along an axis that is not C's."""
+    last = len(shape) - 1
+    if mask is None or axis == last or shape[axis] == 1:
+        return
+    if jnp.shape(mask) == (shape[axis],) == (shape[last],):
+        raise ValueError(
+            f"`{name}` of shape {jnp.shape(mask)} would be read along the last axis of "
+            f"logits of shape {tuple(shape)}, and the classes are axis {axis}. Give it "
+            f"the axes of `logits` from there on: `{name}[:"
+            f"{', None' * (last - axis)}]`."
+        )
+
+
 def boolean_array(value: ArrayLike, name: str) -> jax.Array:
     """Returns `value` as an array; refuses what is not boolean."""
     array = _array(value, name)
@@ -139,20 +165,22 @@ def number(value: ArrayLike, dtype: Any, name: str) -> jax.Array:
 
 def parameter(
     value: ArrayLike,
-    like: jax.ShapeDtypeStruct,
+    like: LossType,
     name: str,
     *,
     allowed: str,
     holds: Callable[[Any], Any],
+    inside: float,
 ) -> jax.Array:
     """Returns a loss's own parameter in the loss's shape, NaN where out of range.
 
     Args:
       value: a real number or an array of them.
-      like: the loss's shape, and the dtype to compute in.
+      like: the loss's shape, the dtype to compute in, and the rows that count.
       name: the parameter's name.
       allowed: the range in words, for "`name` must be {allowed}".
       holds: tells, value by value, whether it is in range.
+      inside: a value in range, which rows that are left out take.
 
     Returns:
       The parameter; a concrete value out of range is refused.
@@ -170,17 +198,26 @@ def parameter(
                 f"`{name}` must be {allowed}; got {_shown(concrete)}{dtype}."
             )
     array = _broadcast(array, like.shape, "loss", name)
-    return jnp.where(holds(array), array, jnp.nan)
+    if concrete is not None and not np.any(np.isnan(concrete)):
+        return array  # a constant, as far as the compiler knows
+    if like.where is not None:
+        array = jnp.where(like.where, array, jnp.full((), inside, array.dtype))
+    return nan_where(~holds(array), array)
 
 
-def unit_interval(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
+def unit_interval(value: ArrayLike, like: LossType, name: str) -> jax.Array:
     """Returns a parameter in [0, 1]; see `parameter`."""
     return parameter(
-        value, like, name, allowed="in [0, 1]", holds=lambda v: (v >= 0) & (v <= 1)
+        value,
+        like,
+        name,
+        allowed="in [0, 1]",
+        holds=lambda v: (v >= 0) & (v <= 1),
+        inside=1.0,
     )
 
 
-def positive(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Array:
+def positive(value: ArrayLike, like: LossType, name: str) -> jax.Array:
     """Returns a parameter above 0 and finite; see `parameter`."""
     return parameter(
         value,
@@ -188,34 +225,43 @@ def positive(value: ArrayLike, like: jax.ShapeDtypeStruct, name: str) -> jax.Arr
         name,
         allowed="positive and finite",
         holds=lambda v: (v > 0) & (v < jnp.inf),
+        inside=1.0,
     )
 
 
-def at_least(
-    value: ArrayLike, low: float, like: jax.ShapeDtypeStruct, name: str
-) -> jax.Array:
+def at_least(value: ArrayLike, low: float, like: LossType, name: str) -> jax.Array:
     """Returns a parameter of at least `low` and finite; see `parameter`."""
     allowed = f"at least {low:g} and finite"
     return parameter(
-        value, like, name, allowed=allowed, holds=lambda v: (v >= low) & (v < jnp.inf)
+        value,
+        like,
+        name,
+        allowed=allowed,
+        holds=lambda v: (v >= low) & (v < jnp.inf),
+        inside=low + 1.0,
     )
 
 
 def above(
-    value: ArrayLike, low: float, like: jax.ShapeDtypeStruct, name: str, *, cure: str
+    value: ArrayLike, low: float, like: LossType, name: str, *, cure: str
 ) -> jax.Array:
     """Returns a parameter above `low` and finite; see `parameter`.
 
     Args:
       value: a real number or an array of them.
       low: the bound, itself out of range.
-      like: the loss's shape, and the dtype to compute in.
+      like: the loss's shape, the dtype to compute in, and the rows that count.
       name: the parameter's name.
       cure: what to do about a value out of range.
     """
     allowed = f"above {low:g} and finite ({cure})"
     return parameter(
-        value, like, name, allowed=allowed, holds=lambda v: (v > low) & (v < jnp.inf)
+        value,
+        like,
+        name,
+        allowed=allowed,
+        holds=lambda v: (v > low) & (v < jnp.inf),
+        inside=low + 1.0,
     )
 
 
@@ -288,6 +334,22 @@ def one_of(value: str, allowed: Collection[str], name: str) -> None:
     raise ValueError(
         f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.{hint}"
     )
+
+
+def not_spread(tree: Any, name: str) -> None:
+    """Refuses arrays that lie spread over a mesh with axes of type Explicit.
+
+    What picks rows by their values cannot say where the picked ones would lie.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        spec = jax.typeof(leaf).sharding.spec
+        if any(part is not None for part in spec):
+            raise ValueError(
+                f"`{name}{jax.tree_util.keystr(path)}` lies spread over axes of type "
+                f"Explicit, as {spec}, and rows are picked by their values. Call this "
+                "inside `jax.shard_map`, each device on its own rows, or make the mesh "
+                "with `axis_types=(jax.sharding.AxisType.Auto,) * len(names)`."
+            )
 
 
 def check_labels(
@@ -377,7 +439,8 @@ def _broadcast(array: jax.Array, shape: Sequence[int], of: str, name: str) -> ja
     """Broadcasts `array` to `shape`, the shape of `of`."""
     shape = tuple(shape)
     try:
-        broadcast = np.broadcast_shapes(array.shape, shape)
+        # This one takes the symbolic dimensions of `jax.export`.
+        broadcast = jnp.broadcast_shapes(array.shape, shape)
     except ValueError:
         broadcast = None
     if broadcast != shape:

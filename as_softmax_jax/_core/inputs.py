@@ -6,14 +6,15 @@ computes on what it returns, and hands its per-example values to `finish`:
 1. rows that `where` leaves out hold harmless values, so that nothing in them can
    reach a loss or a gradient, and `finish` sets their loss to 0;
 2. classes that `class_mask` leaves out have a logit of -inf, a probability of 0;
-3. rows that hold a bad value (a label out of range, a NaN or +inf logit) are
-   `bad`, and `finish` makes their loss and their gradient NaN;
+3. rows that hold a bad value (a label out of range, a NaN or +inf logit, an own
+   parameter out of range) are `bad` and hold harmless values, and `finish` makes their
+   loss NaN, and their gradient, unless the loss's cotangent is exactly 0;
 4. rows whose every logit is -inf are `empty`: the label has probability 0, and
    `finish` makes their loss +inf, or what the loss is there.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.nan import nan_where, replaced
 
 
 class Inputs(NamedTuple):
@@ -63,9 +65,10 @@ def read(
       where: boolean, broadcasts to the shape of `labels`; None: every row counts.
       class_mask: boolean, broadcasts to the shape of `logits`; None: every class.
       axis: the class axis.
-      clean: makes rows that are left out or bad harmless. A loss with its own
-        gradient rule does that by itself, on [...] instead of [..., C].
-      cast: brings logits to the compute dtype. A kernel does that by itself.
+      clean: makes bad rows harmless, by a pass over the logits. A loss that finds bad
+        logits in its sums does that by itself.
+      cast: brings logits to the compute dtype, and makes rows that are left out
+        harmless. A kernel does both by itself.
 
     Returns:
       The inputs in one form, see `Inputs`.
@@ -73,10 +76,10 @@ def read(
     logits, class_mask = _read_logits(logits, class_mask, axis, cast=cast)
     labels = checks.integer_labels(labels, logits.shape[:-1], logits.shape[-1])
     where = checks.boolean_mask(where, labels.shape, "loss", "where")
-    return _mask(logits, labels, where, class_mask, clean=clean)
+    return _mask(logits, labels, where, class_mask, clean=clean, leave_out=cast)
 
 
-@functools.partial(jax.jit, static_argnames="clean")
+@functools.partial(jax.jit, static_argnames=("clean", "leave_out"))
 def _mask(
     logits: jax.Array,
     labels: jax.Array,
@@ -84,15 +87,20 @@ def _mask(
     class_mask: jax.Array | None,
     *,
     clean: bool,
+    leave_out: bool,
 ) -> Inputs:
     """The part of `read` that computes."""
     num_classes = logits.shape[-1]
     bad = (labels < 0) | (labels >= num_classes)
+    if where is not None:
+        bad &= where
     labels = jnp.clip(labels, 0, num_classes - 1)
     if class_mask is not None:
         class_mask |= is_label(labels, num_classes) & ~bad[..., None]
         logits = jnp.where(class_mask, logits, -jnp.inf)
     empty = jnp.zeros(labels.shape, bool)
+    if leave_out:
+        logits = _without(logits, where)
     if clean:
         logits, bad = _clean(logits, bad, where)
         empty = jnp.all(logits == -jnp.inf, axis=-1)
@@ -167,21 +175,18 @@ def _mask_unlabelled(
     return UnlabelledInputs(logits, where, class_mask, bad)
 
 
-def finish_probs(
-    probs: jax.Array, x: UnlabelledInputs, bad: jax.Array, axis: int
-) -> jax.Array:
+def finish_probs(probs: jax.Array, x: UnlabelledInputs, axis: int) -> jax.Array:
     """Gives probabilities of bad rows, masked classes and rows left out their due.
 
     Args:
       probs: [..., C], computed on the clean inputs `x`.
       x: what `read_unlabelled` returned.
-      bad: [...] bool, further rows to make NaN, for a parameter out of range.
       axis: where the classes go back to.
 
     Returns:
       The probabilities, the shape of the logits.
     """
-    probs = probs * jnp.where(x.bad | bad, jnp.nan, 1.0).astype(probs.dtype)[..., None]
+    probs = nan_where(jnp.broadcast_to(x.bad[..., None], probs.shape), probs)
     for there in (x.class_mask, None if x.where is None else x.where[..., None]):
         if there is not None:
             probs = jnp.where(there, probs, jnp.zeros((), probs.dtype))
@@ -210,13 +215,31 @@ def finish(
     bad = x.bad if bad is None else x.bad | bad
     if x.where is not None:
         bad &= x.where
-    # A factor, because a select would stop the NaN that the gradient must carry.
-    loss = loss * jnp.where(bad, jnp.nan, 1.0).astype(loss.dtype)
+    loss = nan_where(bad, loss)
     if isinstance(x, Inputs):
         loss = jnp.where(x.empty & ~bad, at_empty, loss)
     if x.where is None:
         return loss
     return jnp.where(x.where, loss, jnp.zeros((), loss.dtype))
+
+
+Known = TypeVar("Known", Inputs, MultiHotInputs, UnlabelledInputs)
+
+
+def own(x: Known, value: jax.Array, instead: float = 1.0) -> tuple[Known, jax.Array]:
+    """Takes a loss's own parameter in: a row where it is out of range is bad.
+
+    Args:
+      x: the inputs.
+      value: [...], from `checks`: NaN where out of range.
+      instead: a value in range, which such rows compute with.
+
+    Returns:
+      The inputs with these rows bad, and the parameter, in range everywhere.
+    """
+    bad = jnp.isnan(value)
+    value = replaced(bad, value, jnp.full((), instead, value.dtype))
+    return x._replace(bad=x.bad | bad), value
 
 
 def is_label(labels: jax.Array, num_classes: int) -> jax.Array:
@@ -232,10 +255,10 @@ def take_label(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
-def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> jax.ShapeDtypeStruct:
+def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> checks.LossType:
     """Returns the shape and the dtype of the loss, which parameters are brought to."""
     shape = x.logits.shape[:-1]
-    return jax.ShapeDtypeStruct(shape, compute_dtype(x.logits.dtype))
+    return checks.LossType(shape, compute_dtype(x.logits.dtype), x.where)
 
 
 def _read_logits(
@@ -245,6 +268,7 @@ def _read_logits(
     logits = checks.floating_array(logits, "logits")
     axis = checks.class_axis(logits.ndim, axis)
     checks.at_least_one_class(logits.shape[axis])
+    checks.not_along_another_axis(class_mask, logits.shape, axis, "class_mask")
     class_mask = checks.boolean_mask(class_mask, logits.shape, "logits", "class_mask")
     if cast:
         logits = logits.astype(compute_dtype(logits.dtype))
@@ -259,26 +283,15 @@ def _clean(
     logits: jax.Array, bad: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Finds bad rows; gives rows that are bad or left out logits of 0."""
+    logits = _without(logits, where)
     bad |= jnp.any(jnp.isnan(logits) | (logits == jnp.inf), axis=-1)
     if where is not None:
         bad &= where
-    logits = _replace_bad(logits, bad)
-    if where is not None:
-        logits = jnp.where(where[..., None], logits, jnp.zeros((), logits.dtype))
-    return logits, bad
+    return replaced(bad[..., None], logits, jnp.zeros((), logits.dtype)), bad
 
 
-@jax.custom_jvp
-def _replace_bad(logits: jax.Array, bad: jax.Array) -> jax.Array:
-    """Writes 0 into bad rows, yet has a derivative of NaN there.
-
-    A select alone would hide a bad row behind a gradient of 0.
-    """
-    return jnp.where(bad[..., None], jnp.zeros((), logits.dtype), logits)
-
-
-@_replace_bad.defjvp
-def _replace_bad_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    logits, bad = primals
-    slope = jnp.where(bad, jnp.nan, 1.0).astype(logits.dtype)
-    return _replace_bad(logits, bad), tangents[0] * slope[..., None]
+def _without(logits: jax.Array, where: jax.Array | None) -> jax.Array:
+    """Gives rows that are left out logits of 0."""
+    if where is None:
+        return logits
+    return jnp.where(where[..., None], logits, jnp.zeros((), logits.dtype))

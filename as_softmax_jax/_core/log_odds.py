@@ -57,7 +57,7 @@ def _log_odds_and_rivals(
     others = jnp.where(
         inputs.is_label(labels, logits.shape[-1]), -jnp.inf, logits
     ).astype(logits.dtype)
-    peak = finite_shift(jnp.max(others, axis=-1))
+    peak = finite_shift(jax.lax.stop_gradient(jnp.max(others, axis=-1)))
     exps = jnp.exp(others - peak[..., None])
     total = jnp.sum(exps, axis=-1)
     log_odds = inputs.take_label(logits, labels) - (peak + jnp.log(total))

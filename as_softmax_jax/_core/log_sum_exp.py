@@ -6,8 +6,26 @@ Where every logit is -inf, m is -inf and :math:`o_j - m` is NaN; with 0 for m th
 0, as it should be.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+
+@jax.custom_jvp
+def exp(x: jax.Array) -> jax.Array:
+    """Returns e^x, with a derivative of 0 where it is NaN.
+
+    So a bad row's cotangent of 0 stays 0, whatever the row holds.
+    """
+    return jnp.exp(x)
+
+
+@exp.defjvp
+def _exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    value = exp(primals[0])
+    slope = jnp.where(jnp.isnan(value), jnp.zeros((), value.dtype), value)
+    return value, slope * tangents[0]
 
 
 def finite_shift(largest: jax.Array) -> jax.Array:

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 
 def gap(probs: jax.Array, delta: jax.Array) -> jax.Array:
     """Returns g(p): how far below its logit another class is still kept."""
-    return jnp.where(probs <= delta, -jnp.inf, jnp.log1p(-delta / probs))
+    low = probs <= delta
+    # The side that is not selected is a number, too: debugging modes look at both.
+    return jnp.where(low, -jnp.inf, jnp.log1p(-delta / jnp.where(low, jnp.inf, probs)))
 
 
 def gap_by_log(probs: jax.Array, delta: jax.Array) -> jax.Array:

@@ -21,5 +21,13 @@ def shared_axes(leaf: jax.Array, axes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(axis for axis in axes if axis not in _of(leaf))
 
 
+def is_tracked(axis_name: str) -> bool:
+    """Whether `jax.shard_map` keeps account of what varies over an axis it maps.
+
+    It does not under `check_vma=False`, nor do `jax.pmap` and `jax.vmap`.
+    """
+    return axis_name in _of(jax.lax.axis_index(axis_name))
+
+
 def _of(leaf: Any) -> frozenset[str]:
     return jax.typeof(leaf).manual_axis_type.varying

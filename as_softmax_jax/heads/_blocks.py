@@ -119,8 +119,9 @@ def for_rows(
       sizes: of the chunks, the largest first, each a multiple of the next.
     """
     start: jax.Array | int = 0
+    known = isinstance(num_rows, int)  # else symbolic, a multiple of every size
     for size in sizes:
-        if size > num_rows:
+        if known and size > num_rows:
             continue
         missing = size - 1 if size == sizes[-1] else 0
         trips = (count - start + missing) // size
@@ -130,7 +131,7 @@ def for_rows(
         def step(i: Any, carry: Any, size: int = size, start: Any = start) -> Any:
             return body(start + i * size, size, carry)
 
-        if num_rows < 2 * size:
+        if known and num_rows < 2 * size:
             # One trip at most. A loop would do: but where a chunk is all rows, XLA
             # sees that trips do not differ, and computes one before asking for any.
             once = functools.partial(step, np.int32(0))

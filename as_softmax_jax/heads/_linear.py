@@ -24,8 +24,9 @@ from jax.typing import ArrayLike
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
-from as_softmax_jax._core.mesh import as_varying, varying_axes
-from as_softmax_jax.heads import _passes
+from as_softmax_jax._core.mesh import as_varying, is_tracked, varying_axes
+from as_softmax_jax._core.nan import nan_where
+from as_softmax_jax.heads import _dense, _passes
 from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
 from as_softmax_jax.losses._as_softmax import as_softmax_loss
 
@@ -84,12 +85,14 @@ def linear_as_softmax_loss(
         split: kernel, bias and class mask are this device's part, all of one size,
         and labels count over all of them. Pad what does not divide, and mask the
         padding by `class_mask`. A few numbers a row cross the wire, never a logit.
+        The gradient needs ``check_vma=True``, the default, and is refused without.
         None: this device has all classes.
       implementation: None or ``"xla"`` for the blocked form; ``"mosaic_tpu"`` or
         ``"mosaic_gpu"`` for the same with its first pass in a kernel, without a class
         mask of each row's own (on a Hopper GPU: of bfloat16 or float16, up to 768
         features); ``"reference"`` for the layer and the loss one after the other, by
-        automatic differentiation.
+        automatic differentiation, which serves forward mode. Second derivatives of the
+        blocked form are right, and hold the logits of all rows.
 
     Returns:
       The loss of each example, [...]; float32, or float64 for float64 operands.
@@ -180,7 +183,8 @@ def row_statistics(
     if implementation in _passes.KERNELS:
         _check_kernel(implementation, x.features, mask)
     program = _passes.Program(kernel_layout, num_classes, axis_name, implementation)
-    return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
+    with kernels.backward_only():
+        return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
 
 
 def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> None:
@@ -235,10 +239,14 @@ def _read(
         first = jax.lax.axis_index(axis_name) * num_classes
         of_all = jax.lax.axis_size(axis_name) * num_classes
     labels = checks.integer_labels(labels, shape, of_all)
-    like = jax.ShapeDtypeStruct(shape, compute_dtype(features.dtype))
-    delta = jax.lax.stop_gradient(checks.unit_interval(delta, like, "delta"))
-    delta = jnp.where((labels >= 0) & (labels < of_all), delta, jnp.nan)
     where = checks.boolean_mask(where, shape, "loss", "where")
+    named = {"features": features, "kernel": kernel, "labels": labels, "bias": bias}
+    for name, array in (named | {"where": where}).items():
+        checks.not_spread(array, name)
+    like = checks.LossType(shape, compute_dtype(features.dtype), where)
+    delta = jax.lax.stop_gradient(checks.unit_interval(delta, like, "delta"))
+    bad = (labels < 0) | (labels >= of_all)
+    delta = nan_where(bad if where is None else bad & where, delta)
     if where is not None:
         # A row that is left out may hold NaN, which a factor of 0 would not stop.
         features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
@@ -317,12 +325,15 @@ def _blocked(
         return RowStatistics(none, none == 0, none)
     features = features.reshape(num_rows, features.shape[-1])
     labels, delta = labels.reshape(-1), delta.reshape(-1)
-    order, num_valid = None, jnp.int32(num_rows)
+    order, num_valid = None, jnp.asarray(num_rows, jnp.int32)
     if where is not None:
         where = where.reshape(-1)
         order = jnp.argsort(~where, stable=True)
         num_valid = jnp.sum(where, dtype=jnp.int32)
-    spare = -num_rows % ROW_SIZES[-1]
+    # Of a symbolic number of rows each chunk must be known to fit.
+    known = isinstance(num_rows, int)
+    chunk = ROW_SIZES[-1 if known else 0]
+    spare = (num_rows + chunk - 1) // chunk * chunk - num_rows
 
     def lay_out(rows: jax.Array) -> jax.Array:
         rows = rows if order is None else rows[order]
@@ -340,7 +351,7 @@ def _blocked(
     along = tuple(axis for axis in axes if axis not in own)
     operands = jax.tree.map(lambda leaf: as_varying(leaf, (*along, *own)), operands)
     rows = jax.tree.map(lambda leaf: as_varying(leaf, along), rows)
-    static = _Static(program, num_rows if where is None else None)
+    static = _Static(program, num_rows if where is None and known else None)
     statistics = _cross_entropy(static, *operands, *rows)
     back = slice(num_rows) if order is None else jnp.argsort(order)
     return jax.tree.map(lambda rows: rows[back].reshape(shape), statistics)
@@ -363,7 +374,30 @@ def _cross_entropy(
     num_valid: jax.Array,
 ) -> RowStatistics:
     """The loss of each row, with the gradient rule below."""
-    return _forward(static, features, layer, labels, delta, num_valid)[0]
+    return _pass(static, features, layer, labels, delta, num_valid)[0]
+
+
+def _pass(
+    static: _Static,
+    features: jax.Array,
+    layer: Layer,
+    labels: jax.Array,
+    delta: jax.Array,
+    num_valid: jax.Array,
+) -> tuple[RowStatistics, tuple]:
+    """Returns the loss, and what the gradient needs: a few numbers a row."""
+    rows = _rows(static, features, labels, delta, num_valid)
+    found = _statistics(static.program, *jax.lax.stop_gradient((layer, rows)))
+    saved = features, layer, labels, delta, num_valid, found
+    loss = _dense.losses(static.program, layer, rows, found)
+    return RowStatistics(loss, found.gap == jnp.inf, found.label_lead), saved
+
+
+def _statistics(
+    program: _passes.Program, layer: Layer, rows: _passes.Rows
+) -> _passes.Statistics:
+    found = _passes.classify_rows(program, layer, rows)
+    return _passes.kept_sum(program, layer, rows, found)
 
 
 def _forward(
@@ -374,22 +408,23 @@ def _forward(
     delta: jax.Array,
     num_valid: jax.Array,
 ) -> tuple[RowStatistics, tuple]:
-    """Returns the loss, and what the gradient needs: a few numbers a row."""
-    rows = _rows(static, features, labels, delta, num_valid)
-    statistics = _passes.classify_rows(static.program, layer, rows)
-    statistics = _passes.kept_sum(static.program, layer, rows, statistics)
-    saved = features, layer, labels, delta, num_valid, statistics
-    settled = statistics.gap == jnp.inf
-    return RowStatistics(
-        _passes.losses(statistics), settled, statistics.label_lead
-    ), saved
+    """What `_pass` returns, where its gradient is asked for."""
+    axis_name = static.program.axis_name
+    if axis_name is not None and not is_tracked(axis_name):
+        raise ValueError(
+            f"`axis_name` {axis_name!r} has no gradient where JAX does not track what "
+            "varies over devices, for it could be too small by their number; got "
+            "`jax.shard_map` with `check_vma=False`, `jax.pmap` or `jax.vmap`. Use "
+            "`jax.shard_map` with `check_vma=True`, its default."
+        )
+    return _pass(static, features, layer, labels, delta, num_valid)
 
 
 def _backward(static: _Static, saved: tuple, cotangents: RowStatistics) -> tuple:
     """Returns the gradients of features and layer."""
     features, layer, labels, delta, num_valid, statistics = saved
     rows = _rows(static, features, labels, delta, num_valid)
-    found = _passes.gradients(static.program, layer, rows, statistics, cotangents.loss)
+    found = _dense.gradients(static.program, layer, rows, statistics, cotangents.loss)
     d_features = found.features.astype(features.dtype)
     return d_features, Layer(found.kernel, found.bias, None), None, None, None
 

@@ -27,11 +27,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from as_softmax_jax import kernels
 from as_softmax_jax._core import margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.nan import nan_where
 from as_softmax_jax.heads._blocks import (
     CLASSES,
     ROW_SIZES,
@@ -121,7 +123,7 @@ def _online_log_sum_exp(
       The sums, and the strongest logit but the label's of each block, [N, blocks].
     """
     layout, num_classes = program.layout, program.num_classes
-    num_rows, dtype = len(rows.labels), rows.delta.dtype
+    num_rows, dtype = rows.labels.shape[0], rows.delta.dtype
 
     def add_block(span: Span, carry: Any) -> tuple[OnlineSums, jax.Array]:
         block = layer.block(span, layout)
@@ -156,7 +158,7 @@ def _add_logits(
     last = logits.shape[1] - 1
     at_label = jnp.take_along_axis(logits, jnp.minimum(places, last)[:, None], axis=1)
     label_logit = jnp.where(places <= last, at_label[:, 0], sums.label_logit)
-    rivals = _rivals(logits, places, class_mask)
+    rivals = rivals_of(logits, places, class_mask)
     block_best = jnp.max(rivals, axis=1)
     strongest = jnp.maximum(sums.strongest, block_best)
     shift = finite_shift(strongest)
@@ -177,12 +179,14 @@ def _classified(rows: Rows, sums: OnlineSums, block_best: jax.Array) -> Statisti
     # Without any rival the label settles its row, whatever the margin.
     settled = (strongest - label_logit < gap) | (strongest == -jnp.inf)
     gap = jnp.where(settled & (label_logit > -jnp.inf), jnp.inf, gap)
-    bad = jnp.isnan(label_prob) | jnp.isnan(rows.delta)
-    gap = jnp.where(bad, jnp.nan, gap)
-    valid = jnp.arange(len(gap), dtype=jnp.int32) < rows.num_valid
+    gap = nan_where(jnp.isnan(label_prob) | jnp.isnan(rows.delta), gap)
+    valid = jnp.arange(gap.shape[0], dtype=jnp.int32) < rows.num_valid
     gap = jnp.where(valid, gap, jnp.inf)
-    keeps = block_best - label_logit[:, None] >= gap[:, None]
-    return Statistics(label_logit, shift, total, gap, label_logit - strongest, keeps)
+    keeps = block_best - finite_shift(label_logit)[:, None] >= gap[:, None]
+    # Without a label's logit or a rival's there is no lead to speak of.
+    nothing = (label_logit == -jnp.inf) & (strongest == -jnp.inf)
+    lead = jnp.where(nothing, 0, label_logit) - strongest
+    return Statistics(label_logit, shift, total, gap, lead, keeps)
 
 
 def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Statistics:
@@ -202,7 +206,7 @@ def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Stati
                 sums = jnp.where(real, jnp.sum(exps, axis=1), 0)
                 return total.at[index].add(sums)
 
-            return for_rows(count, len(chosen), chunk, total, _GATHERED)
+            return for_rows(count, chosen.shape[0], chunk, total, _GATHERED)
 
         return lax.cond(count > 0, chunks, lambda total: total, total)
 
@@ -216,7 +220,7 @@ def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Stati
 def losses(s: Statistics) -> jax.Array:
     """Returns the loss of each row: log of the kept sum, less the label's logit."""
     loss = jnp.log(nonzero(s.total)) - (s.label_logit - s.shift)
-    loss = jnp.where(jnp.isnan(s.gap), jnp.nan, loss)
+    loss = nan_where(jnp.isnan(s.gap), loss)
     return jnp.where(s.gap == jnp.inf, jnp.zeros((), loss.dtype), loss)
 
 
@@ -243,17 +247,18 @@ def gradients(
     Where classes are split, that of the features is this device's part of a sum.
     """
     layout = program.layout
+    rows, s = _without_dead(rows, s, cotangent)
     # Hard rows first: each block takes all of them, and a slice beats a gather.
     hard, active = ~(s.gap > -jnp.inf), ~(s.gap == jnp.inf)
     order = jnp.argsort(jnp.where(hard, 0, jnp.where(active, 1, 2)))
     cotangent = jnp.where(active, cotangent, 0)[order]
     s = jax.tree.map(lambda array: array[order], s)
     layer, rows = layer.take(order), rows.take(order)
-    kept = jnp.where(jnp.isnan(s.gap), jnp.nan, cotangent / nonzero(s.total))
+    kept = nan_where(jnp.isnan(s.gap), cotangent / nonzero(s.total))
     slopes = _Slopes(kept, cotangent)
     num_hard = jnp.sum(hard, dtype=jnp.int32)
     # The last chunk of hard rows may hold others; these are done with it.
-    rest = jnp.arange(len(order), dtype=jnp.int32) >= _filled_up(num_hard)
+    rest = jnp.arange(order.shape[0], dtype=jnp.int32) >= _filled_up(num_hard)
     partial = jnp.isfinite(s.gap) & rest
 
     def add_block(span: Span, carry: Gradients) -> Gradients:
@@ -279,8 +284,8 @@ def gradients(
                 return Gradients(d_features, *_sums(carry, new))
 
             inner = _empty_block(carry, block, rows)
-            inner = for_rows(num_hard, len(order), sliced, inner)
-            inner = for_rows(count, len(order), gathered, inner, _GATHERED)
+            inner = for_rows(num_hard, order.shape[0], sliced, inner)
+            inner = for_rows(count, order.shape[0], gathered, inner, _GATHERED)
             return _write_block(carry, inner, span, layout)
 
         return lax.cond(num_hard + count > 0, chunks, lambda carry: carry, carry)
@@ -293,6 +298,28 @@ def gradients(
     )
     found = for_blocks(program.num_classes, add_block, start)
     return found._replace(features=found.features[jnp.argsort(order)])
+
+
+def _without_dead(
+    rows: Rows, s: Statistics, cotangent: jax.Array
+) -> tuple[Rows, Statistics]:
+    """Makes settled and harmless the bad rows that have no part in what is asked."""
+    dead = jnp.isnan(s.gap) & (cotangent == 0)
+
+    def neutral(array: jax.Array, value: float) -> jax.Array:
+        return jnp.where(dead, jnp.full((), value, array.dtype), array)
+
+    clean = Statistics(
+        label_logit=neutral(s.label_logit, 0),
+        shift=neutral(s.shift, 0),
+        total=neutral(s.total, 1),
+        gap=neutral(s.gap, np.inf),
+        label_lead=s.label_lead,
+        keeps=s.keeps & ~dead[:, None],
+    )
+    zero = jnp.zeros((), rows.features.dtype)
+    features = jnp.where(dead[:, None], zero, rows.features)
+    return rows._replace(features=features), clean
 
 
 def _term(
@@ -329,13 +356,14 @@ def _kept_exps(
     A bad row keeps every class, because NaN compares as False.
     """
     logits = block.logits(pick(rows.features))
-    rivals = _rivals(logits, pick(places), block.mask_of(pick))
-    dropped = rivals - pick(s.label_logit)[:, None] < pick(s.gap)[:, None]
+    rivals = rivals_of(logits, pick(places), block.mask_of(pick))
+    label_logit = finite_shift(pick(s.label_logit))
+    dropped = rivals - label_logit[:, None] < pick(s.gap)[:, None]
     exps = jnp.exp(rivals - pick(s.shift)[:, None])
     return jnp.where(dropped, jnp.zeros((), exps.dtype), exps)
 
 
-def _rivals(
+def rivals_of(
     logits: jax.Array, places: jax.Array, class_mask: jax.Array | None
 ) -> jax.Array:
     """Returns logits with -inf for each row's label and for what is masked."""
@@ -374,7 +402,8 @@ def _write_block(
 
 def _indices(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the chosen rows, the first one repeated behind them, and their number."""
-    (indices,) = jnp.nonzero(chosen, size=len(chosen), fill_value=jnp.argmax(chosen))
+    size, first = chosen.shape[0], jnp.argmax(chosen)
+    (indices,) = jnp.nonzero(chosen, size=size, fill_value=first)
     return indices.astype(jnp.int32), jnp.sum(chosen, dtype=jnp.int32)
 
 

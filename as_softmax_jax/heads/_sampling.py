@@ -79,7 +79,9 @@ def sample_classes(
     """
     num_classes = checks.static_count(num_classes, "num_classes")
     num_sampled = checks.static_count(num_sampled, "num_sampled")
-    _check_count(num_sampled, num_classes, math.prod(jnp.shape(labels)))
+    num_labels = math.prod(jnp.shape(labels))
+    if isinstance(num_labels, int) or num_sampled < num_classes:
+        _check_count(num_sampled, num_classes, num_labels)
     first, of_all = jnp.int32(0), num_classes
     if axis_name is not None:
         part = jax.lax.axis_index(axis_name)
@@ -89,6 +91,7 @@ def sample_classes(
     own = labels - first
     here = (labels >= 0) & (own >= 0) & (own < num_classes)
     where = checks.boolean_mask(where, labels.shape, "labels", "where")
+    checks.not_spread(labels, "labels")
     needed = here if where is None else here & where
     # One past the end is dropped: a label of another device, or of none.
     places = jnp.where(needed, own, num_classes).reshape(-1)
@@ -103,6 +106,11 @@ def sample_classes(
 
 def _check_count(num_sampled: int, num_classes: int, num_labels: int) -> None:
     """Refuses a number of classes that cannot hold all labels, or is not there."""
+    if not isinstance(num_labels, int):
+        raise ValueError(
+            f"`num_sampled` must be all {num_classes} classes where the number of "
+            f"labels is symbolic, {num_labels}; got {num_sampled}."
+        )
     least = min(num_labels, num_classes)
     if not least <= num_sampled <= num_classes:
         raise ValueError(

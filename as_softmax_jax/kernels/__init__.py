@@ -102,6 +102,19 @@ def choose(implementation: str | None, there: Collection[str], op: str) -> str:
     return chosen
 
 
+@contextlib.contextmanager
+def backward_only() -> Iterator[None]:
+    """Names the form that serves forward mode, where JAX refuses it."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            f'Forward mode needs `implementation="reference"`. {error}'
+        ) from error
+
+
 def can_interpret(implementation: str) -> bool:
     """Returns whether `interpreted` serves an implementation with this jax."""
     return _interpreter(implementation) is not None

@@ -59,19 +59,21 @@ def _forward(
     labels: jax.Array,
     delta: jax.Array,
     where: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     value, gradient = kernel(logits, labels, delta, where, with_gradient=True)
-    return value, (gradient, where)
+    return value, (gradient, where & ~jnp.isnan(value), where)
 
 
 def _backward(
-    kernel: Kernel, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    kernel: Kernel, saved: tuple[jax.Array, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, None, None, None]:
     del kernel
-    gradient, where = saved
-    # A row that is left out has a gradient of 0, whatever its cotangent.
+    gradient, good, where = saved
+    # A row that is left out has a gradient of 0, whatever its cotangent, and a bad row
+    # where its cotangent is 0.
     scale = jnp.where(where, cotangent, 0.0)[:, None]
     scaled = gradient.astype(jnp.float32) * scale
+    scaled = jnp.where(good[:, None] | (scale != 0), scaled, 0.0)
     return scaled.astype(gradient.dtype), None, None, None
 
 

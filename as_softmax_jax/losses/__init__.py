@@ -35,7 +35,9 @@ A loss never looks at values, so that eager and traced calls agree:
   positive nor negative;
 - a label outside [0, C), a target other than 0 and 1, a NaN or +inf logit, an own
   keyword that is NaN, or traced and out of range: NaN for that row, loss and gradient,
-  and for no other. `check_labels` finds such labels in what was read;
+  and for no other. Where the loss's cotangent is exactly 0, as of a row that is masked
+  out after the loss, the gradient is 0. `check_labels` finds such labels in what was
+  read;
 - a logit of -inf: probability 0, and a loss of +inf at the label;
 - labels of any integer width: cast to int32, and none wraps around into another class;
 - half precision: mask, sums and loss in float32, the gradient in the logits' dtype.

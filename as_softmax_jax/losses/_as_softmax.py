@@ -15,7 +15,9 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks, inputs, margin
-from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.log_sum_exp import exp, finite_shift, nonzero
+from as_softmax_jax._core.mesh import as_varying, varying_axes
+from as_softmax_jax._core.nan import nan_unless_zero, nan_where
 from as_softmax_jax.kernels import _as_softmax
 from as_softmax_jax.losses._table import register_loss
 from as_softmax_jax.reference import _as_softmax as reference
@@ -72,8 +74,8 @@ def as_softmax_loss(
       implementation: None or ``"xla"`` for the fast form with its own gradient rule;
         ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
         reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
-        formula under plain automatic differentiation, which serves forward mode and
-        Hessians.
+        formula under plain automatic differentiation, which serves forward mode. Of
+        the others, the fast form serves gradients of gradients and `jax.hessian`.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -103,12 +105,18 @@ def as_softmax_loss(
         cast=implementation not in KERNELS,
     )
     delta = _checked_delta(delta, x)
-    if implementation in KERNELS:
-        return _by_kernel(implementation, x, delta)
     if implementation == "reference":
-        loss = reference.as_softmax_loss(x.logits, x.labels, delta)
-        return inputs.finish(loss, x, jnp.isnan(delta))
-    return _loss(x.logits, x.labels, delta, x.where)
+        x, delta = inputs.own(x, delta)
+        return inputs.finish(reference.as_softmax_loss(x.logits, x.labels, delta), x)
+    # The gradient rule below gives each device its own part: what devices share is
+    # summed up outside of it.
+    args = x.logits, x.labels, delta, x.where
+    axes = varying_axes(args)
+    args = jax.tree.map(lambda array: as_varying(array, axes), args)
+    with kernels.backward_only():
+        if implementation in KERNELS:
+            return _by_kernel(implementation, *args)
+        return _loss(*args)
 
 
 def as_softmax_kept(
@@ -203,9 +211,12 @@ def as_softmax_probs(
     )
     x = inputs.read(logits, labels, where, class_mask, axis)
     kept = jnp.moveaxis(kept, axis, -1)
-    probs = jax.nn.softmax(x.logits, axis=-1, where=kept)
-    bad = (jnp.isnan(_checked_delta(delta, x)) | x.empty)[..., None]
-    probs = probs * jnp.where(bad & kept, jnp.nan, 1.0).astype(probs.dtype)
+    there = kept if x.where is None else kept | ~x.where[..., None]
+    probs = jax.nn.softmax(x.logits, axis=-1, where=there)
+    bad = jnp.isnan(_checked_delta(delta, x)) | x.empty
+    if x.where is not None:
+        bad &= x.where
+    probs = nan_where(bad[..., None] & kept, probs)
     probs = jnp.where(kept, probs, jnp.zeros((), probs.dtype))
     return jnp.moveaxis(probs, -1, axis)
 
@@ -292,28 +303,33 @@ def count_active(
     return num_valid, jnp.sum(valid & active, dtype=jnp.int32)
 
 
-def _by_kernel(name: str, x: inputs.Inputs, delta: jax.Array) -> jax.Array:
+def _by_kernel(
+    name: str,
+    logits: jax.Array,
+    labels: jax.Array,
+    delta: jax.Array,
+    where: jax.Array | None,
+) -> jax.Array:
     """Returns the loss by a kernel; refuses what it does not serve."""
     kernels.require_device(name)
     kernel = KERNELS[name]
-    num_classes, dtype = x.logits.shape[-1], x.logits.dtype
+    num_classes, dtype = logits.shape[-1], logits.dtype
     if num_classes > kernel.MAX_CLASSES or dtype == jnp.float64:
         raise ValueError(
             f"`implementation` {name!r} takes up to {kernel.MAX_CLASSES} classes, and "
             f"no float64; got {num_classes} classes in {dtype}. Leave "
             "`implementation` out."
         )
-    where = jnp.ones(x.labels.shape, bool) if x.where is None else x.where
-    rows = (a.reshape(-1) for a in (x.labels, delta, where))
-    logits = x.logits.reshape(-1, num_classes)
-    loss = _as_softmax.loss(kernel.run, logits, *rows)
-    return loss.reshape(x.labels.shape)
+    where = jnp.ones(labels.shape, bool) if where is None else where
+    rows = (a.reshape(-1) for a in (labels, delta, where))
+    loss = _as_softmax.loss(kernel.run, logits.reshape(-1, num_classes), *rows)
+    return loss.reshape(labels.shape)
 
 
 def _checked_delta(delta: ArrayLike, x: inputs.Inputs) -> jax.Array:
     """Returns delta for each row, NaN where it or the row's label is out of range."""
     delta = checks.unit_interval(delta, inputs.loss_type(x), "delta")
-    return jnp.where(x.bad, jnp.nan, jax.lax.stop_gradient(delta))
+    return nan_where(x.bad, jax.lax.stop_gradient(delta))
 
 
 class _Statistics(NamedTuple):
@@ -329,8 +345,8 @@ class _Statistics(NamedTuple):
 def _statistics(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> _Statistics:
     """Computes the statistics of each row, NaN in bad rows."""
     label_logit = inputs.take_label(logits, labels)
-    shift = finite_shift(jnp.max(logits, axis=-1))
-    exps = jnp.exp(logits - shift[..., None])
+    shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
+    exps = exp(logits - shift[..., None])
     # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
     label_prob = jnp.exp(label_logit - shift) / nonzero(jnp.sum(exps, axis=-1))
     gap = margin.gap(label_prob, delta)
@@ -345,7 +361,9 @@ def _kept(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> jax.Array:
 
 def _within_gap(logits: jax.Array, s: _Statistics) -> jax.Array:
     """Returns z; a bad row keeps every class, because NaN compares as False."""
-    return ~(logits - s.label_logit[..., None] < s.gap[..., None])
+    # A label at -inf keeps every class by its gap of -inf.
+    label_logit = finite_shift(s.label_logit)
+    return ~(logits - label_logit[..., None] < s.gap[..., None])
 
 
 def _forward(
@@ -359,18 +377,20 @@ def _forward(
 
     In a settled row only the label is kept and it is the largest logit: the sum is
     e^0 = 1, so the loss is log 1 - 0, exactly 0. In the gradient 1 / 1 - 1 likewise.
+    A bad row keeps nothing here, and is NaN by `nan_where` and `nan_unless_zero`.
 
     ``kept_exps`` is the one array of the size of the logits. The backward pass
     scales it in place, so that it becomes the gradient.
     """
     s = _statistics(logits, labels, delta)
-    kept_exps = jnp.where(_within_gap(logits, s), s.exps, jnp.zeros((), s.exps.dtype))
+    bad = jnp.isnan(s.gap)
+    kept = _within_gap(logits, s) & ~bad[..., None]
+    kept_exps = jnp.where(kept, s.exps, jnp.zeros((), s.exps.dtype))
     total = nonzero(jnp.sum(kept_exps, axis=-1))
-    total = jnp.where(jnp.isnan(s.gap), jnp.nan, total)
-    loss = jnp.log(total) - (s.label_logit - s.shift)
+    loss = nan_where(bad, jnp.log(total) - (s.label_logit - s.shift))
     if where is not None:
         loss = jnp.where(where, loss, jnp.zeros((), loss.dtype))
-    return loss, (kept_exps, total, labels, where)
+    return loss, (kept_exps, total, labels, where, bad)
 
 
 @jax.custom_vjp
@@ -383,13 +403,14 @@ def _cross_entropy(
 
 def _backward(residuals: tuple, cotangent: jax.Array) -> tuple:
     r"""Computes cotangent * (p~ - onehot), exactly 0 in settled rows."""
-    kept_exps, total, labels, where = residuals
+    kept_exps, total, labels, where, bad = residuals
+    zero = jnp.zeros((), kept_exps.dtype)
+    cotangent = nan_unless_zero(bad, cotangent)
+    if where is not None:
+        cotangent = jnp.where(where, cotangent, zero)
     scale = (cotangent / total)[..., None]
     onehot = inputs.is_label(labels, kept_exps.shape[-1])
-    zero = jnp.zeros((), kept_exps.dtype)
     gradient = kept_exps * scale - jnp.where(onehot, cotangent[..., None], zero)
-    if where is not None:
-        gradient = jnp.where(where[..., None], gradient, zero)
     return gradient, None, None, None
 
 
@@ -414,7 +435,7 @@ def _settled(
     s = _statistics(logits, labels, delta)
     huge = jnp.finfo(logits.dtype).max
     gap = jnp.maximum(s.gap, -huge)[..., None]
-    distance = logits - s.label_logit[..., None]
+    distance = logits - finite_shift(s.label_logit)[..., None]
     excess = jnp.minimum(distance, gap) - gap
     num_kept = jnp.sum(jnp.exp(excess * huge), axis=-1)
     # With p_t <= delta every valid class is kept, those at -inf as well.

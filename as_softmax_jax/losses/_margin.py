@@ -6,7 +6,6 @@ A margin lowers the label's log-odds by a constant, see `as_softmax_jax._core.lo
 import math
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
@@ -63,9 +62,10 @@ def am_softmax_loss(
     x = inputs.read(logits, labels, where, class_mask, axis)
     margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
     scale = checks.positive(scale, inputs.loss_type(x), "scale")
+    x, margin = inputs.own(x, margin)
+    x, scale = inputs.own(x, scale)
     log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
-    loss = softplus(scale * margin - log_odds)
-    return inputs.finish(loss, x, jnp.isnan(margin) | jnp.isnan(scale))
+    return inputs.finish(softplus(scale * margin - log_odds), x)
 
 
 @register_loss(
@@ -111,6 +111,6 @@ def soft_margin_softmax_loss(
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
     margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
+    x, margin = inputs.own(x, margin)
     log_odds = label_log_odds(shifted(x.logits), x.labels)
-    loss = softplus(margin - log_odds)
-    return inputs.finish(loss, x, jnp.isnan(margin))
+    return inputs.finish(softplus(margin - log_odds), x)

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.log_odds import softplus
+from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax._core.margin import gap
 from as_softmax_jax.losses._table import register_loss
 
@@ -82,8 +83,8 @@ def multi_label_as_softmax_loss(
       its mask is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    delta = _checked_delta(delta, x)
-    return inputs.finish(_loss(x, delta), x, jnp.isnan(delta))
+    x, delta = inputs.own(x, _checked_delta(delta, x))
+    return inputs.finish(_loss(x, delta), x)
 
 
 def multi_label_as_softmax_settled(
@@ -118,8 +119,8 @@ def multi_label_as_softmax_settled(
       [ True False]
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    delta = _checked_delta(delta, x)
-    settled = ~(_any_kept(x, delta) | x.bad | jnp.isnan(delta))
+    x, delta = inputs.own(x, _checked_delta(delta, x))
+    settled = ~(_any_kept(x, delta) | x.bad)
     return settled if x.where is None else settled | ~x.where
 
 
@@ -316,14 +317,16 @@ def _kept(x: inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Ar
     """Returns the kept negatives and the kept positives, each [..., C]."""
     logits = jax.lax.stop_gradient(x.logits)
     delta = delta[..., None]
-    log_total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    log_total = finite_shift(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
     weakest = jnp.min(jnp.where(x.positives, logits, jnp.inf), -1, keepdims=True)
     strongest = jnp.max(jnp.where(x.negatives, logits, -jnp.inf), -1, keepdims=True)
     gap_weakest = gap(jnp.exp(weakest - log_total), delta)
+    # A logit of -inf has p = 0 and so a gap of -inf: it is kept, whatever the lead.
+    finite = finite_shift(logits)
     gap_each = gap(jnp.exp(logits - log_total), delta)
     # Written as "not dropped": what NaN leaves undecided is kept.
     negatives = ~(logits - weakest < gap_weakest)
-    positives = ~(strongest - logits < gap_each)
+    positives = ~(strongest - jnp.where(x.positives, finite, 0) < gap_each)
     negatives |= ~jnp.any(x.positives, axis=-1, keepdims=True)
     positives |= ~jnp.any(x.negatives, axis=-1, keepdims=True)
     return x.negatives & negatives, x.positives & positives
@@ -341,13 +344,14 @@ def _log1p_sum_exp_and_weights(
     """Returns the value and its derivatives, z e^o / (1 + sum z e^o)."""
     zero = jnp.zeros((), logits.dtype)
     logits = jnp.where(kept, logits, -jnp.inf)
-    shift = jnp.maximum(jnp.max(logits, axis=-1), zero)
+    shift = jnp.maximum(jax.lax.stop_gradient(jnp.max(logits, axis=-1)), zero)
     # A logit of +inf (a positive of probability 0) takes the whole weight.
     finite = jnp.where(shift == jnp.inf, zero, shift)
+    whole = (shift == jnp.inf)[..., None]
     exps = jnp.where(
-        shift[..., None] == jnp.inf,
+        whole,
         (logits == jnp.inf).astype(logits.dtype),
-        jnp.exp(logits - finite[..., None]),
+        jnp.exp(jnp.where(whole, zero, logits) - finite[..., None]),
     )
     one = jnp.where(shift == jnp.inf, zero, jnp.exp(-finite))
     rest = jnp.sum(exps, axis=-1)

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
-from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax._core.log_sum_exp import exp, finite_shift
+from as_softmax_jax._core.nan import replaced
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -50,7 +51,8 @@ def softmax_loss(
       Outputs <https://doi.org/10.1007/978-3-642-76153-9_28>`_, 1990.
     """
     x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
-    return inputs.finish(_cross_entropy(x), x)
+    loss, bad = _cross_entropy(x)
+    return inputs.finish(loss, x, bad)
 
 
 @register_loss(paper="Hinton et al., arXiv 1503.02531", at_zero_logits=math.log)
@@ -93,8 +95,9 @@ def temperature_softmax_loss(
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
     temperature = checks.positive(temperature, inputs.loss_type(x), "temperature")
+    x, temperature = inputs.own(x, temperature)
     log_odds = label_log_odds(scaled(shifted(x.logits), 1 / temperature), x.labels)
-    return inputs.finish(softplus(-log_odds), x, jnp.isnan(temperature))
+    return inputs.finish(softplus(-log_odds), x)
 
 
 @register_loss(paper="Szegedy et al., arXiv 1512.00567", at_zero_logits=math.log)
@@ -136,12 +139,12 @@ def label_smoothing_loss(
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
     smoothing = checks.unit_interval(smoothing, inputs.loss_type(x), "smoothing")
+    x, smoothing = inputs.own(x, smoothing)
     own = softplus(-label_log_odds(shifted(x.logits), x.labels))
     share = 1 - smoothing
     # With smoothing = 1 the label has no part, even where its own loss is +inf.
     own = jnp.where(share == 0, jnp.zeros((), own.dtype), share * own)
-    loss = own + _spread_loss(x.logits, smoothing)
-    return inputs.finish(loss, x, jnp.isnan(smoothing))
+    return inputs.finish(own + _spread_loss(x.logits, smoothing), x)
 
 
 @register_loss(
@@ -185,26 +188,26 @@ def focal_loss(
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
     gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
+    x, gamma = inputs.own(x, gamma)
     log_odds = label_log_odds(shifted(x.logits), x.labels)
-    return inputs.finish(_focal(log_odds, gamma), x, jnp.isnan(gamma))
+    return inputs.finish(_focal(log_odds, gamma), x)
 
 
 @jax.jit
-def _cross_entropy(x: inputs.Inputs) -> jax.Array:
-    """Returns -log p_t by as few passes over the logits as there can be.
+def _cross_entropy(x: inputs.Inputs) -> tuple[jax.Array, jax.Array]:
+    """Returns -log p_t, and which rows hold a bad logit, by few passes over the logits.
 
     The other losses of this file find bad rows by a pass of their own. Here a NaN or
-    +inf logit makes the sum NaN, and with it the whole row of the gradient.
+    +inf logit makes the sum NaN.
     """
     logits = x.logits
-    if x.where is not None:
-        logits = jnp.where(x.where[..., None], logits, jnp.zeros((), logits.dtype))
     shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
-    total = jnp.sum(jnp.exp(logits - shift[..., None]), axis=-1)
-    # Every logit -inf: the label has probability 0, and the loss is +inf. Added, since
-    # a select would stop the NaN that the gradient of a bad row must carry.
+    total = jnp.sum(exp(logits - shift[..., None]), axis=-1)
+    bad = jnp.isnan(total)
+    total = replaced(bad, total, jnp.ones((), total.dtype))
+    # Every logit -inf: the label has probability 0, and the loss is +inf.
     total = total + (total == 0).astype(total.dtype)
-    return jnp.log(total) - (inputs.take_label(logits, x.labels) - shift)
+    return jnp.log(total) - (inputs.take_label(logits, x.labels) - shift), bad
 
 
 def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:

@@ -236,10 +236,9 @@ def entmax_loss(
       JMLR 2020.
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
-    exponent = _alpha(alpha, x)
+    x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
-    loss = _loss(x.logits, x.labels, exponent, probs)
-    return inputs.finish(loss, x, jnp.isnan(exponent))
+    return inputs.finish(_loss(x.logits, x.labels, exponent, probs), x)
 
 
 def entmax_settled(
@@ -266,7 +265,7 @@ def entmax_settled(
       [ True False]
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
-    alpha = _alpha(alpha, x)
+    x, alpha = inputs.own(x, _alpha(alpha, x), 2.0)
     is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     strongest = jnp.max(jnp.where(is_label, -jnp.inf, x.logits), axis=-1)
     lead = inputs.take_label(x.logits, x.labels) - strongest
@@ -308,9 +307,9 @@ def entmax_probs(
       <https://arxiv.org/abs/1905.05702>`_, ACL 2019, equation 10.
     """
     x = inputs.read_unlabelled(logits, where, class_mask, axis)
-    exponent = _alpha(alpha, x)
+    x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
-    return inputs.finish_probs(probs, x, jnp.isnan(exponent), axis)
+    return inputs.finish_probs(probs, x, axis)
 
 
 def _alpha(alpha: ArrayLike, x: inputs.Inputs | inputs.UnlabelledInputs) -> jax.Array:

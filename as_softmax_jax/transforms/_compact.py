@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from as_softmax_jax._core import checks
+from as_softmax_jax._core import checks, counts
+from as_softmax_jax._core.counts import Count
 from as_softmax_jax._core.dtypes import compute_dtype
-from as_softmax_jax._core.mesh import as_varying, shared_axes, varying_axes
+from as_softmax_jax._core.mesh import as_varying, is_tracked, shared_axes, varying_axes
 from as_softmax_jax.transforms._draws import draws_by_shared_key
 
 PerExampleLoss = Callable[[Any, Any], Any]
@@ -22,8 +24,8 @@ class LossSums(NamedTuple):
     """What the valid entries of the losses add up to, over all devices."""
 
     loss: jax.Array  # the sum of the losses, shape=(), float32 or wider
-    num_valid: jax.Array  # shape=(), dtype=int32
-    num_active: jax.Array  # valid and not exactly 0, shape=(), dtype=int32
+    num_valid: jax.Array  # at most 2**31 - 1, shape=(), dtype=int32
+    num_active: jax.Array  # valid and not exactly 0, likewise
 
 
 class _Rows(NamedTuple):
@@ -72,20 +74,22 @@ def compact_value_and_grad(
     Args:
       per_example_loss: `(params, batch)` -> losses [N, ...], floating point, such as a
         row of losses of tokens. With `has_aux` a pair: losses, and anything else.
-      capacities: numbers of rows to compile the backward pass for, increasing, N at
-        most. Each one is a program of its own.
+      capacities: numbers of rows to compile the backward pass for, increasing; one of N
+        or more, as in a last partial batch, is left out. Each is a program of its own.
       has_aux: whether `per_example_loss` returns a pair.
       axis_name: mesh axes that the batch is spread over; None: those that
-        `jax.shard_map` knows it to vary over. Under `check_vma=False` it knows none.
+        `jax.shard_map` knows it to vary over. Under `check_vma=False` it knows none,
+        and no parameter that is spread: name the axes, and keep parameters whole.
 
     Returns:
       `f(params, batch, *, where=None) -> (sums, grads)`, with `has_aux`
       `((sums, aux), grads)`. `batch` is a pytree of arrays with N rows each; `where`
-      is boolean and broadcasts to the losses: the valid ones. A row of which nothing
-      is valid may hold NaN. `sums` are `LossSums`; `grads`, in the parameters'
-      structure and dtypes, is of the mean loss over valid entries; `aux` is what the
-      forward pass gave for all N rows, of this device inside `jax.shard_map`, and no
-      gradient flows through it.
+      is boolean and broadcasts to the losses: the valid ones. A loss of this package
+      may be NaN elsewhere, of a label of -100, and has no part in the gradient; of
+      another loss, a row of which nothing is valid may be NaN. `sums` are `LossSums`;
+      `grads`, in the parameters' structure and dtypes, is of the mean loss over valid
+      entries; `aux` is what the forward pass gave for all N rows, of this device inside
+      `jax.shard_map`, and no gradient flows through it.
 
     Raises:
       TypeError, ValueError: an argument is not as above; rows are seen to depend on
@@ -125,11 +129,7 @@ def compact_value_and_grad(
         params: Any, batch: Any, *, where: ArrayLike | None = None
     ) -> tuple[Any, Any]:
         num_rows = _count_rows(batch)
-        if sizes[-1] > num_rows:
-            raise ValueError(
-                f"`capacities` must be at most the batch's {num_rows} rows; got "
-                f"{sizes[-1]}. Leave it out: the whole batch is the last resort anyway."
-            )
+        checks.not_spread(batch, "batch")
         axes = _varying_axes(batch, axis_name)
         _refuse_shared_state(params)
         _refuse_shared_draws(pair, params, batch)
@@ -137,14 +137,12 @@ def compact_value_and_grad(
         losses, aux = pair(jax.lax.stop_gradient(params), batch)
         losses, valid = _checked_losses(losses, where, num_rows)
         active = valid & (losses != 0)
-        sums = LossSums(
-            jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype)),
-            jnp.sum(valid, dtype=jnp.int32),
-            jnp.sum(active, dtype=jnp.int32),
-        )
-        sums = jax.lax.psum(sums, axes) if axes else sums
+        total = jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype))
+        total = jax.lax.psum(total, axes) if axes else total
+        num_valid, num_active = (_counted(mask, axes) for mask in (valid, active))
+        sums = LossSums(total, num_valid.low, num_active.low)
         rows = _Rows(batch, valid, _any_entry(active))
-        grads = _compact_gradient(pair, sizes, axes, params, rows, sums.num_valid)
+        grads = _compact_gradient(pair, sizes, axes, params, rows, num_valid)
         return ((sums, aux) if has_aux else sums), grads
 
     return value_and_grad_fn
@@ -156,15 +154,16 @@ def _compact_gradient(
     axes: tuple[str, ...],
     params: Any,
     rows: _Rows,
-    num_valid: jax.Array,
+    num_valid: Count,
 ) -> Any:
     """Returns the gradient of the mean loss, over all devices."""
-    num_rows = len(rows.active)
-    sizes = (0, *(s for s in sizes if s < num_rows), num_rows)
+    num_rows = rows.active.shape[0]
+    known = isinstance(num_rows, int)  # else symbolic, and every capacity may serve
+    sizes = (0, *(s for s in sizes if not known or s < num_rows), num_rows)
     most = jnp.sum(rows.active, dtype=jnp.int32)
     # One capacity for all devices: the branches may hold collectives of their own.
     most = jax.lax.pmax(most, axes) if axes else most
-    branch = jnp.searchsorted(jnp.array(sizes, jnp.int32), most)
+    branch = jnp.sum(most > np.array(sizes[:-1], np.int32), dtype=jnp.int32)
     # The gradient is taken device by device, and added up once, after the branch.
     local = jax.tree.map(functools.partial(as_varying, axes=axes), params)
     gradients = [functools.partial(_gradient_of, pair, size) for size in sizes]
@@ -173,10 +172,10 @@ def _compact_gradient(
 
 
 def _gradient_of(
-    pair: PerExampleLoss, capacity: int, params: Any, rows: _Rows, num_valid: jax.Array
+    pair: PerExampleLoss, capacity: int, params: Any, rows: _Rows, num_valid: Count
 ) -> Any:
     """Returns the gradient by at most `capacity` active rows."""
-    if capacity == 0:
+    if isinstance(capacity, int) and capacity == 0:
         return jax.tree.map(jnp.zeros_like, params)
     # What is left of the capacity repeats an active row: another might hold NaN.
     first = jnp.argmax(rows.active)
@@ -188,9 +187,17 @@ def _gradient_of(
     def mean_loss(params: Any) -> jax.Array:
         losses, _ = pair(params, batch)
         total = jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype))
-        return total / jnp.maximum(num_valid, 1).astype(total.dtype)
+        return total / jnp.maximum(num_valid.astype(total.dtype), 1)
 
     return jax.grad(mean_loss)(params)
+
+
+def _counted(mask: jax.Array, axes: tuple[str, ...]) -> Count:
+    """Returns how many entries are True on all devices."""
+    own = Count(counts.total(mask), jnp.zeros([], jnp.float32))
+    if not axes:
+        return own
+    return counts.from_halves(*jax.lax.psum(counts.halves(own), axes))
 
 
 def _any_entry(active: jax.Array) -> jax.Array:
@@ -202,6 +209,14 @@ def _varying_axes(batch: Any, axis_name: str | Sequence[str] | None) -> tuple[st
     """Returns the mesh axes that the rows are spread over, in a fixed order."""
     if axis_name is not None:
         return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    for axis in jax.sharding.get_abstract_mesh().manual_axes:
+        if not is_tracked(axis):
+            raise ValueError(
+                f"`axis_name` must be given inside a map over {axis!r} that does not "
+                "track what varies over devices, `jax.shard_map` with "
+                "`check_vma=False` or `jax.pmap`; got None. Name the axes that rows "
+                "are spread over; `()` keeps each device to its own."
+            )
     return varying_axes(batch)
 
 
@@ -264,7 +279,7 @@ def _count_rows(batch: Any) -> int:
             )
     if num_rows == (0,):
         raise ValueError("`batch` must hold an example; its arrays have 0 rows.")
-    return int(num_rows[0])
+    return num_rows[0]  # symbolic under `jax.export`
 
 
 def _checked_losses(
@@ -309,10 +324,18 @@ def _kinds(leaf: Any) -> set[str]:
 
 def _refuse_shared_draws(pair: PerExampleLoss, params: Any, batch: Any) -> None:
     """Refuses a loss that draws random numbers by one key for all examples."""
-    if draws_by_shared_key(pair, params, batch):
+    try:
+        shared = draws_by_shared_key(pair, params, batch)
+        cause = None
+    except Exception as error:
+        # flax.nnx's own, of a stream of keys that is closed over and drawn from.
+        if type(error).__name__ != "TraceContextError":
+            raise
+        shared, cause = True, error
+    if shared:
         raise ValueError(
             "`per_example_loss` must draw no random numbers by one key for all "
             "examples, nor by keys split from one: they would change with the rows "
             "that are left. Turn dropout off, or make keys a part of `batch`, one an "
             "example, and draw under `jax.vmap`."
-        )
+        ) from cause

@@ -9,8 +9,10 @@ import optax
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
+from as_softmax_jax._core import counts as counting
+from as_softmax_jax._core.counts import Count
 from as_softmax_jax._core.dtypes import compute_dtype
-from as_softmax_jax._core.mesh import as_varying
+from as_softmax_jax._core.mesh import as_varying, is_tracked, varying_axes
 from as_softmax_jax.transforms._windows import WindowCounts, WindowRule
 
 
@@ -21,9 +23,12 @@ class AdaptiveMultiStepsState(NamedTuple):
     window_length: jax.Array  # shape=(), dtype=int32
     mini_step: jax.Array  # mini-steps taken in this window, shape=(), dtype=int32
     gradient_step: jax.Array  # steps of the inner optimizer, shape=(), dtype=int32
-    num_valid: jax.Array  # valid examples in this window, shape=(), dtype=int32
-    num_active: jax.Array  # active examples in this window, shape=(), dtype=int32
+    # Valid and active examples in this window, at most 2**31 - 1: there they stay.
+    num_valid: jax.Array  # shape=(), dtype=int32
+    num_active: jax.Array  # shape=(), dtype=int32
     num_skipped: jax.Array  # non-finite mini-steps ever, shape=(), dtype=int32
+    # Valid examples beyond `num_valid`, so that each still weighs what it should.
+    num_valid_excess: jax.Array  # shape=(), dtype=float32
     emitted: jax.Array  # whether the last update stepped, shape=(), dtype=bool
     # The window's mean gradient so far, in the parameters' shapes, float32 or
     # wider. At `mini_step == 0` nothing reads it: it holds what the last window
@@ -52,7 +57,8 @@ def adaptive_multi_steps(
     closes without a step. A mini-step whose gradient is not finite is dropped: it
     takes its place in the window and is counted in `num_skipped`, but its examples
     are not. Gradients in half precision are accumulated in float32. Schedules in
-    `inner` count gradient steps.
+    `inner` count gradient steps. Counts do not wrap around: what a rule sees stays at
+    2**31 - 1, and the weights :math:`n_i` are right beyond it.
 
     `update` takes `num_valid` and `num_active`, integers, and `flush=True` to close a
     partial window with this mini-batch. Any other keyword goes to `inner`.
@@ -60,7 +66,7 @@ def adaptive_multi_steps(
     On several devices under `jax.jit`, gradients and counts are over all of them.
     Inside `jax.shard_map` and `jax.pmap` either reduce both before `update`
     (`jax.lax.psum`), or give `axis_name` and each device's own: then gradients
-    cross devices once a window, in the step that closes it, and three integers
+    cross devices once a window, in the step that closes it, and a few integers
     at each mini-step. Parameters and the state of `inner` are the same on all
     devices; the accumulated gradient is each device's own, so that the state
     lies on the mesh as `window_specs` says.
@@ -76,7 +82,9 @@ def adaptive_multi_steps(
       An optax transformation whose state is an `AdaptiveMultiStepsState`.
 
     Raises:
-      TypeError, ValueError: an argument is not as above, or a count is missing.
+      TypeError, ValueError: an argument is not as above, or a count is missing; known
+        counts are negative, or more examples active than valid; with `axis_name`,
+        gradients that `jax.shard_map` knows to be the same on all devices.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -125,22 +133,26 @@ def adaptive_multi_steps(
         _check_shapes(updates, state.acc_grads, axis_name)
         own_valid = valid = _count(num_valid, "num_valid")
         active = _count(num_active, "num_active")
+        _check_consistent(num_valid, num_active)
         finite = _all_finite(updates)
         if axis_name is not None:
-            counted = (valid, active, (~finite).astype(jnp.int32))
-            valid, active, num_bad = jax.lax.psum(counted, axis_name)
+            _refuse_reduced(updates, axis_name)
+            words = counting.halves(valid), counting.halves(active)
+            counted = (*words, (~finite).astype(jnp.int32))
+            *words, num_bad = jax.lax.psum(counted, axis_name)
+            valid, active = (counting.from_halves(*word) for word in words)
             finite = num_bad == 0
             updates = jax.tree.map(lambda grad: jnp.asarray(grad)[None], updates)
-        counts = _count_mini_step(state, valid, active, finite, limit)
+        in_window, counts = _count_mini_step(state, valid, active, finite, limit)
         length = jnp.clip(_length(rule(counts)), 1, limit)
         closes = (counts.mini_step >= length) | jnp.asarray(flush, bool)
         emits = closes & (counts.num_active > 0) & (counts.num_valid > 0)
-        shares = _shares(own_valid, valid, counts.num_valid)
+        shares = _Shares(own_valid, valid, in_window)
         mean = _accumulate(updates, state, shares, finite)
         updates, acc_grads, inner_state = step_if(
             emits, updates, mean, state.inner_state, params, extra
         )
-        state = _count_window(state, counts, length, closes, emits, finite)
+        state = _count_window(state, in_window, counts, length, closes, emits, finite)
         return updates, state._replace(acc_grads=acc_grads, inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -222,8 +234,8 @@ def _check_shapes(
             )
 
 
-def _count(value: ArrayLike | None, name: str) -> jax.Array:
-    """Returns a count as int32, or refuses it by `name`."""
+def _count(value: ArrayLike | None, name: str) -> Count:
+    """Returns a count, or refuses it by `name`."""
     if value is None:
         raise TypeError(
             f"adaptive_multi_steps needs `{name}`, as in tx.update(grads, state, "
@@ -231,13 +243,35 @@ def _count(value: ArrayLike | None, name: str) -> jax.Array:
             "TrainState.apply_gradients passes neither: call tx.update yourself, "
             "or use flax.nnx.Optimizer.update, which passes both."
         )
-    count = jnp.asarray(value)
-    if count.shape or not jnp.issubdtype(count.dtype, jnp.integer):
-        raise TypeError(
-            f"`{name}` must be an integer scalar, a count; got {count.dtype} of "
-            f"shape {count.shape}."
+    return counting.count(value, name)
+
+
+def _check_consistent(
+    num_valid: ArrayLike | None, num_active: ArrayLike | None
+) -> None:
+    """Refuses known counts of which more examples are active than valid."""
+    given = (n for n in (num_valid, num_active) if n is not None)
+    valid, active = map(checks.concrete_value, given)
+    if valid is not None and active is not None and active > valid:
+        raise ValueError(
+            "`num_active` must be at most `num_valid`, for active examples are valid; "
+            f"got {active} of {valid}. `count_active(settled, where)` gives both."
         )
-    return count.astype(jnp.int32)
+
+
+def _refuse_reduced(grads: optax.Updates, axis_name: str | tuple[str, ...]) -> None:
+    """Refuses gradients that are known to be the same on all devices of an axis."""
+    axes = (axis_name,) if isinstance(axis_name, str) else axis_name
+    for axis in axes:
+        own = not jax.tree.leaves(grads) or axis in varying_axes(grads)
+        if not own and is_tracked(axis):
+            raise ValueError(
+                "`updates` must be each device's own gradient with `axis_name`; these "
+                f"are the same along {axis!r}, so reduced already. `jax.grad` by "
+                "parameters that devices share sums over them: differentiate by "
+                '`jax.lax.pcast(params, axis_name, to="varying")`, or leave '
+                "`axis_name` out."
+            )
 
 
 def _length(value: ArrayLike | None) -> jax.Array:
@@ -270,6 +304,7 @@ def _initial_state(
         num_valid=jnp.zeros([], jnp.int32),
         num_active=jnp.zeros([], jnp.int32),
         num_skipped=jnp.zeros([], jnp.int32),
+        num_valid_excess=jnp.zeros([], jnp.float32),
         emitted=jnp.zeros([], bool),
         acc_grads=acc_grads,
         inner_state=inner_state,
@@ -301,24 +336,34 @@ def _all_finite(grads: optax.Updates) -> jax.Array:
 
 def _count_mini_step(
     state: AdaptiveMultiStepsState,
-    num_valid: jax.Array,
-    num_active: jax.Array,
+    num_valid: Count,
+    num_active: Count,
     finite: jax.Array,
     max_mini_steps: int,
-) -> WindowCounts:
-    """The window's counts with this mini-step's in, if it is finite."""
-    return WindowCounts(
+) -> tuple[Count, WindowCounts]:
+    """The window's counts with this mini-step's in, if it is finite.
+
+    Returns:
+      The valid examples, and what a window rule sees.
+    """
+    valid = Count(state.num_valid, state.num_valid_excess)
+    valid = counting.add(valid, counting.where(finite, num_valid))
+    active = Count(state.num_active, jnp.zeros([], jnp.float32))
+    active = counting.add(active, counting.where(finite, num_active))
+    return valid, WindowCounts(
         mini_step=state.mini_step + 1,
-        num_valid=state.num_valid + jnp.where(finite, num_valid, 0),
-        num_active=state.num_active + jnp.where(finite, num_active, 0),
+        num_valid=valid.low,
+        num_active=active.low,
         window_length=state.window_length,
         opening=state.num_valid == 0,
         max_mini_steps=max_mini_steps,
+        gradient_step=state.gradient_step,
     )
 
 
 def _count_window(
     state: AdaptiveMultiStepsState,
+    in_window: Count,
     counts: WindowCounts,
     length: jax.Array,
     closes: jax.Array,
@@ -335,6 +380,7 @@ def _count_window(
         gradient_step=state.gradient_step + emits.astype(jnp.int32),
         num_valid=jnp.where(closes, 0, counts.num_valid),
         num_active=jnp.where(closes, 0, counts.num_active),
+        num_valid_excess=jnp.where(closes, 0, in_window.excess),
         num_skipped=state.num_skipped + (~finite).astype(jnp.int32),
         emitted=emits,
     )
@@ -343,13 +389,9 @@ def _count_window(
 class _Shares(NamedTuple):
     """Counts of which a mini-step's weight in the window's mean is made."""
 
-    own: jax.Array  # valid examples of this mini-step, on this device
-    new: jax.Array  # the same, on all devices
-    total: jax.Array  # of the window so far, this mini-step included
-
-
-def _shares(own: jax.Array, new: jax.Array, total: jax.Array) -> _Shares:
-    return _Shares(own, new, jnp.maximum(total, 1))  # no mini-batch makes 0 / 0
+    own: Count  # valid examples of this mini-step, on this device
+    new: Count  # the same, on all devices
+    total: Count  # of the window so far, this mini-step included
 
 
 def _accumulate(
@@ -369,6 +411,7 @@ def _accumulate(
     def add(grad: jax.Array, acc: jax.Array) -> jax.Array:
         mean = jnp.where(opens, 0, acc)
         own, new, total = (count.astype(acc.dtype) for count in shares)
+        total = jnp.maximum(total, 1)  # no mini-batch makes 0 / 0
         added = mean * (1 - new / total)
         added += jnp.asarray(grad).astype(acc.dtype) * (own / total)
         return jnp.where(finite, added, mean)

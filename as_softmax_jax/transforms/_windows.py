@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from as_softmax_jax._core import checks
 
@@ -17,12 +18,15 @@ class WindowCounts(NamedTuple):
     """
 
     mini_step: jax.Array  # mini-steps in this window, shape=(), dtype=int32
-    num_valid: jax.Array  # valid examples in it, shape=(), dtype=int32
-    num_active: jax.Array  # active examples in it, shape=(), dtype=int32
+    # Valid and active examples in it, at most 2**31 - 1: there the counts stay.
+    num_valid: jax.Array  # shape=(), dtype=int32
+    num_active: jax.Array  # shape=(), dtype=int32
     # The length decided for this window; the last window's while `opening`.
     window_length: jax.Array  # shape=(), dtype=int32
     opening: jax.Array  # shape=(), dtype=bool
     max_mini_steps: int  # the longest window allowed
+    # Steps of the inner optimizer before this window, for lengths by schedule.
+    gradient_step: jax.Array | int = 0  # shape=(), dtype=int32
 
 
 WindowRule = Callable[[WindowCounts], jax.Array]
@@ -44,10 +48,11 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
       k_{last} \le k \le \min(k_{last} + \mathrm{max\_growth},
       \mathrm{max\_mini\_steps}),
 
-    with :math:`k_{last} = 1` before the first window. Halves round to even, as
-    Python's `round` does. Without any active example, :math:`k` is the largest
-    allowed. A window whose mini-batches so far were all empty or non-finite is
-    open until that largest length at most, and leaves :math:`k_{last}` as it was.
+    with :math:`k_{last} = 1` before the first window. Halves round down, as in the
+    authors' code, which adds 1e-8 to :math:`n_{active}`. Without any active example,
+    :math:`k` is the largest allowed. A window whose mini-batches so far were all empty
+    or non-finite is open until that largest length at most, and leaves
+    :math:`k_{last}` as it was.
 
     Args:
       scale: the paper's lambda, above 0.
@@ -78,15 +83,20 @@ def settled_ratio_window(scale: float = 1.0, max_growth: int = 1) -> WindowRule:
     scale = checks.positive_float(scale, "scale")
     max_growth = checks.integer(max_growth, "max_growth", at_least=0)
 
+    # What float32 makes of a scale may lie above it, and a half then above a half.
+    exact = float(np.float32(scale)) == scale
+    shrink = 1.0 if exact else 1.0 - 2.0**-22
+
     def rule(counts: WindowCounts) -> jax.Array:
+        _check_counts(counts)
         last, limit = counts.window_length, counts.max_mini_steps
         # Growth is cut first: `last + max_growth` could pass the int32 range.
         largest = last + jnp.minimum(min(max_growth, limit), limit - last)
         active = jnp.maximum(counts.num_active, 1).astype(jnp.float32)
-        ratio = scale * (counts.num_valid.astype(jnp.float32) / active)
+        ratio = scale * counts.num_valid.astype(jnp.float32) / active * shrink
         # Bounded before the cast, for a huge float has no int32; the limits
         # themselves are applied as integers, which float32 could not hold.
-        k = jnp.minimum(jnp.round(ratio), 2.0**30).astype(jnp.int32)
+        k = jnp.minimum(jnp.ceil(ratio - 0.5), 2.0**30).astype(jnp.int32)
         k = jnp.where(counts.num_active > 0, jnp.clip(k, last, largest), largest)
         return jnp.where(counts.opening, k, last)
 
@@ -130,7 +140,18 @@ def active_count_window(target: int) -> WindowRule:
     target = checks.integer(target, "target", at_least=1)
 
     def rule(counts: WindowCounts) -> jax.Array:
+        _check_counts(counts)
         full = counts.num_active >= target
         return jnp.where(full, counts.mini_step, counts.max_mini_steps)
 
     return rule
+
+
+def _check_counts(counts: WindowCounts) -> None:
+    """Refuses what is asked of a rule by who takes it for something else."""
+    if not isinstance(counts, WindowCounts):
+        raise TypeError(
+            "A window rule must be called with `WindowCounts`, by the transform; "
+            f"got {type(counts).__name__}. `optax.inject_hyperparams` takes the rule "
+            'for a schedule: give it `static_args=("window", "max_mini_steps")`.'
+        )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import checkify
 from jax.sharding import PartitionSpec as P
 from oracle import as_softmax, assert_no_worse, logsumexp
 
@@ -409,7 +410,7 @@ def test_transformations_compose():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), got, each)
 
 
-@pytest.mark.parametrize("check_vma", [True])
+@pytest.mark.parametrize("check_vma", [True, False])
 def test_devices_differentiate_their_own_rows(check_vma):
     x, w, t = draw("mixed", 64, 90)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -495,6 +496,233 @@ def test_classes_split_over_devices(layout, shape):
     assert not np.any(d_w[:, c:])
     text = f.lower(*arguments).compile().as_text()
     assert not re.search(r"all-gather|all-to-all", text)
+
+
+def statistics_loss(*args, **keywords):
+    return heads.row_statistics(*args, **keywords).loss
+
+
+def split_over(mesh, check_vma, function=linear_as_softmax_loss):
+    """The loss with classes split over an axis, and its gradient inside the map."""
+    specs = {"mesh": mesh, "check_vma": check_vma}
+    specs["in_specs"] = (P(), P(None, "model"), P())
+
+    def loss(x, w, t):
+        return function(x, w, t, delta=0.1, axis_name="model")
+
+    def gradient(x, w, t):
+        return jax.grad(lambda w: loss(x, w, t).sum())(w)
+
+    return (
+        jax.shard_map(loss, out_specs=P(), **specs),
+        jax.shard_map(gradient, out_specs=P(None, "model"), **specs),
+    )
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("function", [linear_as_softmax_loss, statistics_loss])
+@pytest.mark.parametrize("devices", [2, 8])
+def test_split_classes_have_the_whole_gradient_or_none(
+    devices, function, check_vma, inside
+):
+    x, w, t = draw("mixed", 16, 64)
+    ones = np.ones(16, np.float32)
+    expected, _, d_w, _ = run("xla", x, w, t, ones)
+    mesh = jax.make_mesh(
+        (devices,),
+        ("model",),
+        devices=jax.devices()[:devices],
+        axis_types=(jax.sharding.AxisType.Auto,),
+    )
+    loss, within = split_over(mesh, check_vma, function)
+    np.testing.assert_allclose(jax.jit(loss)(x, w, t), expected, **CLOSE)
+    gradient = within if inside else jax.grad(lambda *a: loss(*a).sum(), 1)
+    if check_vma:
+        got = jax.jit(gradient)(x, w, t)
+        np.testing.assert_allclose(got, d_w, rtol=1e-5, atol=1e-5)
+        return
+    with pytest.raises(ValueError, match="with `check_vma=True`, its default"):
+        jax.jit(gradient)(x, w, t)
+
+
+def test_split_classes_have_second_derivatives():
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=s).astype("f") for s in ((40, 5), (5, 16)))
+    t = rng.integers(0, 16, 40)
+    mesh = jax.make_mesh(
+        (4,),
+        ("model",),
+        devices=jax.devices()[:4],
+        axis_types=(jax.sharding.AxisType.Auto,),
+    )
+
+    def penalty(loss):
+        def f(w):
+            return jnp.sum(jax.grad(lambda w: loss(x, w, t).sum())(w) ** 2)
+
+        return jax.jit(jax.grad(f))(w)
+
+    def plain(x, w, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1, implementation="reference")
+
+    expected = penalty(plain)
+    got = penalty(split_over(mesh, True)[0])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_forward_mode_is_refused_with_the_form_that_serves_it():
+    x, w, t = draw("mixed", 16, 20)
+
+    def loss(w, implementation=None):
+        return linear_as_softmax_loss(
+            x, w, t, delta=0.1, implementation=implementation
+        ).sum()
+
+    with pytest.raises(TypeError, match='needs `implementation="reference"`'):
+        jax.jvp(loss, (w,), (w,))
+    _, change = jax.jvp(lambda w: loss(w, "reference"), (w,), (w,))
+    np.testing.assert_allclose(change, jnp.vdot(jax.grad(loss)(w), w), rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [9, 40, 600])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_second_derivatives_are_those_of_the_plain_form(n, layout):
+    rng = np.random.default_rng(2)
+    x, w, cotangent = (rng.normal(size=s).astype("f") for s in ((n, 8), (8, 60), n))
+    t = rng.integers(0, 60, n)
+    bias = np.linspace(-1, 1, 60, dtype=np.float32)
+    w = w if layout == "dc" else w.T
+
+    def second(implementation):
+        def total(operands):
+            x, w, bias = operands
+            loss = linear_as_softmax_loss(
+                x,
+                w,
+                t,
+                delta=DELTA,
+                bias=bias,
+                kernel_layout=layout,
+                implementation=implementation,
+            )
+            return jnp.vdot(loss, cotangent)
+
+        def penalty(operands):
+            value, gradient = jax.value_and_grad(total)(operands)
+            return value + sum(jnp.sum(g**2) for g in gradient)
+
+        operands = (x, w, bias)
+        forward = jax.jvp(jax.grad(total), (operands,), (operands,))[1]
+        return jax.grad(penalty)(operands), forward
+
+    got, expected = (jax.jit(second, static_argnums=0)(i) for i in ("xla", "reference"))
+    for ours, plain in zip(
+        jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
+    ):
+        scale = np.abs(plain).max()
+        np.testing.assert_allclose(ours / scale, plain / scale, atol=2e-5)
+
+
+@pytest.mark.parametrize("implementation", EVERY)
+@pytest.mark.parametrize("left_out", ["by where", "by weight"])
+def test_what_has_no_part_is_in_no_derivative(implementation, left_out):
+    x, w, t = draw("mixed", 40, 30, d=8)
+    good = np.arange(40) % 3 != 0
+    bad = np.where(good[:, None], x, np.nan)
+    if (left_out, implementation) == ("by weight", "reference"):
+        bad = x  # NaN times 0 is in the product of the features itself
+    labels = np.where(good, t, -100)
+    where = good if left_out == "by where" else None
+    orders = 1 if implementation.startswith("mosaic") else 2
+
+    def derivatives(x, labels, where):
+        def total(operands):
+            loss = linear_as_softmax_loss(
+                *operands,
+                labels,
+                delta=DELTA,
+                where=where,
+                implementation=implementation,
+            )
+            return jnp.sum(jnp.where(good, loss, 0))
+
+        def penalty(operands):
+            return sum(jnp.sum(g**2) for g in jax.grad(total)(operands))
+
+        found = [jax.grad(f)((x, w)) for f in (total, penalty)[:orders]]
+        return jax.tree.leaves(found)
+
+    expected = jax.jit(derivatives)(x, t, good)
+    for part, wanted in zip(
+        jax.jit(derivatives)(bad, labels, where), expected, strict=True
+    ):
+        np.testing.assert_allclose(part, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_exports_with_a_symbolic_batch():
+    x, w, t = draw("mixed", 600, 70, d=8)
+    (batch,) = jax.export.symbolic_shape("b")
+    shapes = (
+        jax.ShapeDtypeStruct((batch, 8), jnp.float32),
+        jax.ShapeDtypeStruct(w.shape, jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+        jax.ShapeDtypeStruct((batch,), bool),
+    )
+
+    def f(x, w, t, where):
+        def total(x, w):
+            return linear_as_softmax_loss(x, w, t, delta=0.1, where=where).sum()
+
+        return jax.value_and_grad(total, (0, 1))(x, w)
+
+    exported = jax.export.export(jax.jit(f))(*shapes)
+    for n in (1, 17, 512, 600):
+        args = x[:n], w, t[:n], np.arange(n) % 5 != 1
+        equal(
+            jax.tree.leaves(exported.call(*args)),
+            jax.tree.leaves(jax.jit(f)(*args)),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_features_that_lie_spread_over_an_explicit_mesh_are_refused():
+    x, w, t = draw("mixed", 16, 20)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spread = jax.device_put(x, jax.NamedSharding(mesh, P("data")))
+
+    def loss(x, w, t):
+        return linear_as_softmax_loss(x, w, t, delta=0.1)
+
+    with jax.set_mesh(mesh):
+        with pytest.raises(ValueError, match=r"`features` lies spread.*jax.shard_map"):
+            jax.jit(loss)(spread, w, t)
+        mapped = jax.shard_map(
+            loss, in_specs=(P("data"), P(), P("data")), out_specs=P("data")
+        )
+        labels = jax.device_put(t, jax.NamedSharding(mesh, P("data")))
+        got = jax.jit(mapped)(spread, jnp.asarray(w), labels)
+    np.testing.assert_allclose(got, loss(x, w, t), **CLOSE)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_debugging_modes_find_no_nan(padded):
+    x, w, t = map(jnp.asarray, draw("mixed", 16, 20, d=8))
+    where = jnp.arange(16) % 3 != 0 if padded else None
+    t = jnp.where(jnp.arange(16) % 3 != 0, t, -100) if padded else t
+
+    def loss(x, w):
+        return linear_as_softmax_loss(x, w, t, delta=0.1, where=where).sum()
+
+    both = jax.value_and_grad(loss, (0, 1))
+    error, _ = checkify.checkify(both, errors=checkify.nan_checks)(x, w)
+    assert error.get() is None
+    with jax.debug_nans(True):
+        both(x, w)
+        jax.jit(both)(x, w)
+        with jax.disable_jit():
+            loss(x, w)
 
 
 def test_a_label_outside_all_devices_classes_is_nan():

@@ -72,11 +72,12 @@ with scratch_table() as SCRATCH:
     ):
         x = inputs.read(logits, labels, where, class_mask, axis)
         tau = checks.at_least(tau, 0, inputs.loss_type(x), "tau")
+        x, tau = inputs.own(x, tau)
         counts = class_counts.astype(x.logits.dtype)
         prior = jnp.log(counts / counts.sum())
         prior = prior.reshape((1,) * (x.logits.ndim - 1) + (-1,))
         loss = cross_entropy(shifted(x.logits) + tau[..., None] * prior, x.labels)
-        return inputs.finish(loss, x, jnp.isnan(tau))
+        return inputs.finish(loss, x)
 
     @register_loss(
         paper="scratch",
@@ -89,9 +90,10 @@ with scratch_table() as SCRATCH:
     ):
         x = inputs.read(logits, labels, where, class_mask, axis)
         noise = checks.at_least(noise, 0, inputs.loss_type(x), "noise")
+        x, noise = inputs.own(x, noise)
         drawn = scratch_reference.signs(key, x.logits)
         loss = cross_entropy(shifted(x.logits) + noise[..., None] * drawn, x.labels)
-        return inputs.finish(loss, x, jnp.isnan(noise))
+        return inputs.finish(loss, x)
 
     @register_loss(
         paper="scratch",
@@ -139,9 +141,10 @@ with scratch_table() as SCRATCH:
         other_logits = other_logits.astype(x.logits.dtype)
         other = inputs.read(other_logits, labels, where, class_mask, axis)
         weight = checks.at_least(weight, 0, inputs.loss_type(x), "weight")
+        x, weight = inputs.own(x, weight)
         loss = cross_entropy(x.logits, x.labels)
         loss += weight * cross_entropy(other.logits, other.labels)
-        return inputs.finish(loss, x, jnp.isnan(weight) | other.bad)
+        return inputs.finish(loss, x, other.bad)
 
     @register_loss(
         paper="scratch",

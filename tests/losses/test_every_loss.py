@@ -152,6 +152,140 @@ def masked_case(row):
     return logits, target, mask, poisoned
 
 
+@functools.cache
+def weighted_program(row, keyword=None):
+    """f(logits, target, weights, where, value, along, extras) -> by the weighted sum.
+
+    Returns its gradient, and the gradient of the gradient's part along a direction,
+    backward over backward and forward over backward. `value` is that of `keyword`.
+    """
+
+    @jax.jit
+    def f(logits, target, weights, where, value, along, extras):
+        keywords = row.loss_keywords | extras
+        if keyword is not None:
+            keywords |= {keyword: value}
+
+        def total(o):
+            loss = row.function(o, target, where=where, **keywords)
+            # As ported code has it: what has no weight is left out after the loss.
+            return jnp.sum(jnp.where(weights == 0, 0, loss * weights))
+
+        gradient = jax.grad(total)
+        backward = jax.grad(lambda o: jnp.vdot(gradient(o), along))(logits)
+        return gradient(logits), backward, jax.jvp(gradient, (logits,), (along,))[1]
+
+    return f
+
+
+ALONG = jnp.asarray(np.random.default_rng(9).normal(size=(ROWS, CLASSES)), jnp.float32)
+
+
+def weighted(row, logits, target, weights, where=EVERYONE, keyword=None, value=None):
+    """The derivatives of `weighted_program`, for keywords of the row but one."""
+    value = jnp.zeros(ROWS) if value is None else value
+    args = (logits, target, weights, where, value, ALONG, extras_of(row))
+    return weighted_program(row, keyword)(*args)
+
+
+def poisoned(row):
+    """Clean logits and targets; the same with bad rows; and which are good."""
+    logits, target = draw(row)
+    bad = logits.at[0].set(jnp.nan).at[1, 2].set(jnp.inf).at[2].set(-jnp.inf)
+    bad_target = target.at[3].set(-100).at[4].set(77)
+    return (logits, target), (bad, bad_target), ~picked(0, 1, 2, 3, 4)
+
+
+class TestDerivatives:
+    """NaN in what has no part never reaches a derivative, in any order."""
+
+    @every_loss
+    def test_rows_left_out_may_hold_anything(self, row):
+        clean, bad, good = poisoned(row)
+        expected = weighted(row, *clean, cotangents(clean[0]), good)
+        for part, wanted in zip(
+            weighted(row, *bad, cotangents(clean[0]), good), expected, strict=True
+        ):
+            np.testing.assert_array_equal(part, wanted)
+            np.testing.assert_array_equal(part[~good], 0)
+            assert jnp.isfinite(part).all()
+
+    @every_loss
+    def test_rows_without_weight_may_hold_anything(self, row):
+        clean, bad, good = poisoned(row)
+        weights = jnp.where(good, cotangents(clean[0]), 0)
+        expected = weighted(row, *clean, weights)
+        for part, wanted in zip(weighted(row, *bad, weights), expected, strict=True):
+            np.testing.assert_allclose(part[good], wanted[good], 1e-6, 1e-6)
+            np.testing.assert_array_equal(part[~good], 0)
+
+    @every_loss
+    def test_a_bad_row_with_a_weight_is_nan(self, row):
+        _, bad, _ = poisoned(row)
+        wrong = picked(0, 1, 3, 4)
+        for weight in (1e-30, -2.0):
+            gradient, *_ = weighted(row, *bad, jnp.full(ROWS, weight))
+            assert jnp.isnan(gradient[wrong]).all()
+            assert jnp.isfinite(gradient[~wrong]).all()
+
+    @every_parameter
+    @pytest.mark.parametrize("left_out", ["by where", "by weight"])
+    def test_an_own_keyword_may_be_anything_there(self, row, keyword, left_out):
+        logits, target = draw(row)
+        good = ~picked(0, 1, 2)
+        value = row.loss_keywords[keyword]
+        values = jnp.full(ROWS, value)
+        bad = values.at[0].set(jnp.nan).at[1].set(-jnp.inf).at[2].set(-5.0)
+        weights, where = jnp.where(good, cotangents(logits), 0), EVERYONE
+        if left_out == "by where":
+            weights, where = cotangents(logits), good
+        args = (logits, target, weights, where, keyword)
+        expected = weighted(row, *args, values)
+        for part, wanted in zip(weighted(row, *args, bad), expected, strict=True):
+            np.testing.assert_array_equal(part[good], wanted[good])
+            np.testing.assert_array_equal(part[~good], 0)
+
+    @every_loss
+    def test_masked_classes_may_hold_anything(self, row):
+        logits, target, mask, bad = masked_case(row)
+
+        @jax.jit
+        def derivatives(logits):
+            def total(o):
+                keywords = row.loss_keywords | extras_of(row) | {"class_mask": mask}
+                return jnp.sum(row.function(o, target, **keywords))
+
+            gradient = jax.grad(total)
+            backward = jax.grad(lambda o: jnp.vdot(gradient(o), ALONG))
+            return backward(logits), jax.jvp(gradient, (logits,), (ALONG,))[1]
+
+        for part, wanted in zip(derivatives(bad), derivatives(logits), strict=True):
+            np.testing.assert_array_equal(part, wanted)
+            assert jnp.isfinite(part).all()
+
+    @every_loss
+    def test_second_derivatives_are_differences_of_first_ones(self, row):
+        with jax.enable_x64(True):
+            logits, target = draw(row, scale=1.0, dtype="float64")
+            weights, along = cotangents(logits), ALONG.astype(jnp.float64)
+
+            @jax.jit
+            def gradient(o):
+                keywords = row.loss_keywords | extras_of(row)
+                loss, vjp = jax.vjp(lambda o: row.function(o, target, **keywords), o)
+                return vjp(weights.astype(loss.dtype))[0]
+
+            exact = jax.jvp(gradient, (logits,), (along,))[1]
+            step = 1e-6
+            ahead, behind = (
+                gradient(logits + step * along),
+                gradient(logits - step * along),
+            )
+            np.testing.assert_allclose(
+                exact, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-7
+            )
+
+
 class TestMaskedClasses:
     @rows_that(
         lambda row: row.row_local and row.symmetric and not depends_on_shape(row)
@@ -320,6 +454,19 @@ class TestShapes:
             **extras,
         )
         assert_close(result, (arrange(loss, False), arrange(gradient)))
+
+    @shapeless_losses
+    def test_a_class_mask_along_another_axis_is_refused(self, row):
+        logits = jnp.zeros((2, CLASSES, CLASSES))
+        shape = logits.shape if multi_hot(row) else (2, CLASSES)
+        keywords = row.loss_keywords | {"axis": 1}
+        if row.extras:
+            return
+        mask = jnp.arange(CLASSES) != 3
+        f = functools.partial(row.function, **keywords)
+        message = r"`class_mask\[:, None\]`"
+        refuses(f, ValueError, message, logits, jnp.zeros(shape, int), class_mask=mask)
+        f(logits, jnp.zeros(shape, int), class_mask=mask[:, None])
 
     @shapeless_losses
     def test_one_example_and_no_example(self, row):

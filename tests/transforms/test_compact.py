@@ -519,10 +519,86 @@ def test_refuses_capacities(capacities, error, message):
         compact_value_and_grad(linear_losses, capacities=capacities)
 
 
-def test_refuses_capacities_beyond_the_batch():
-    f = compact_value_and_grad(linear_losses, capacities=(4, 9))
-    with pytest.raises(ValueError, match=r"at most the batch's 8 rows; got 9"):
-        f(LINEAR, linear_batch(2))
+@pytest.mark.parametrize("capacities", [(4, 9), (4, 8), (9, 100)])
+def test_capacities_beyond_a_last_partial_batch_are_left_out(capacities):
+    batch = linear_batch(2)
+    got = compact_value_and_grad(linear_losses, capacities=capacities)(LINEAR, batch)
+    expected = compact_value_and_grad(linear_losses, capacities=(4,))(LINEAR, batch)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_exports_with_a_symbolic_batch():
+    batch = linear_batch(2)
+    (rows,) = jax.export.symbolic_shape("b")
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), batch
+    )
+    f = compact_value_and_grad(linear_losses, capacities=(2, 4))
+    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), LINEAR)
+    exported = jax.export.export(jax.jit(f))(params, shapes)
+    for n in (1, 3, 8):
+        some = jax.tree.map(lambda a, n=n: a[:n], batch)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-6),
+            tuple(exported.call(LINEAR, some)),
+            f(LINEAR, some),
+        )
+
+
+def test_labels_that_are_left_out_need_no_mask_in_the_loss():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    y = np.array([[0, 1, -100], [2, -100, -100]])
+    w = rng.normal(size=(4, 5)).astype(np.float32)
+
+    def losses(w, batch, where=None):
+        return as_softmax_loss(batch["x"] @ w, batch["y"], delta=DELTA, where=where)
+
+    f = compact_value_and_grad(losses, capacities=(1,))
+    sums, grads = jax.jit(f)(w, {"x": x, "y": y}, where=y >= 0)
+
+    def mean(w):
+        return losses(w, {"x": x, "y": y}, y >= 0).sum() / 3
+
+    expected, gradient = jax.value_and_grad(mean)(w)
+    np.testing.assert_allclose(sums.loss / 3, expected, rtol=1e-6)
+    np.testing.assert_allclose(grads, gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_a_map_that_tracks_nothing_needs_the_axis_by_name():
+    f = compact_value_and_grad(losses_of("mlp"), capacities=(1, 2))
+    params, batch = make_params("mlp"), make_batch("mlp", 0.5)
+    with pytest.raises(ValueError, match=r"`axis_name` must be given.*'data'"):
+        jax.jit(spread(f, check_vma=False))(params, batch)
+    parts = jax.tree.map(lambda a: a.reshape(8, -1, *a.shape[1:]), batch)
+    with pytest.raises(ValueError, match=r"`axis_name` must be given.*'data'"):
+        jax.pmap(f, axis_name="data", in_axes=(None, 0))(params, parts)
+
+
+def test_a_batch_that_lies_spread_over_an_explicit_mesh_is_refused():
+    f = compact_value_and_grad(linear_losses, capacities=(2,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    batch = jax.device_put(linear_batch(2), jax.NamedSharding(mesh, P("data")))
+    with (
+        jax.set_mesh(mesh),
+        pytest.raises(ValueError, match=r"`batch\[.*lies spread.*`jax.shard_map`"),
+    ):
+        jax.jit(f)(LINEAR, batch)
+
+
+def test_dropout_of_flax_that_is_closed_over_is_refused():
+    dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+    def losses(params, batch):
+        logits = dropout(batch["x"] @ params["w"])
+        return as_softmax_loss(logits, batch["y"], delta=DELTA)
+
+    params = {"w": jnp.ones((2, 5))}
+    batch = {"x": jnp.ones((4, 2)), "y": jnp.zeros(4, jnp.int32)}
+    f = compact_value_and_grad(losses, capacities=(2,))
+    for call in (f, jax.jit(f)):
+        with pytest.raises(ValueError, match="no random numbers by one key"):
+            call(params, batch)
 
 
 def test_refuses_what_is_no_function():

@@ -6,6 +6,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.training import train_state
+from jax.experimental import checkify
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -74,6 +75,7 @@ def test_state_has_the_fields_shapes_and_dtypes_it_documents():
     state = sgd(2).init(params)
     assert AdaptiveMultiStepsState._fields == (
         *INT32_FIELDS,
+        "num_valid_excess",
         "emitted",
         "acc_grads",
         "inner_state",
@@ -82,6 +84,7 @@ def test_state_has_the_fields_shapes_and_dtypes_it_documents():
         chex.assert_shape(getattr(state, field), ())
         chex.assert_type(getattr(state, field), jnp.int32)
     chex.assert_type(state.emitted, bool)
+    chex.assert_type(state.num_valid_excess, jnp.float32)
     assert state.window_length == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(state.acc_grads, params)
 
@@ -854,3 +857,87 @@ def test_has_updated_refuses_a_state_without_or_with_several(number_of_states):
     tx = optax.chain(optax.clip(1.0), *[sgd(1)] * number_of_states)
     with pytest.raises(TypeError, match=f"exactly one .* got {number_of_states}"):
         has_updated(tx.init(vector(0.0)))
+
+
+# Counts that pass 2**31, and counts that cannot be.
+
+
+@pytest.mark.parametrize("size", [2**28, 2**30, 2**31 - 1])
+def test_counts_do_not_wrap_around(size):
+    tx = sgd(6)
+    grads = np.arange(1.0, 7.0, dtype=np.float32)
+    update, state = jax.jit(tx.update), tx.init(vector(0.0))
+    for i, grad in enumerate(grads):
+        counts = {"num_valid": size, "num_active": size // 2}
+        updates, state = update(vector(grad), state, **counts)
+        assert state.num_valid == (0 if i == 5 else min((i + 1) * size, 2**31 - 1))
+    assert state.gradient_step == 1
+    np.testing.assert_allclose(updates, [-grads.mean()], rtol=1e-6)
+    assert state.num_valid_excess == 0
+
+
+@pytest.mark.parametrize("how", ["uint32", "int"])
+def test_a_count_of_one_mini_batch_may_pass_int32(how):
+    size = np.uint32(2**31 + 2**30) if how == "uint32" else 2**31 + 2**30
+    tx = sgd(2)
+    state = tx.init(vector(0.0))
+    for grad, count in ((1.0, size), (5.0, 2**30)):
+        updates, state = tx.update(
+            vector(grad), state, num_valid=count, num_active=2**30
+        )
+    np.testing.assert_allclose(updates, [-(3 * 1.0 + 5.0) / 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_valid", "num_active", "message"),
+    [
+        (-1, 0, "`num_valid` must be at least 0, a count; got -1"),
+        (8, np.int64(-3), "`num_active` must be at least 0, a count; got -3"),
+        (8, 9, r"`num_active` must be at most `num_valid`.*got 9 of 8"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(num_valid, num_active, message):
+    tx = sgd(2)
+    with pytest.raises(ValueError, match=message):
+        tx.update(
+            vector(1.0),
+            tx.init(vector(0.0)),
+            num_valid=num_valid,
+            num_active=num_active,
+        )
+
+
+def test_a_rule_may_follow_the_gradient_step():
+    def doubling(counts):
+        return jnp.minimum(2**counts.gradient_step, counts.max_mini_steps)
+
+    tx = adaptive_multi_steps(optax.sgd(1.0), doubling, max_mini_steps=4)
+    _, states = run(tx, vector(0.0), [(vector(1.0), 8, 8)] * 11)
+    steps = [int(state.gradient_step) for state in states]
+    assert steps == [1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4]
+
+
+def test_inject_hyperparams_is_told_what_to_leave_alone():
+    wrap = optax.inject_hyperparams(
+        adaptive_multi_steps, static_args=("window", "max_mini_steps")
+    )
+    wrap(optax.sgd(1.0), active_count_window(4), max_mini_steps=2).init(vector(0.0))
+    wrap = optax.inject_hyperparams(
+        adaptive_multi_steps, static_args=("max_mini_steps",)
+    )
+    with pytest.raises(TypeError, match="takes the rule for a schedule"):
+        wrap(optax.sgd(1.0), active_count_window(4), max_mini_steps=2).init(vector(0.0))
+
+
+def test_debugging_modes_find_no_nan():
+    tx = sgd(2)
+
+    def step(grad, state):
+        return tx.update(grad, state, num_valid=8, num_active=4)
+
+    state = tx.init(vector(0.0))
+    checked = jax.jit(checkify.checkify(step, errors=checkify.nan_checks))
+    with jax.debug_nans(True):
+        for _ in range(3):
+            error, (_, state) = checked(vector(3e38), state)
+            assert error.get() is None

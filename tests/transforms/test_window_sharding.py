@@ -208,3 +208,47 @@ def test_pmap():
     wanted, _ = run_whole(jnp.zeros(SIZE), batches)[-1]
     for device in params:
         np.testing.assert_allclose(device, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("inside", [True, False], ids=["own", "reduced"])
+def test_gradients_that_are_reduced_already_are_refused(check_vma, inside):
+    mesh, tx = make_mesh(8), transform("data")
+    x = np.arange(8.0, dtype=np.float32)
+
+    def step(params, x):
+        own = params
+        if inside and check_vma:
+            own = jax.lax.pcast(params, "data", to="varying")
+        grads = jax.grad(lambda p: jnp.sum(p * x))(own)
+        if not inside:
+            grads = jax.lax.psum(grads, "data") if not check_vma else grads
+        counts = {"num_valid": 1, "num_active": 1}
+        return tx.update(grads, tx.init(params), params, **counts)[0]
+
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check_vma
+    )
+    params = jnp.zeros(())
+    if inside:
+        # k = 2 * 8 / 8 grows by one at most: the first window is of 2 mini-steps.
+        assert jax.jit(mapped)(params, x) == 0
+        return
+    if check_vma:
+        with pytest.raises(ValueError, match=r"`updates` must be each device's own"):
+            jax.jit(mapped)(params, x)
+
+
+def test_counts_of_all_devices_do_not_wrap_around():
+    most = 2**31 - 1
+
+    def rule(counts):
+        return jnp.where(counts.num_valid == most, counts.mini_step, 4)
+
+    init, step = on_devices(8, jnp.zeros(SIZE), rule)
+    grads = np.broadcast_to(np.arange(8.0, dtype="f")[:, None], (8, SIZE))
+    params, state = step(
+        jnp.zeros(SIZE), init(jnp.zeros(SIZE)), grads, *[np.full(8, 2**30, "i")] * 2
+    )
+    assert state.gradient_step == 1
+    np.testing.assert_allclose(params, -0.1 * np.full(SIZE, 3.5), rtol=1e-6)

@@ -43,8 +43,10 @@ def lengths(rule, batches, *, max_mini_steps):
         (32, 9, 1.0, 4),  # 3.56
         (32, 8, 0.5, 2),  # 0.5 * 4
         (32, 16, 3.0, 6),  # 3 * 2
-        (5, 2, 1.0, 2),  # 2.5 to even, as round(2.5) == 2
-        (7, 2, 1.0, 4),  # 3.5 to even, as round(3.5) == 4
+        (5, 2, 1.0, 2),  # 2.5, and halves go down
+        (7, 2, 1.0, 3),  # 3.5
+        (35, 1, 0.1, 3),  # 3.5, though 0.1 as float32 is above 0.1
+        (5, 6, 3.0, 2),  # 2.5, though 5 / 6 as float32 is above 5 / 6
         (3, 2, 0.1, 1),  # 0.15 rounds to 0, the last length was 1
         (2**31 - 1, 2**31 - 1, 1.0, 1),
     ],
@@ -54,7 +56,7 @@ def test_ratio_is_scale_times_valid_over_active_rounded(
 ):
     rule = settled_ratio_window(scale=scale, max_growth=99)
     assert rule(opening(num_valid, num_active, last=1, limit=100)) == k
-    assert k == max(1, round(scale * num_valid / num_active))
+    assert k == max(1, round(scale * num_valid / (num_active + 1e-8)))  # the authors
 
 
 @pytest.mark.parametrize("max_growth", [0, 1, 3])
@@ -186,3 +188,19 @@ def test_refuses_a_rule_that_gives_no_length(length, got):
     message = f"`window` rule must return .* an int32 scalar; got {got}"
     with pytest.raises(TypeError, match=message):
         lengths(lambda _: length, [(8, 8)], max_mini_steps=2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0, 3.0, 0.1, 0.3, 0.7, 1.3])
+def test_halves_round_as_in_the_authors_code(scale):
+    rng = np.random.default_rng(0)
+    num_valid = rng.integers(1, 513, 3000)
+    num_active = rng.integers(1, num_valid + 1)
+    rule = settled_ratio_window(scale, max_growth=10**4)
+    found = jax.jit(jax.vmap(lambda n, a: rule(opening(n, a, last=1, limit=10**5))))(
+        num_valid, num_active
+    )
+    authors = [
+        max(1, round(scale * int(n) / (int(a) + 1e-8)))
+        for n, a in zip(num_valid, num_active, strict=True)
+    ]
+    np.testing.assert_array_equal(found, authors)
