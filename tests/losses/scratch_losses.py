@@ -91,7 +91,7 @@ with scratch_table() as SCRATCH:
         x = inputs.read(logits, labels, where, class_mask, axis)
         noise = checks.at_least(noise, 0, inputs.loss_type(x), "noise")
         x, noise = inputs.own(x, noise)
-        drawn = jax.random.rademacher(key, x.logits.shape, x.logits.dtype)
+        drawn = scratch_reference.signs(key, x.logits.shape, x.logits.dtype)
         loss = cross_entropy(shifted(x.logits) + noise[..., None] * drawn, x.labels)
         return inputs.finish(loss, x)
 

@@ -6,13 +6,19 @@ import jax.numpy as jnp
 from as_softmax_jax.reference._softmax import softmax_loss, temperature_softmax_loss
 
 
+def signs(key, shape, dtype):
+    """-1 or 1, the same for every dtype: float32 decides, with 64-bit types as well."""
+    drawn = jax.random.bernoulli(key, jnp.float32(0.5), shape)
+    return jnp.where(drawn, 1, -1).astype(dtype)
+
+
 def class_prior_loss(logits, labels, class_counts, tau):
     prior = jnp.log(class_counts / class_counts.sum())
     return softmax_loss(logits + tau[..., None] * prior[None], labels)
 
 
 def noisy_softmax_loss(logits, labels, key, noise):
-    drawn = jax.random.rademacher(key, logits.shape, logits.dtype)
+    drawn = signs(key, logits.shape, logits.dtype)
     return softmax_loss(logits + noise[..., None] * drawn, labels)
 
 
