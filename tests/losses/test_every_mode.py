@@ -1,6 +1,7 @@
 """Every function of logits under JAX's modes: exports, debugging, maps and meshes.
 
-A new row of `LOSSES` is held to this with its companions, without a line here.
+A new row of `LOSSES` is held to this with its companions, without a line here. The quick
+tests take one row; all of them take minutes, and are long.
 """
 
 import jax
@@ -23,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from as_softmax_jax.losses import LOSSES, as_softmax_kept, count_active
 
 KINDS = ("loss", "gradient", "settled", "probs", "kept")
+QUICK = "as_softmax"
 
 
 def function_of(row, kind):
@@ -46,10 +48,15 @@ def function_of(row, kind):
     return jax.grad(lambda o, *rest: jnp.sum(f(o, *rest) * cotangents(o)[0]))
 
 
+def marks(row):
+    """Which tests a row belongs to, besides all."""
+    return () if row.name == QUICK else pytest.mark.long
+
+
 every_function = pytest.mark.parametrize(
     "function",
     [
-        pytest.param((row, kind), id=f"{row.name}-{kind}")
+        pytest.param((row, kind), id=f"{row.name}-{kind}", marks=marks(row))
         for row in LOSSES.values()
         for kind in KINDS
         if function_of(row, kind)
@@ -109,7 +116,10 @@ def test_debugging_modes_find_no_nan(function, mode, padded):
             (f if mode == "eager" else jax.jit(f))(*args)
 
 
-@pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=name, marks=marks(row)) for name, row in LOSSES.items()],
+)
 def test_debugging_modes_find_the_nan_of_a_bad_row(row):
     logits, target, where, mask = inputs_of(row)
     target = target.at[0].set(-100)
@@ -137,7 +147,7 @@ def may_spread(row, shared):
 @pytest.mark.parametrize(
     ("row", "shared"),
     [
-        pytest.param(row, shared, id=f"{row.name}-{shared}")
+        pytest.param(row, shared, id=f"{row.name}-{shared}", marks=marks(row))
         for row in LOSSES.values()
         for shared in SHARED
         if may_spread(row, shared)
