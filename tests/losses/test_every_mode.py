@@ -1,7 +1,7 @@
 """Every function of logits under JAX's modes: exports, debugging, maps and meshes.
 
-A new row of `LOSSES` is held to this with its companions, without a line here. The quick
-tests take one row; all of them take minutes, and are long.
+A new row of `LOSSES` is held to this with its companions, without a line here. All rows
+take minutes and are long tests; one row is quick.
 """
 
 import jax
