@@ -6,14 +6,15 @@ on inputs that are harmless in bad rows (`replaced`), and made NaN at its end
 (`nan_where`). Backward, that end turns a cotangent into NaN unless it is exactly 0: a
 bad row that the caller masks out after the loss has no part in any gradient.
 
-NaN comes of 0 / 0 where a row is bad, for a constant of NaN would stop JAX's debugging
-modes on rows that are not.
+NaN comes of bits where a row is bad: a constant of NaN would stop JAX's debugging modes
+on rows that are not, and of 0 / 0 XLA's simplifier made 0 inside a larger program.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from as_softmax_jax._core.mesh import as_varying, varying_axes
 
@@ -49,8 +50,9 @@ def nan_unless_zero(bad: jax.Array, change: jax.Array) -> jax.Array:
 
 
 def _one_or_nan(bad: jax.Array, dtype: Any) -> jax.Array:
-    good = (~bad).astype(dtype)
-    return good / good
+    bits = jnp.dtype(f"uint{8 * jnp.dtype(dtype).itemsize}")
+    one, nan = (np.array(value, dtype).view(bits)[()] for value in (1, np.nan))
+    return jax.lax.bitcast_convert_type(jnp.where(bad, nan, one), dtype)
 
 
 @jax.custom_jvp

@@ -114,10 +114,10 @@ def test_a_run_goes_on_bit_by_bit(
 
 def test_a_stopped_run_says_where_it_goes_on(config, tmp_path, monkeypatch, capsys):
     with pytest.raises(Stopped, match="SIGTERM; 8 mini-steps done, 1 evaluations kept"):
-        train_with_end(config, tmp_path, monkeypatch, after=8, end=stop)
-    train_and_evaluate(config, tmp_path, quiet=True)
+        train_with_end(config, tmp_path / "run", monkeypatch, after=8, end=stop)
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
     assert "going on after 8 mini-steps" in capsys.readouterr().err
-    assert not (tmp_path / "checkpoints" / "latest").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "latest").exists()
 
 
 def test_checkpoints_come_between_evaluations_when_asked_for(
@@ -125,8 +125,8 @@ def test_checkpoints_come_between_evaluations_when_asked_for(
 ):
     config = change(config, "training", checkpoint_every=2)
     with pytest.raises(RuntimeError):
-        train_with_end(config, tmp_path, monkeypatch, after=5, end=kill)
-    train_and_evaluate(config, tmp_path, quiet=True)
+        train_with_end(config, tmp_path / "run", monkeypatch, after=5, end=kill)
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
     assert "going on after 4 mini-steps" in capsys.readouterr().err
 
 
@@ -155,13 +155,13 @@ def test_a_damaged_checkpoint_is_left_out(
     # Large enough that its arrays lie in files of their own.
     config = change(config, "model", width=512)
     with pytest.raises(RuntimeError):
-        train_with_end(config, tmp_path, monkeypatch, after=14, end=kill)
-    newest = tmp_path / "checkpoints" / "latest" / "12"
+        train_with_end(config, tmp_path / "run", monkeypatch, after=14, end=kill)
+    newest = tmp_path / "run" / "checkpoints" / "latest" / "12"
     damage(newest / "state")
-    train_and_evaluate(config, tmp_path, quiet=True)
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
     notes = capsys.readouterr().err
     assert f"{newest}: cannot be read, put aside as unread-12" in notes
-    assert (tmp_path / "checkpoints" / "unread-12").exists()
+    assert (tmp_path / "run" / "checkpoints" / "unread-12").exists()
     assert "going on after 6 mini-steps" in notes
 
 

@@ -13,7 +13,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from train.compare import main as compare
 from train.config import Config
-from train.data.examples import InputSpec, TaskData
 from train.errors import WorkdirError
 from train.storage import as_folder, check_space, is_local, write_arrays, write_json
 from train.workdir.log import RunLog
@@ -48,9 +47,8 @@ def test_a_run_keeps_its_files_there(bucket):
     workdir = as_folder(f"{bucket}/runs/one")
     assert not is_local(workdir)
     assert check_workdir(workdir, Config()) is None
-    data = TaskData({}, ("a", "b"), InputSpec((2,), 2), {"notes.txt": "mine"})
     with hold_workdir(workdir):
-        open_workdir(workdir, Config(), data)
+        open_workdir(workdir, Config(), ("a", "b"), {"notes.txt": "mine"})
         check_space(workdir, 2**60)
         write_arrays(workdir / "margins.npz", before=np.ones(3))
     assert json.loads((workdir / "classes.json").read_text()) == ["a", "b"]
