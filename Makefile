@@ -24,14 +24,14 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 test-quick: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 # The quick tests on the lowest versions of what `train`, `hub` and `test` need.
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 # The wheel on its own: built, installed alone, its examples run.
 wheel: $(VENV)/installed

@@ -17,8 +17,6 @@ pytestmark = [
     pytest.mark.standard_promotion(
         reason="optax's chains and flax's layers break under strict promotion"
     ),
-    # One worker trains the runs that all predict and evaluate with.
-    pytest.mark.xdist_group("bad_inputs"),
 ]
 
 CONFIG = """

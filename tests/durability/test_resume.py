@@ -95,7 +95,7 @@ MODES = {
 
 
 @pytest.mark.parametrize(("end", "error"), [(stop, Stopped), (kill, RuntimeError)])
-@pytest.mark.parametrize("after", [2, 8])
+@pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize("config", MODES.values(), ids=MODES, indirect=True)
 def test_a_run_goes_on_bit_by_bit(
     config, tmp_path, monkeypatch, final_states, after, end, error

@@ -24,7 +24,7 @@ from as_softmax_jax.heads import _blocks
 from as_softmax_jax.heads._linear import IMPLEMENTATIONS, LAYOUTS
 
 KINDS = ("hard", "partial", "settled", "mixed")
-# A kernel takes seconds to interpret: one test of it is quick enough, all are long.
+# A kernel takes seconds to interpret: all tests of it are long.
 INTERPRETED = pytest.param("mosaic_tpu", marks=pytest.mark.long)
 FAST = ["xla", INTERPRETED]
 EVERY = [*FAST, "reference"]
@@ -120,9 +120,13 @@ def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
 @pytest.mark.parametrize(
     ("implementation", "layout"),
     [
-        *[("xla", "dc"), ("xla", "cd"), ("mosaic_tpu", "dc")],
-        pytest.param("mosaic_tpu", "cd", marks=pytest.mark.long),
-        *[("mosaic_gpu", "dc"), ("mosaic_gpu", "cd")],
+        ("xla", "dc"),
+        ("xla", "cd"),
+        *(
+            pytest.param(f"mosaic_{device}", layout, marks=pytest.mark.long)
+            for device in ("tpu", "gpu")
+            for layout in LAYOUTS
+        ),
     ],
 )
 def test_each_kind_of_row_alone(implementation, kind, layout):
@@ -160,8 +164,17 @@ def test_any_number_of_classes(implementation, c):
     hold_to_the_plain_form(implementation, *draw("mixed", 48, c, dtype=dtype))
 
 
+SOME_ROWS = [2, ROWS[0] + 1, ROWS[-1], ROWS[-1] - 1]
+
+
 @pytest.mark.parametrize("implementation", NARROW)
-@pytest.mark.parametrize("n", [1, 2, *(size + k for size in ROWS for k in (-1, 0, 1))])
+@pytest.mark.parametrize(
+    "n",
+    [
+        pytest.param(n, marks=[pytest.mark.long] * (n not in SOME_ROWS))
+        for n in (1, 2, *(size + k for size in ROWS for k in (-1, 0, 1)))
+    ],
+)
 def test_any_number_of_rows(implementation, n):
     dtype = DTYPES.get(implementation, np.float32)
     hold_to_the_plain_form(implementation, *draw("mixed", n, 131, dtype=dtype))
@@ -522,7 +535,7 @@ def split_over(mesh, check_vma, function=linear_as_softmax_loss):
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize("function", [linear_as_softmax_loss, statistics_loss])
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.long)])
 def test_split_classes_have_the_whole_gradient_or_none(
     devices, function, check_vma, inside
 ):
@@ -585,7 +598,9 @@ def test_forward_mode_is_refused_with_the_form_that_serves_it():
     np.testing.assert_allclose(change, jnp.vdot(jax.grad(loss)(w), w), rtol=1e-4)
 
 
-@pytest.mark.parametrize("n", [9, 40, 600])
+@pytest.mark.parametrize(
+    "n", [40, *(pytest.param(n, marks=pytest.mark.long) for n in (9, 600))]
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_second_derivatives_are_those_of_the_plain_form(n, layout):
     rng = np.random.default_rng(2)
@@ -660,6 +675,7 @@ def test_what_has_no_part_is_in_no_derivative(implementation, left_out):
         np.testing.assert_allclose(part, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_exports_with_a_symbolic_batch():
     x, w, t = draw("mixed", 600, 70, d=8)
     (batch,) = jax.export.symbolic_shape("b")
@@ -706,7 +722,7 @@ def test_features_that_lie_spread_over_an_explicit_mesh_are_refused():
     np.testing.assert_allclose(got, loss(x, w, t), **CLOSE)
 
 
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("padded", [pytest.param(False, marks=pytest.mark.long), True])
 def test_debugging_modes_find_no_nan(padded):
     x, w, t = map(jnp.asarray, draw("mixed", 16, 20, d=8))
     where = jnp.arange(16) % 3 != 0 if padded else None

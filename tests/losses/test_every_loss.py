@@ -55,7 +55,10 @@ from oracle import assert_no_worse
 from as_softmax_jax import heads, losses
 from as_softmax_jax.losses import LOSSES
 
-eager_and_traced = pytest.mark.parametrize("how", ["eager", "jit"])
+# Eager calls compile every operation again. `TestVariants` makes one of each loss.
+eager_and_traced = pytest.mark.parametrize(
+    "how", [pytest.param("eager", marks=pytest.mark.long), "jit"]
+)
 every_parameter = pytest.mark.parametrize(
     ("row", "keyword"),
     [
@@ -319,7 +322,7 @@ class TestDtypes:
     @every_loss
     @pytest.mark.parametrize(
         ("how", "dtype"),
-        # Eager calls compile every operation again: one of the two is enough.
+        # Of eager calls, which are slow, one of the two is enough.
         [("eager", jnp.bfloat16), ("jit", jnp.bfloat16), ("jit", jnp.float16)],
     )
     def test_half_precision_computes_in_float32(self, row, how, dtype):

@@ -25,8 +25,6 @@ pytestmark = [
     pytest.mark.standard_promotion(
         reason="optax's adamw and flax's layers break under strict promotion"
     ),
-    # One worker trains for all of them.
-    pytest.mark.xdist_group("export"),
 ]
 
 
@@ -46,7 +44,7 @@ def workdir(encoder, tmp_path_factory):
         data=DataConfig(source="files", path=str(folder), max_length=8),
         model=ModelConfig(pretrained=str(encoder), dropout=0.05),
         optimizer=OptimizerConfig(learning_rate=0.01),
-        training=TrainingConfig(epochs=30, batch_size=8),
+        training=TrainingConfig(epochs=30, batch_size=8, evaluate_every=30),
     )
     # This fixture comes before the one that lifts strict promotion for each test.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

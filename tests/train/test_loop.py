@@ -176,7 +176,9 @@ def test_refuses_to_group_by_length_what_has_none(feature_config, change, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("group_by_length", [False, True])
+@pytest.mark.parametrize(
+    "group_by_length", [pytest.param(False, marks=pytest.mark.long), True]
+)
 def test_text_trains_from_scratch(text_folder, tmp_path, group_by_length):
     config = Config(
         task="text",
@@ -190,7 +192,10 @@ def test_text_trains_from_scratch(text_folder, tmp_path, group_by_length):
         ),
         model=ModelConfig(width=8, depth=1, heads=2),
         training=TrainingConfig(
-            epochs=20, batch_size=8, group_by_length=group_by_length
+            epochs=20,
+            batch_size=8,
+            group_by_length=group_by_length,
+            evaluate_every=20,
         ),
         optimizer=train.config.OptimizerConfig(learning_rate=0.03),
     )

@@ -27,8 +27,6 @@ pytestmark = [
     pytest.mark.standard_promotion(
         reason="optax's adamw and flax's layers break under strict promotion"
     ),
-    # One worker trains for all of them.
-    pytest.mark.xdist_group("predict"),
 ]
 
 

@@ -164,7 +164,9 @@ def in_float64(network, params, batch):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.75, 1.0])
 def test_the_gradient_is_that_of_all_rows(network, share, dtype, devices):

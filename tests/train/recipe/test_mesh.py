@@ -29,6 +29,7 @@ def losses(config, workdir):
     return np.array([[record[name] for name in names] for record in records])
 
 
+@pytest.mark.long
 def test_eight_devices_equal_one(feature_config, change, tmp_path):
     # SGD: where the true gradient is 0, AdamW would amplify rounding.
     config = change(feature_config, "optimizer", name="sgd")

@@ -73,8 +73,10 @@ def text_config(tmp_path):
 @pytest.mark.parametrize(
     ("loss", "delta", "mesh"),
     [
-        *[("as_softmax", 0.1, (8, 1)), ("as_softmax", 0.1, (2, 4))],
-        *[("as_softmax", 1.0, (1, 1)), ("softmax", 0.1, (1, 1))],
+        ("as_softmax", 0.1, (2, 4)),
+        pytest.param("as_softmax", 0.1, (8, 1), marks=pytest.mark.long),
+        pytest.param("as_softmax", 1.0, (1, 1), marks=pytest.mark.long),
+        pytest.param("softmax", 0.1, (1, 1), marks=pytest.mark.long),
     ],
 )
 def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, mesh):
@@ -172,7 +174,9 @@ def test_refuses_a_loss_that_needs_all_logits(text_config, change):
         make_recipe(config, prepare(config))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param("sgd", marks=pytest.mark.long), "adamw"]
+)
 @pytest.mark.parametrize("model", [1, 4])
 def test_a_step_moves_the_drawn_classes_alone(text_config, change, optimizer, model):
     config = change(text_config, "model", class_share=0.25)
