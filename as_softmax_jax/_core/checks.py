@@ -242,6 +242,18 @@ def at_least(value: ArrayLike, low: float, like: LossType, name: str) -> jax.Arr
     )
 
 
+def not_negative(value: ArrayLike, like: LossType, name: str) -> jax.Array:
+    """Returns a parameter in [0, inf], infinity included; see `parameter`."""
+    return parameter(
+        value,
+        like,
+        name,
+        allowed="at least 0, and may be inf",
+        holds=lambda v: v >= 0,
+        inside=1.0,
+    )
+
+
 def above(
     value: ArrayLike, low: float, like: LossType, name: str, *, cure: str
 ) -> jax.Array:

@@ -16,7 +16,8 @@ def row_statistics_on_mesh(
     kernel: jax.Array,
     labels: jax.Array,
     *,
-    delta: jax.Array,
+    delta: jax.Array | None = None,
+    logit_margin: jax.Array | None = None,
     bias: jax.Array | None = None,
     where: jax.Array | None = None,
     data_axis: str = "data",
@@ -35,7 +36,8 @@ def row_statistics_on_mesh(
       features: [N, ..., D]; `data_axis` divides N.
       kernel: [D, C].
       labels: integers [N, ...] in [0, C).
-      delta: the margin.
+      delta: the margin, or else
+      logit_margin: the margin in logits; numbers, or of the rows' shape.
       bias: [C], or None.
       where: boolean [N, ...], the rows that count.
       data_axis: over which rows are split.
@@ -56,8 +58,11 @@ def row_statistics_on_mesh(
     mask = jnp.arange(num_classes + spare) < num_classes if spare else None
     axis = model_axis if parts > 1 else None  # the same on a mesh without it
     rows = P(data_axis)
-    options = {"delta": delta, "bias": bias, "where": where, "class_mask": mask}
-    specs = {"delta": P(), "bias": P(axis), "where": rows, "class_mask": P(axis)}
+    options = {"bias": bias, "where": where, "class_mask": mask}
+    specs = {"bias": P(axis), "where": rows, "class_mask": P(axis)}
+    for name, margin in (("delta", delta), ("logit_margin", logit_margin)):
+        if margin is not None:
+            options[name], specs[name] = margin, rows if jnp.ndim(margin) else P()
 
     @functools.partial(
         jax.shard_map,

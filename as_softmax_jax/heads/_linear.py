@@ -13,6 +13,7 @@ and G has a row of zeros for each settled example. So the backward pass computes
 again for active rows alone, block by block; `_passes` has the passes.
 """
 
+import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.margin import Margin
+from as_softmax_jax._core.margin import read as read_margin
 from as_softmax_jax._core.mesh import as_varying, is_tracked, varying_axes
 from as_softmax_jax._core.nan import nan_where
 from as_softmax_jax.heads import _dense, _passes
@@ -39,7 +42,8 @@ def linear_as_softmax_loss(
     kernel: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
@@ -56,8 +60,12 @@ def linear_as_softmax_loss(
     The logits are made block by block and forgotten. One pass over all of them tells
     settled rows from active ones; the backward pass makes those of active rows again,
     and of a row that keeps few classes only the blocks where these lie. Memory is that
-    of the gradients and a few megabytes. With ``delta=1`` this is softmax
-    cross-entropy of a layer with many classes.
+    of the gradients and a few megabytes. With ``logit_margin=inf`` or ``delta=1`` this
+    is softmax cross-entropy of a layer with many classes.
+
+    With a margin in logits that pass is all: the label's logit comes first, and what is
+    kept is known as it is made. With the paper's margin, rows that keep few classes
+    are looked at once more.
 
     Products of bfloat16 or float16 are summed in float32, and the mask is decided on
     these sums, not on logits rounded to the operands' dtype.
@@ -73,8 +81,9 @@ def linear_as_softmax_loss(
         is not that of `features`, both are cast to the wider one.
       labels: integers [...] in [0, C). One outside makes its row's loss NaN, and so
         every gradient that the row has part in.
-      delta: the margin, a difference of probabilities in [0, 1]; see
-        `as_softmax_loss`.
+      delta: the margin, a difference of probabilities in [0, 1]; or else
+      logit_margin: the margin, a difference of logits in [0, inf]; exactly one of the
+        two is given, see `as_softmax_loss`.
       bias: floating point [C]; None: no bias.
       where: boolean, broadcasts to [...]: the rows that count. What is left out may
         hold NaN and costs nothing.
@@ -108,9 +117,9 @@ def linear_as_softmax_loss(
       >>> x, w = jnp.eye(3, 2), jnp.array([[2.0, 0.0, 1.9], [0.0, 4.0, 0.0]])
       >>> labels = jnp.array([0, 1, 2])
       >>> jnp.set_printoptions(precision=4)
-      >>> print(linear_as_softmax_loss(x, w, labels, delta=0.1))
+      >>> print(linear_as_softmax_loss(x, w, labels, logit_margin=1.0))
       [0.6444 0.     1.0986]
-      >>> print(as_softmax_loss(x @ w, labels, delta=0.1))
+      >>> print(as_softmax_loss(x @ w, labels, logit_margin=1.0))
       [0.6444 0.     1.0986]
 
     References:
@@ -125,6 +134,7 @@ def linear_as_softmax_loss(
             kernel,
             labels,
             delta=delta,
+            logit_margin=logit_margin,
             bias=bias,
             where=where,
             class_mask=class_mask,
@@ -137,11 +147,13 @@ def linear_as_softmax_loss(
             "`axis_name` and `implementation` 'reference' do not go together: it has "
             "the logits of all classes. Leave one of them out."
         )
-    x = _read(features, kernel, labels, delta, bias, where, kernel_layout)
+    given = delta, logit_margin
+    x = _read(features, kernel, labels, given, bias, where, kernel_layout)
     return as_softmax_loss(
         _dense_logits(x.features, x.kernel, x.bias, kernel_layout),
         labels,
         delta=delta,
+        logit_margin=logit_margin,
         where=where,
         class_mask=class_mask,
         implementation="reference",
@@ -162,7 +174,8 @@ def row_statistics(
     kernel: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
@@ -175,16 +188,17 @@ def row_statistics(
     For training loops that count settled and rightly predicted examples. Arguments and
     errors are those of `linear_as_softmax_loss`.
     """
-    x = _read(features, kernel, labels, delta, bias, where, kernel_layout, axis_name)
+    given = delta, logit_margin
+    x = _read(features, kernel, labels, given, bias, where, kernel_layout, axis_name)
     num_classes = x.kernel.shape[kernel_layout.index("c")]
-    bias = None if x.bias is None else x.bias.astype(x.delta.dtype)
+    bias = None if x.bias is None else x.bias.astype(x.margin.value.dtype)
     mask = _class_mask(class_mask, (*x.labels.shape, num_classes))
     layer = Layer(x.kernel, bias, mask)
     if implementation in _passes.KERNELS:
         _check_kernel(implementation, x.features, mask)
     program = _passes.Program(kernel_layout, num_classes, axis_name, implementation)
     with kernels.backward_only():
-        return _blocked(program, x.features, layer, x.labels, x.delta, x.where)
+        return _blocked(program, x.features, layer, x.labels, x.margin, x.where)
 
 
 def _check_kernel(name: str, features: jax.Array, mask: jax.Array | None) -> None:
@@ -214,7 +228,7 @@ class _Inputs(NamedTuple):
     features: jax.Array  # [..., D]; 0 in rows that are left out
     kernel: jax.Array  # in the features' dtype
     labels: jax.Array  # [...] int32, from this device's first class on
-    delta: jax.Array  # [...], NaN where it or the label is out of range
+    margin: Margin  # [...], NaN where it or the label is out of range
     bias: jax.Array | None  # [C]
     where: jax.Array | None  # [...] bool
 
@@ -223,13 +237,13 @@ def _read(
     features: ArrayLike,
     kernel: ArrayLike,
     labels: ArrayLike,
-    delta: ArrayLike,
+    given: tuple[ArrayLike | None, ArrayLike | None],
     bias: ArrayLike | None,
     where: ArrayLike | None,
     layout: str,
     axis_name: str | None = None,
 ) -> _Inputs:
-    """Checks the arguments."""
+    """Checks the arguments; `given` are delta and the margin in logits."""
     checks.one_of(layout, LAYOUTS, "kernel_layout")
     features, kernel, bias = _operands(features, kernel, bias, layout)
     shape, num_classes = features.shape[:-1], kernel.shape[layout.index("c")]
@@ -244,13 +258,14 @@ def _read(
     for name, array in (named | {"where": where}).items():
         checks.not_spread(array, name)
     like = checks.LossType(shape, compute_dtype(features.dtype), where)
-    delta = jax.lax.stop_gradient(checks.unit_interval(delta, like, "delta"))
+    margin = read_margin(*given, like, "linear_as_softmax_loss")
     bad = (labels < 0) | (labels >= of_all)
-    delta = nan_where(bad if where is None else bad & where, delta)
+    value = nan_where(bad if where is None else bad & where, margin.value)
+    margin = dataclasses.replace(margin, value=value)
     if where is not None:
         # A row that is left out may hold NaN, which a factor of 0 would not stop.
         features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
-    return _Inputs(features, kernel, labels - first, delta, bias, where)
+    return _Inputs(features, kernel, labels - first, margin, bias, where)
 
 
 def _operands(
@@ -315,16 +330,16 @@ def _blocked(
     features: jax.Array,
     layer: Layer,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     where: jax.Array | None,
 ) -> RowStatistics:
     """Lays rows out for the passes: on one axis, those that count first, padded."""
     shape, num_rows = labels.shape, labels.size
     if not num_rows:
-        none = jnp.zeros(shape, delta.dtype)
+        none = jnp.zeros(shape, margin.value.dtype)
         return RowStatistics(none, none == 0, none)
     features = features.reshape(num_rows, features.shape[-1])
-    labels, delta = labels.reshape(-1), delta.reshape(-1)
+    labels, margin = jax.tree.map(lambda rows: rows.reshape(-1), (labels, margin))
     order, num_valid = None, jnp.asarray(num_rows, jnp.int32)
     if where is not None:
         where = where.reshape(-1)
@@ -344,7 +359,7 @@ def _blocked(
         layer = layer._replace(class_mask=lay_out(mask))
     # Each device differentiates its own rows and classes; what devices share is summed
     # up outside the gradient rule. What is the same along `axis_name` stays so.
-    rows = lay_out(labels), lay_out(delta), num_valid
+    rows = *jax.tree.map(lay_out, (labels, margin)), num_valid
     operands = lay_out(features), layer
     axes = varying_axes((operands, rows))
     own = () if program.axis_name is None else (program.axis_name,)
@@ -370,11 +385,11 @@ def _cross_entropy(
     features: jax.Array,
     layer: Layer,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     num_valid: jax.Array,
 ) -> RowStatistics:
     """The loss of each row, with the gradient rule below."""
-    return _pass(static, features, layer, labels, delta, num_valid)[0]
+    return _pass(static, features, layer, labels, margin, num_valid)[0]
 
 
 def _pass(
@@ -382,13 +397,13 @@ def _pass(
     features: jax.Array,
     layer: Layer,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     num_valid: jax.Array,
 ) -> tuple[RowStatistics, tuple]:
     """Returns the loss, and what the gradient needs: a few numbers a row."""
-    rows = _rows(static, features, labels, delta, num_valid)
+    rows = _rows(static, features, labels, margin, num_valid)
     found = _statistics(static.program, *jax.lax.stop_gradient((layer, rows)))
-    saved = features, layer, labels, delta, num_valid, found
+    saved = features, layer, labels, margin, num_valid, found
     loss = _dense.losses(static.program, layer, rows, found)
     return RowStatistics(loss, found.gap == jnp.inf, found.label_lead), saved
 
@@ -405,7 +420,7 @@ def _forward(
     features: jax.Array,
     layer: Layer,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     num_valid: jax.Array,
 ) -> tuple[RowStatistics, tuple]:
     """What `_pass` returns, where its gradient is asked for."""
@@ -417,13 +432,13 @@ def _forward(
             "`jax.shard_map` with `check_vma=False`, `jax.pmap` or `jax.vmap`. Use "
             "`jax.shard_map` with `check_vma=True`, its default."
         )
-    return _pass(static, features, layer, labels, delta, num_valid)
+    return _pass(static, features, layer, labels, margin, num_valid)
 
 
 def _backward(static: _Static, saved: tuple, cotangents: RowStatistics) -> tuple:
     """Returns the gradients of features and layer."""
-    features, layer, labels, delta, num_valid, statistics = saved
-    rows = _rows(static, features, labels, delta, num_valid)
+    features, layer, labels, margin, num_valid, statistics = saved
+    rows = _rows(static, features, labels, margin, num_valid)
     found = _dense.gradients(static.program, layer, rows, statistics, cotangents.loss)
     d_features = found.features.astype(features.dtype)
     return d_features, Layer(found.kernel, found.bias, None), None, None, None
@@ -436,8 +451,8 @@ def _rows(
     static: _Static,
     features: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     num_valid: jax.Array,
 ) -> _passes.Rows:
     count = num_valid if static.num_valid is None else static.num_valid
-    return _passes.Rows(features, labels, delta, count)
+    return _passes.Rows(features, labels, margin, count)

@@ -1,14 +1,19 @@
 r"""The passes of `linear_as_softmax_loss` over the blocks of logits.
 
-Notation: features x, kernel W, logits o = xW + b of a row, label t, margin delta.
+Notation: features x, kernel W, logits o = xW + b of a row, label t; one margin, delta
+between probabilities or m between logits.
 
 1. `classify_rows`: every logit once, by an online log-sum-exp. It leaves a few numbers
    a row and, for each block of classes, its strongest logit there but the label's.
    From these follow p_t, the gap g that a class may lie below the label, and the kind
    of the row: *hard* (p_t <= delta, every class is kept), *settled* (no class but the
    label) or *partial*.
-2. `kept_sum`: the sum over the kept classes of partial rows. A row takes part only in
-   blocks whose strongest logit is within its gap: mostly one or two.
+   A margin in logits needs the label's logit alone, which comes first, by a product
+   of its own: then g is known, this pass sums over the kept classes at once, and a
+   block's answer is whether it keeps any.
+2. `kept_sum`: with a margin in probability, the sum over the kept classes of partial
+   rows. A row takes part only in blocks whose strongest logit is within its gap:
+   mostly one or two.
 3. `gradients`: by the active rows alone; a partial one again only where it keeps a
    class or has its label. With :math:`G_{ni} = c_n (\tilde p_{ni} - [i = t_n])`, c the
    cotangent,
@@ -31,8 +36,8 @@ import numpy as np
 from jax import lax
 
 from as_softmax_jax import kernels
-from as_softmax_jax._core import margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.margin import Margin
 from as_softmax_jax._core.nan import nan_where
 from as_softmax_jax.heads._blocks import (
     CLASSES,
@@ -46,7 +51,7 @@ from as_softmax_jax.heads._blocks import (
     num_blocks,
     put,
 )
-from as_softmax_jax.kernels._linear import OnlineSums
+from as_softmax_jax.kernels._linear import Bound, OnlineSums
 
 Pick = Callable[[jax.Array], jax.Array]
 """Takes some rows out of an array of N."""
@@ -62,14 +67,13 @@ class Rows(NamedTuple):
 
     features: jax.Array  # [N, D], N a multiple of the smallest chunk
     labels: jax.Array  # [N] int32, from this device's first class on
-    delta: jax.Array  # [N]; NaN where it or the label is out of range
+    margin: Margin  # [N]; NaN where it or the label is out of range
     num_valid: jax.Array | int
 
     def take(self, order: jax.Array) -> "Rows":
         """Returns the rows in another order."""
-        return Rows(
-            self.features[order], self.labels[order], self.delta[order], self.num_valid
-        )
+        margin = jax.tree.map(lambda values: values[order], self.margin)
+        return Rows(self.features[order], self.labels[order], margin, self.num_valid)
 
 
 class Statistics(NamedTuple):
@@ -93,37 +97,69 @@ class Program(NamedTuple):
 
 
 def classify_rows(program: Program, layer: Layer, rows: Rows) -> Statistics:
-    """Passes over every logit once; `total` is of all classes, whatever the kind."""
+    """Passes over every logit once.
+
+    With a margin in probability, `total` is of all classes, whatever the kind.
+    """
+    bound = None
+    if rows.margin.in_logits:
+        label_logit = _label_logits(program, layer, rows)
+        bound = Bound(label_logit, rows.margin.gap_in_logits(label_logit))
     if program.first_pass in KERNELS:
         sums, block_best = KERNELS[program.first_pass].online_log_sum_exp(
-            rows.features, *layer, rows.labels, layout=program.layout, classes=CLASSES
+            rows.features,
+            *layer,
+            rows.labels,
+            bound,
+            layout=program.layout,
+            classes=CLASSES,
         )
     else:
-        sums, block_best = _online_log_sum_exp(program, layer, rows)
+        sums, block_best = _online_log_sum_exp(program, layer, rows, bound)
     if program.axis_name is not None:
-        sums = _joined(sums, program.axis_name)
+        sums = _joined(sums, program.axis_name, bound)
     return _classified(rows, sums, block_best)
 
 
-def _joined(sums: OnlineSums, axis_name: str) -> OnlineSums:
+def _label_logits(program: Program, layer: Layer, rows: Rows) -> jax.Array:
+    """Returns o_t of each row, [N], by a product of its own."""
+    inside = (rows.labels >= 0) & (rows.labels < program.num_classes)
+    labels = jnp.clip(rows.labels, 0, program.num_classes - 1)
+    dtype = rows.margin.value.dtype
+    columns = (
+        layer.kernel[:, labels].T if program.layout == "dc" else layer.kernel[labels]
+    )
+    logits = jnp.sum(rows.features.astype(dtype) * columns.astype(dtype), axis=1)
+    if layer.bias is not None:
+        logits += layer.bias[labels]
+    if program.axis_name is None:
+        return logits
+    # The label lies on one device.
+    return lax.psum(jnp.where(inside, logits, 0), program.axis_name)
+
+
+def _joined(sums: OnlineSums, axis_name: str, bound: Bound | None) -> OnlineSums:
     """Returns the sums over all devices of an axis, each with its own classes."""
     strongest = lax.pmax(sums.strongest, axis_name)
     part = sums.total * jnp.exp(finite_shift(sums.strongest) - finite_shift(strongest))
+    total = lax.psum(part, axis_name)
+    if bound is not None:
+        return OnlineSums(strongest, total, bound.label_logit)
     # The label lies on one device; the others have 0.
-    label_logit = lax.psum(sums.label_logit, axis_name)
-    return OnlineSums(strongest, lax.psum(part, axis_name), label_logit)
+    return OnlineSums(strongest, total, lax.psum(sums.label_logit, axis_name))
 
 
 def _online_log_sum_exp(
-    program: Program, layer: Layer, rows: Rows
+    program: Program, layer: Layer, rows: Rows, bound: Bound | None
 ) -> tuple[OnlineSums, jax.Array]:
     """Passes over the logits of this device's classes.
 
     Returns:
-      The sums, and the strongest logit but the label's of each block, [N, blocks].
+      The sums, over the classes within `bound`, and the strongest logit but the
+      label's of each block, [N, blocks].
     """
     layout, num_classes = program.layout, program.num_classes
-    num_rows, dtype = rows.labels.shape[0], rows.delta.dtype
+    num_rows, dtype = rows.labels.shape[0], rows.margin.value.dtype
 
     def add_block(span: Span, carry: Any) -> tuple[OnlineSums, jax.Array]:
         block = layer.block(span, layout)
@@ -132,8 +168,8 @@ def _online_log_sum_exp(
             (sums, block_best), pick = carry, _slice(offset, size)
             places = span.places_of(pick(rows.labels))
             logits = block.logits(pick(rows.features))
-            mask = block.mask_of(pick)
-            new, best = _add_logits(jax.tree.map(pick, sums), logits, places, mask)
+            before, own = jax.tree.map(pick, (sums, bound))
+            new, best = _add_logits(before, logits, places, block.mask_of(pick), own)
             sums = jax.tree.map(
                 lambda whole, part: _write(whole, part, offset), sums, new
             )
@@ -144,8 +180,9 @@ def _online_log_sum_exp(
 
     low = filled((num_rows,), -jnp.inf, dtype, rows)
     zero = filled((num_rows,), 0, dtype, rows)
+    start = OnlineSums(low, zero, zero if bound is None else bound.label_logit)
     blocks = filled((num_rows, num_blocks(num_classes)), -jnp.inf, dtype, rows)
-    return for_blocks(num_classes, add_block, (OnlineSums(low, zero, zero), blocks))
+    return for_blocks(num_classes, add_block, (start, blocks))
 
 
 def _add_logits(
@@ -153,17 +190,24 @@ def _add_logits(
     logits: jax.Array,
     places: jax.Array,
     class_mask: jax.Array | None,
+    bound: Bound | None,
 ) -> tuple[OnlineSums, jax.Array]:
     """Returns R rows with a block's logits [R, width] added, and its strongest ones."""
-    last = logits.shape[1] - 1
-    at_label = jnp.take_along_axis(logits, jnp.minimum(places, last)[:, None], axis=1)
-    label_logit = jnp.where(places <= last, at_label[:, 0], sums.label_logit)
+    label_logit = sums.label_logit
+    if bound is None:
+        last = logits.shape[1] - 1
+        there = jnp.minimum(places, last)[:, None]
+        at_label = jnp.take_along_axis(logits, there, axis=1)
+        label_logit = jnp.where(places <= last, at_label[:, 0], label_logit)
     rivals = rivals_of(logits, places, class_mask)
     block_best = jnp.max(rivals, axis=1)
     strongest = jnp.maximum(sums.strongest, block_best)
     shift = finite_shift(strongest)
     # A NaN or +inf logit shows in this sum. (XLA's max on CPU passes over NaN.)
-    total = jnp.sum(jnp.exp(rivals - shift[:, None]), axis=1)
+    exps = jnp.exp(rivals - shift[:, None])
+    if bound is not None:
+        exps = jnp.where(bound.drops(rivals), jnp.zeros((), exps.dtype), exps)
+    total = jnp.sum(exps, axis=1)
     total += sums.total * jnp.exp(sums.strongest - shift)
     return OnlineSums(strongest, total, label_logit), block_best
 
@@ -175,11 +219,14 @@ def _classified(rows: Rows, sums: OnlineSums, block_best: jax.Array) -> Statisti
     at_label = jnp.exp(label_logit - shift)
     total = sums.total * jnp.exp(finite_shift(strongest) - shift) + at_label
     label_prob = at_label / nonzero(total)
-    gap = margin.gap(label_prob, rows.delta)
+    if rows.margin.in_logits:
+        gap = rows.margin.gap_in_logits(label_logit)
+    else:
+        gap = rows.margin.gap_in_probs(label_prob)
     # Without any rival the label settles its row, whatever the margin.
     settled = (strongest - label_logit < gap) | (strongest == -jnp.inf)
     gap = jnp.where(settled & (label_logit > -jnp.inf), jnp.inf, gap)
-    gap = nan_where(jnp.isnan(label_prob) | jnp.isnan(rows.delta), gap)
+    gap = nan_where(jnp.isnan(label_prob) | jnp.isnan(rows.margin.value), gap)
     valid = jnp.arange(gap.shape[0], dtype=jnp.int32) < rows.num_valid
     gap = jnp.where(valid, gap, jnp.inf)
     keeps = block_best - finite_shift(label_logit)[:, None] >= gap[:, None]
@@ -191,6 +238,8 @@ def _classified(rows: Rows, sums: OnlineSums, block_best: jax.Array) -> Statisti
 
 def kept_sum(program: Program, layer: Layer, rows: Rows, s: Statistics) -> Statistics:
     """Returns the statistics with `total` of the kept classes in partial rows."""
+    if rows.margin.in_logits:
+        return s
     layout, axis_name = program.layout, program.axis_name
     partial = jnp.isfinite(s.gap)
 
@@ -250,6 +299,8 @@ def gradients(
     rows, s = _without_dead(rows, s, cotangent)
     # Hard rows first: each block takes all of them, and a slice beats a gather.
     hard, active = ~(s.gap > -jnp.inf), ~(s.gap == jnp.inf)
+    if rows.margin.in_logits:
+        hard |= jnp.all(s.keeps, axis=1)
     order = jnp.argsort(jnp.where(hard, 0, jnp.where(active, 1, 2)))
     cotangent = jnp.where(active, cotangent, 0)[order]
     s = jax.tree.map(lambda array: array[order], s)
@@ -357,10 +408,9 @@ def _kept_exps(
     """
     logits = block.logits(pick(rows.features))
     rivals = rivals_of(logits, pick(places), block.mask_of(pick))
-    label_logit = finite_shift(pick(s.label_logit))
-    dropped = rivals - label_logit[:, None] < pick(s.gap)[:, None]
+    bound = Bound(pick(s.label_logit), pick(s.gap))
     exps = jnp.exp(rivals - pick(s.shift)[:, None])
-    return jnp.where(dropped, jnp.zeros((), exps.dtype), exps)
+    return jnp.where(bound.drops(rivals), jnp.zeros((), exps.dtype), exps)
 
 
 def rivals_of(

@@ -14,9 +14,10 @@ computes
   k_i = e_i \, [\, o_i - o_t \ge g \,], \quad s = \textstyle\sum_i k_i, \quad
   \ell = \log s - (o_t - m), \quad \partial \ell / \partial o_i = k_i / s - [i = t]
 
-with g = -inf where p_t <= delta. In a settled row k is 0 but at the label, which is the
-maximum: s = 1, the loss is exactly 0 and so is the gradient. A row with a NaN, or with
-a NaN margin, has a NaN gap; it keeps every class and is NaN throughout.
+with g = -inf where p_t <= delta. A margin in logits, m, is g = -m: then neither p_t
+nor the sum of all :math:`e_i` is needed. In a settled row k is 0 but at the label,
+which is the maximum: s = 1, the loss is exactly 0 and so is the gradient. A NaN is kept
+and makes its row NaN, and so does a NaN margin by its gap.
 """
 
 import functools
@@ -25,8 +26,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from as_softmax_jax._core.margin import Margin
+
 Kernel = Callable[..., list[jax.Array]]
-"""From logits, labels, delta, where and whether the gradient is wanted: the loss of
+"""From logits, labels, margin, where and whether the gradient is wanted: the loss of
 each row [N] float32, and the gradient [N, C] if so."""
 
 
@@ -35,7 +38,7 @@ def loss(
     kernel: Kernel,
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     where: jax.Array,
 ) -> jax.Array:
     """Returns the loss of each row.
@@ -44,23 +47,23 @@ def loss(
       kernel: what computes it on the device.
       logits: [N, C] float32, bfloat16 or float16; as many classes as the kernel takes.
       labels: [N] int32 in [0, C).
-      delta: [N] float32, NaN for a row whose loss is NaN.
+      margin: [N] float32, NaN for a row whose loss is NaN.
       where: [N] bool, rows that count.
 
     Returns:
       [N] float32.
     """
-    return kernel(logits, labels, delta, where, with_gradient=False)[0]
+    return kernel(logits, labels, margin, where, with_gradient=False)[0]
 
 
 def _forward(
     kernel: Kernel,
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     where: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    value, gradient = kernel(logits, labels, delta, where, with_gradient=True)
+    value, gradient = kernel(logits, labels, margin, where, with_gradient=True)
     return value, (gradient, where & ~jnp.isnan(value), where)
 
 

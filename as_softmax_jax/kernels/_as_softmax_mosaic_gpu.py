@@ -20,7 +20,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
-from as_softmax_jax._core.margin import gap_by_log
+from as_softmax_jax._core.margin import Margin, gap_by_log
 
 # A row must fit into shared memory, 227 KiB on Hopper.
 MAX_CLASSES = 49_152
@@ -31,7 +31,7 @@ _PIECE, _PIECES = 256, 8
 def run(
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     where: jax.Array,
     *,
     with_gradient: bool,
@@ -48,38 +48,46 @@ def run(
     if with_gradient:
         out_type.append(jax.ShapeDtypeStruct(padded.shape, logits.dtype))
     outputs = plgpu.kernel(
-        _kernel,
+        functools.partial(_kernel, in_logits=margin.in_logits),
         out_type=out_type,
         scratch_types=[plgpu.SMEM(padded.shape[1:], logits.dtype), plgpu.Barrier()],
         grid=(num_rows,),
         grid_names=("row",),
-    )(labels, delta, where.astype(jnp.int32), padded)
+    )(labels, margin.value, where.astype(jnp.int32), padded)
     loss, *gradient = outputs
     return [loss, *(g.reshape(num_rows, -1)[:, :num_classes] for g in gradient)]
 
 
 def _kernel(
-    labels_ref: Any, delta_ref: Any, where_ref: Any, logits_ref: Any, *refs: Any
+    labels_ref: Any,
+    margin_ref: Any,
+    where_ref: Any,
+    logits_ref: Any,
+    *refs: Any,
+    in_logits: bool,
 ) -> None:
     """Works on one row."""
     loss_ref, *gradient_refs, row_ref, barrier_ref = refs
     row = jax.lax.axis_index("row")
     plgpu.copy_gmem_to_smem(logits_ref.at[row], row_ref, barrier_ref)
     plgpu.barrier_wait(barrier_ref)
-    label, delta, valid = labels_ref[row], delta_ref[row], where_ref[row] != 0
+    label, margin, valid = labels_ref[row], margin_ref[row], where_ref[row] != 0
     place = (label // _PIECE, label % _PIECE)
     label_logit = row_ref[place].astype(jnp.float32)
     over = functools.partial(_over, row_ref)
     shift = finite_shift(over(jnp.maximum, jnp.max, -jnp.inf))
-    total = over(jnp.add, lambda part: jnp.sum(jnp.exp(part - shift)), 0.0)
     label_exp = jnp.exp(label_logit - shift)
-    label_prob = label_exp / nonzero(total)
-    gap = gap_by_log(label_prob, delta)
+    if in_logits:
+        gap = Margin(margin, in_logits).gap_in_logits(label_logit)
+    else:
+        total = over(jnp.add, lambda part: jnp.sum(jnp.exp(part - shift)), 0.0)
+        gap = gap_by_log(label_exp / nonzero(total), margin)
     # A row that does not count keeps no class, whatever it holds.
     gap = jnp.where(valid, gap, jnp.inf)
 
     def kept(part: jax.Array) -> jax.Array:
-        return jnp.where(part - label_logit >= gap, jnp.exp(part - shift), 0.0)
+        # NaN compares as False, is kept, and shows in the sum.
+        return jnp.where(part - label_logit < gap, 0.0, jnp.exp(part - shift))
 
     total = nonzero(over(jnp.add, lambda part: jnp.sum(kept(part)), 0.0))
     total = jnp.where(gap == gap, total, jnp.nan)  # NaN alone differs from itself

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from as_softmax_jax._core import margin
 from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.margin import Margin
 
 # Rows of whole classes must fit into fast memory: logits and gradient twice each, since
 # the next block is fetched while this one is worked on, and three blocks between.
@@ -22,7 +22,7 @@ MAX_CLASSES = 32_768
 def run(
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    margin: Margin,
     where: jax.Array,
     *,
     with_gradient: bool,
@@ -39,30 +39,38 @@ def run(
         shapes.append(jax.ShapeDtypeStruct(logits.shape, logits.dtype))
         specs.append(matrix)
     outputs = pl.pallas_call(
-        _kernel,
+        functools.partial(_kernel, in_logits=margin.in_logits),
         out_shape=shapes,
         grid=(pl.cdiv(num_rows, rows),),
         in_specs=[column, column, column, matrix],
         out_specs=specs,
         name="as_softmax_loss",
-    )(labels[:, None], delta[:, None], where.astype(jnp.int32)[:, None], logits)
+    )(labels[:, None], margin.value[:, None], where.astype(jnp.int32)[:, None], logits)
     return [outputs[0][:, 0], *outputs[1:]]
 
 
 def _kernel(
-    labels_ref: Any, delta_ref: Any, where_ref: Any, logits_ref: Any, *out_refs: Any
+    labels_ref: Any,
+    margin_ref: Any,
+    where_ref: Any,
+    logits_ref: Any,
+    *out_refs: Any,
+    in_logits: bool,
 ) -> None:
     """Works on a block of rows."""
     logits = logits_ref[...].astype(jnp.float32)
-    delta, valid = delta_ref[...], where_ref[...] != 0
+    margin, valid = Margin(margin_ref[...], in_logits), where_ref[...] != 0
     classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
     is_label = classes == labels_ref[...]
     of_row = functools.partial(jnp.sum, axis=1, keepdims=True)
     label_logit = of_row(jnp.where(is_label, logits, 0.0))
     shift = finite_shift(jnp.max(logits, axis=1, keepdims=True))
     exps = jnp.exp(logits - shift)
-    label_prob = jnp.exp(label_logit - shift) / nonzero(of_row(exps))
-    gap = margin.gap(label_prob, delta)
+    if in_logits:
+        gap = margin.gap_in_logits(label_logit)
+    else:
+        label_prob = jnp.exp(label_logit - shift) / nonzero(of_row(exps))
+        gap = margin.gap_in_probs(label_prob)
     kept_exps = jnp.where(logits - label_logit < gap, 0.0, exps)
     total = nonzero(of_row(kept_exps))
     total = jnp.where(gap == gap, total, jnp.nan)  # NaN alone differs from itself

@@ -10,7 +10,8 @@ sum s of exponentials relative to it, and the label's own logit:
   m' = \max(m, \max_i o_i), \qquad
   s' = s \, e^{m - m'} + \textstyle\sum_i e^{o_i - m'}
 
-over the classes i but the label. These three numbers a row and block of classes are
+over the classes i but the label, and of these only those within the row's bound where
+it has one. These three numbers a row and block of classes are
 written, and joined over blocks afterwards by the same rule. The strongest logits of the
 blocks are an answer, too: the passes that follow visit the blocks that hold kept
 classes and no other (`as_softmax_jax.heads._passes`).
@@ -26,7 +27,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from as_softmax_jax._core.log_sum_exp import finite_shift
-from as_softmax_jax.kernels._linear import OnlineSums
+from as_softmax_jax.kernels._linear import Bound, OnlineSums
 
 # The features of 128 rows must fit into shared memory, together with the ring.
 MAX_WIDTH = 768
@@ -44,6 +45,7 @@ def online_log_sum_exp(
     bias: jax.Array | None,
     class_mask: jax.Array | None,
     labels: jax.Array,
+    bound: Bound | None,
     *,
     layout: str,
     classes: int,
@@ -59,6 +61,7 @@ def online_log_sum_exp(
       bias: [C] float32, or None.
       class_mask: [1, C] bool, the valid classes; a label counts all the same.
       labels: [N] int32; -1 where there is none.
+      bound: of the classes that enter the sum; None: all do.
       layout: of the kernel.
       classes: in a block, a multiple of 64.
 
@@ -71,6 +74,9 @@ def online_log_sum_exp(
         bias = jnp.zeros(num_classes, jnp.float32)
     if class_mask is None:
         class_mask = jnp.ones((1, num_classes), bool)
+    if bound is None:
+        nothing = jnp.zeros(num_rows, jnp.float32)
+        bound = Bound(nothing, nothing - jnp.inf)
     rows, depth, spare = -num_rows % _ROWS, -width % _DEPTH, -num_classes % classes
     features = jnp.pad(features, [(0, rows), (0, depth)])
     padding = {"d": (0, depth), "c": (0, spare)}
@@ -92,6 +98,7 @@ def online_log_sum_exp(
         grid_names=("block", "rows"),
     )(
         jnp.pad(labels, (0, rows), constant_values=-1),
+        *(jnp.pad(array, (0, rows)) for array in bound),
         jnp.pad(bias, (0, spare)),
         jnp.pad(class_mask[0].astype(jnp.int32), (0, spare)),
         features,
@@ -106,6 +113,8 @@ def online_log_sum_exp(
 
 def _kernel(
     labels_ref: Any,
+    bound_label_ref: Any,
+    gap_ref: Any,
     bias_ref: Any,
     mask_ref: Any,
     features_ref: Any,
@@ -137,7 +146,7 @@ def _kernel(
         span = pl.ds(start, _CLASSES)
         logits += _across(_load(bias_ref.at[span], _OF_CLASSES))
         is_valid = _across(_load(mask_ref.at[span], _OF_CLASSES)) != 0
-        return _add_logits(sums, logits, is_valid, _down(labels) - start)
+        return _add_logits(sums, logits, is_valid, _down(labels) - start, bound)
 
     for part in range(parts):
         source = features_ref.at[rows, pl.ds(part * _DEPTH, _DEPTH)]
@@ -145,6 +154,7 @@ def _kernel(
     for number in range(min(_SLOTS - 1, steps * parts)):
         _fetch(ring, jnp.int32(number))
     labels = _load(labels_ref.at[rows], _OF_ROWS)
+    bound = Bound(*(_load(r.at[rows], _OF_ROWS) for r in (bound_label_ref, gap_ref)))
     plgpu.barrier_wait(rows_barrier)
     zero = plgpu.layout_cast(jnp.zeros(_ROWS, jnp.float32), _OF_ROWS)
     low = plgpu.layout_cast(jnp.full(_ROWS, -jnp.inf, jnp.float32), _OF_ROWS)
@@ -209,6 +219,7 @@ def _add_logits(
     logits: jax.Array,
     is_valid: jax.Array,
     places: jax.Array,
+    bound: Bound,
 ) -> tuple[jax.Array, ...]:
     """Returns best, total and label's logit of rows with some more logits added."""
     best, total, label_logit = sums
@@ -221,7 +232,8 @@ def _add_logits(
     rivals = jnp.where(is_label, -jnp.inf, rivals)
     strongest = jnp.maximum(best, jnp.max(rivals, axis=1))
     shift = finite_shift(strongest)
-    new = jnp.sum(jnp.exp(rivals - _down(shift)), axis=1)
+    dropped = rivals - _down(finite_shift(bound.label_logit)) < _down(bound.gap)
+    new = jnp.sum(jnp.where(dropped, 0.0, jnp.exp(rivals - _down(shift))), axis=1)
     return strongest, total * jnp.exp(best - shift) + new, label_logit
 
 

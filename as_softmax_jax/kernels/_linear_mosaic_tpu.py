@@ -9,7 +9,8 @@ and the label's own logit:
   m' = \max(m, \max_i o_i), \qquad
   s' = s \, e^{m - m'} + \textstyle\sum_i e^{o_i - m'}
 
-over the classes i of the step but the label. The strongest logit of each block of
+over the classes i of the step but the label, and of these only those within the row's
+bound where it has one. The strongest logit of each block of
 classes, some steps, is written, too: with it the passes that follow visit the blocks
 that hold kept classes and no other (`as_softmax_jax.heads._passes`).
 """
@@ -23,7 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from as_softmax_jax._core.log_sum_exp import finite_shift
-from as_softmax_jax.kernels._linear import OnlineSums
+from as_softmax_jax.kernels._linear import Bound, OnlineSums
 
 # Of one step; a kernel's columns lie in fast memory twice, one set on its way.
 _ROWS, _CLASSES = 256, 512
@@ -36,6 +37,7 @@ def online_log_sum_exp(
     bias: jax.Array | None,
     class_mask: jax.Array | None,
     labels: jax.Array,
+    bound: Bound | None,
     *,
     layout: str,
     classes: int,
@@ -48,6 +50,7 @@ def online_log_sum_exp(
       bias: [C] float32, or None.
       class_mask: [1, C] bool, the valid classes; a label counts all the same.
       labels: [N] int32; -1 where there is none.
+      bound: of the classes that enter the sum; None: all do.
       layout: of the kernel.
       classes: in a block, a multiple of 512.
 
@@ -63,6 +66,9 @@ def online_log_sum_exp(
         bias = jnp.zeros(num_classes, jnp.float32)
     if class_mask is None:
         class_mask = jnp.ones((1, num_classes), bool)
+    if bound is None:
+        nothing = jnp.zeros(num_rows, jnp.float32)
+        bound = Bound(nothing, nothing + _LOW)
     across = pl.BlockSpec((1, _CLASSES), lambda i, j: (0, j))
     column = pl.BlockSpec((rows, 1), lambda i, j: (i, 0))
     part = {
@@ -87,14 +93,21 @@ def online_log_sum_exp(
             part[layout],
             across,
             across,
-            column,
+            *[column] * 3,
         ],
         out_specs=[*[column] * 3, pl.BlockSpec((rows, blocks), lambda i, j: (i, 0))],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary")
         ),
         name="linear_as_softmax_online_log_sum_exp",
-    )(features, kernel, bias[None], class_mask.astype(jnp.int32), labels[:, None])
+    )(
+        features,
+        kernel,
+        bias[None],
+        class_mask.astype(jnp.int32),
+        labels[:, None],
+        *(array[:, None] for array in bound),
+    )
     return OnlineSums(best[:, 0], total[:, 0], label_logit[:, 0]), block_best
 
 
@@ -104,6 +117,8 @@ def _kernel(
     bias_ref: Any,
     mask_ref: Any,
     labels_ref: Any,
+    bound_label_ref: Any,
+    gap_ref: Any,
     best_ref: Any,
     total_ref: Any,
     label_ref: Any,
@@ -141,7 +156,9 @@ def _kernel(
     strongest = jnp.max(rivals, axis=1, keepdims=True)
     best = jnp.maximum(best_ref[...], strongest)
     shift = finite_shift(best)
-    sums = jnp.sum(jnp.exp(rivals - shift), axis=1, keepdims=True)
+    dropped = rivals - finite_shift(bound_label_ref[...]) < gap_ref[...]
+    exps = jnp.where(dropped, 0.0, jnp.exp(rivals - shift))
+    sums = jnp.sum(exps, axis=1, keepdims=True)
     total_ref[...] = total_ref[...] * jnp.exp(best_ref[...] - shift) + sums
     best_ref[...] = best
     column = jax.lax.broadcasted_iota(jnp.int32, blocks_ref.shape, 1)

@@ -1,11 +1,13 @@
 r"""AS-Softmax for one label an example (Lv et al., arXiv 2508.03175, section III).
 
-Notation of the comments: logits :math:`o`, label :math:`t`, margin :math:`\delta`,
-:math:`p = \mathrm{softmax}(o)`. Class :math:`i \ne t` is dropped when
-:math:`p_t - p_i > \delta` and kept otherwise; the label is always kept. In log space
-class i is kept where :math:`o_i - o_t \ge g(p_t)`, see `as_softmax_jax._core.margin`.
+Notation of the comments: logits :math:`o`, label :math:`t`, margin :math:`\delta` or
+:math:`m`, :math:`p = \mathrm{softmax}(o)`. Class :math:`i \ne t` is dropped when
+:math:`p_t - p_i > \delta`, or when :math:`o_t - o_i > m`, and kept otherwise; the label
+is always kept. Either way class i is kept where :math:`o_i - o_t \ge g`, see
+`as_softmax_jax._core.margin`.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -15,7 +17,9 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks, inputs, margin
+from as_softmax_jax._core.cross_entropy import cross_entropy, within
 from as_softmax_jax._core.log_sum_exp import exp, finite_shift, nonzero
+from as_softmax_jax._core.margin import Margin
 from as_softmax_jax._core.mesh import as_varying, varying_axes
 from as_softmax_jax._core.nan import nan_unless_zero, nan_where
 from as_softmax_jax.kernels import _as_softmax
@@ -31,16 +35,17 @@ MASKED = ("xla", "reference")
 @register_loss(
     paper="Lv et al., arXiv 2508.03175",
     at_zero_logits=math.log,
-    example_keywords={"delta": 0.1},
-    softmax_at={"delta": 1.0},
-    margin="delta",
+    margins=("logit_margin", "delta"),
+    example_keywords={"logit_margin": 2.0, "delta": 0.1},
+    softmax_at={"logit_margin": math.inf, "delta": 1.0},
     linear={},
 )
 def as_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
@@ -52,14 +57,24 @@ def as_softmax_loss(
 
     .. math::
       \ell = \log \sum_j z_j \, e^{o_j - o_t}, \qquad
-      z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,], \qquad
       \frac{\partial \ell}{\partial o_i} =
         \frac{z_i \, e^{o_i}}{\sum_j z_j \, e^{o_j}} - [\, i = t \,]
 
-    with :math:`o` the logits, :math:`t` the label and :math:`p` the softmax of
-    :math:`o` over the valid classes. No gradient flows through :math:`z`. When every
-    other class is dropped the example is *settled*: its loss and its gradient are
-    exactly 0. With ``delta=1`` this is softmax cross-entropy.
+    .. math::
+      z_i = [\, i = t \ \text{or}\ o_t - o_i \le m \,] \qquad \text{or} \qquad
+      z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,]
+
+    with :math:`o` the logits, :math:`t` the label, :math:`p` the softmax of :math:`o`
+    over the valid classes, and one of two margins: m between logits, which is
+    :math:`\log p_t / p_i`, or the paper's :math:`\delta` between probabilities. No
+    gradient flows through :math:`z`. When every other class is dropped the example is
+    *settled*: its loss and its gradient are exactly 0. With ``logit_margin=inf`` or
+    ``delta=1`` this is softmax cross-entropy.
+
+    Against one rival ``delta=0.1`` settles at :math:`o_t - o_i = 0.2`, against 149
+    equal ones at 2.9: the fewer the classes, the sooner an example stops training. With
+    m it stops at m, whatever their number, and the loss falls there by at most
+    :math:`\log(1 + e^{-m})` a rival.
 
     The mask is decided once, in float32 (float64 for float64 logits), and shared by
     the forward and the backward pass. Rows are independent: on a mesh that shards
@@ -67,15 +82,19 @@ def as_softmax_loss(
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
+    Exactly one of the two margins is given.
+
     Args:
-      delta: the margin, a difference of probabilities in [0, 1]; a number or an
-        array that broadcasts to the shape of the loss. It may be traced, for example
-        when it comes from `delta_schedule`; outside [0, 1] it then gives NaN.
-      implementation: None or ``"xla"`` for the fast form with its own gradient rule;
-        ``"mosaic_tpu"`` and ``"mosaic_gpu"`` (Hopper and later) for a kernel that
-        reads the logits once, up to 32,768 and 49,152 classes; ``"reference"`` for the
-        formula under plain automatic differentiation, which serves forward mode. Of
-        the others, the fast form serves gradients of gradients and `jax.hessian`.
+      delta: the paper's margin, a difference of probabilities in [0, 1]; a number or
+        an array that broadcasts to the shape of the loss. It may be traced, for
+        example when it comes from `margin_schedule`; outside [0, 1] it then gives NaN.
+      logit_margin: m, a difference of logits in [0, inf], infinity included;
+        otherwise as `delta`. Of each class its own is ``logit_margin=margins[labels]``.
+      implementation: None or ``"xla"`` for the fast form; ``"mosaic_tpu"`` and
+        ``"mosaic_gpu"`` (Hopper and later) for a kernel that reads the logits once, up
+        to 32,768 and 49,152 classes; ``"reference"`` for the formula under plain
+        automatic differentiation. Forward mode is served by the reference, and by the
+        fast form with a margin in logits; second derivatives by both of them.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -83,12 +102,16 @@ def as_softmax_loss(
       >>> logits = jnp.array([[4.0, 1.0, 0.0], [1.0, 0.9, -3.0]])
       >>> labels = jnp.array([0, 0])
       >>> jnp.set_printoptions(precision=4)
-      >>> loss = as_softmax_loss(logits, labels, delta=0.1)
+      >>> loss = as_softmax_loss(logits, labels, logit_margin=2.0)
       >>> print(loss)  # the first example is settled; in the second, class 2 is out
       [0.     0.6444]
-      >>> print(jax.grad(lambda o: as_softmax_loss(o, labels, delta=0.1).sum())(logits))
+      >>> def total(logits):
+      ...     return as_softmax_loss(logits, labels, logit_margin=2.0).sum()
+      >>> print(jax.grad(total)(logits))
       [[ 0.     0.     0.   ]
        [-0.475  0.475  0.   ]]
+      >>> print(as_softmax_loss(logits, labels, delta=0.1))  # the paper's margin
+      [0.     0.6444]
 
     References:
       Lv et al., `Adaptive Sparse Softmax: An Effective and Efficient Softmax
@@ -104,13 +127,18 @@ def as_softmax_loss(
         clean=implementation == "reference",
         cast=implementation not in KERNELS,
     )
-    delta = _checked_delta(delta, x)
+    given = _read_margin(delta, logit_margin, x, "as_softmax_loss")
     if implementation == "reference":
-        x, delta = inputs.own(x, delta)
-        return inputs.finish(reference.as_softmax_loss(x.logits, x.labels, delta), x)
+        x, given = _own(x, given)
+        loss = reference.as_softmax_loss(x.logits, x.labels, **_keyword(given))
+        return inputs.finish(loss, x)
+    if implementation == "xla" and given.in_logits:
+        x, given = _own(x, given)
+        loss, bad = cross_entropy(x, given)
+        return inputs.finish(loss, x, bad)
     # The gradient rule below gives each device its own part: what devices share is
     # summed up outside of it.
-    args = x.logits, x.labels, delta, x.where
+    args = x.logits, x.labels, _nan_in_bad_rows(x, given), x.where
     axes = varying_axes(args)
     args = jax.tree.map(lambda array: as_varying(array, axes), args)
     with kernels.backward_only():
@@ -123,7 +151,8 @@ def as_softmax_kept(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
@@ -131,12 +160,15 @@ def as_softmax_kept(
 ) -> jax.Array:
     r"""The classes that `as_softmax_loss` keeps in its sum.
 
-    .. math:: z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,]
+    .. math::
+      z_i = [\, i = t \ \text{or}\ o_t - o_i \le m \,] \qquad \text{or} \qquad
+      z_i = [\, i = t \ \text{or}\ p_t - p_i \le \delta \,]
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      delta: the margin, a difference of probabilities in [0, 1].
+      delta: the margin, a difference of probabilities in [0, 1]; or else
+      logit_margin: m, a difference of logits in [0, inf].
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
@@ -147,20 +179,19 @@ def as_softmax_kept(
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import as_softmax_kept
       >>> logits = jnp.array([[4.0, 1.0, 0.0], [1.0, 0.9, -3.0]])
-      >>> print(as_softmax_kept(logits, jnp.array([0, 0]), delta=0.1))
+      >>> print(as_softmax_kept(logits, jnp.array([0, 0]), logit_margin=2.0))
       [[ True False False]
        [ True  True False]]
     """
-    implementation = kernels.choose(implementation, MASKED, "as_softmax_kept")
-    x = inputs.read(
-        logits, labels, where, class_mask, axis, clean=implementation == "reference"
-    )
-    delta = _checked_delta(delta, x)
+    op = "as_softmax_kept"
+    implementation = kernels.choose(implementation, MASKED, op)
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    given = _nan_in_bad_rows(x, _read_margin(delta, logit_margin, x, op))
     if implementation == "reference":
-        kept = reference.as_softmax_kept(x.logits, x.labels, delta)
-        kept |= (x.bad | jnp.isnan(delta))[..., None]
+        kept = reference.as_softmax_kept(x.logits, x.labels, **_keyword(given))
+        kept |= jnp.isnan(given.value)[..., None]
     else:
-        kept = _kept(x.logits, x.labels, delta)
+        kept = _kept(x.logits, x.labels, given)
     if x.class_mask is not None:
         kept &= x.class_mask
     if x.where is not None:
@@ -172,7 +203,8 @@ def as_softmax_probs(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
@@ -185,7 +217,8 @@ def as_softmax_probs(
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      delta: the margin, a difference of probabilities in [0, 1].
+      delta: the margin, a difference of probabilities in [0, 1]; or else
+      logit_margin: m, a difference of logits in [0, inf].
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
@@ -197,13 +230,14 @@ def as_softmax_probs(
       >>> from as_softmax_jax import as_softmax_probs
       >>> logits = jnp.log(jnp.array([[0.5, 0.4, 0.1]]))
       >>> jnp.set_printoptions(precision=4)
-      >>> print(as_softmax_probs(logits, jnp.array([0]), delta=0.2))
+      >>> print(as_softmax_probs(logits, jnp.array([0]), logit_margin=1.0))
       [[0.5556 0.4444 0.    ]]
     """
     kept = as_softmax_kept(
         logits,
         labels,
         delta=delta,
+        logit_margin=logit_margin,
         where=where,
         class_mask=class_mask,
         axis=axis,
@@ -213,7 +247,8 @@ def as_softmax_probs(
     kept = jnp.moveaxis(kept, axis, -1)
     there = kept if x.where is None else kept | ~x.where[..., None]
     probs = jax.nn.softmax(x.logits, axis=-1, where=there)
-    bad = jnp.isnan(_checked_delta(delta, x)) | x.empty
+    given = _read_margin(delta, logit_margin, x, "as_softmax_probs")
+    bad = jnp.isnan(given.value) | x.bad | x.empty
     if x.where is not None:
         bad &= x.where
     probs = nan_where(bad[..., None] & kept, probs)
@@ -225,7 +260,8 @@ def as_softmax_settled(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
@@ -233,14 +269,17 @@ def as_softmax_settled(
 ) -> jax.Array:
     r"""Whether each example is settled: no class but its label is kept.
 
-    .. math:: \text{settled} \iff p_t - \max_{i \ne t} p_i > \delta
+    .. math::
+      \text{settled} \iff o_t - \max_{i \ne t} o_i > m \qquad \text{or} \qquad
+      p_t - \max_{i \ne t} p_i > \delta
 
     The loss of a settled example and its whole gradient are exactly 0.
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      delta: the margin, a difference of probabilities in [0, 1].
+      delta: the margin, a difference of probabilities in [0, 1]; or else
+      logit_margin: m, a difference of logits in [0, inf].
       implementation: None, ``"xla"`` or ``"reference"``.
 
     Returns:
@@ -251,19 +290,22 @@ def as_softmax_settled(
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import as_softmax_settled
       >>> logits = jnp.array([[4.0, 1.0, 0.0], [1.0, 0.9, -3.0]])
-      >>> print(as_softmax_settled(logits, jnp.array([0, 0]), delta=0.1))
+      >>> print(as_softmax_settled(logits, jnp.array([0, 0]), logit_margin=2.0))
       [ True False]
     """
-    implementation = kernels.choose(implementation, MASKED, "as_softmax_settled")
+    op = "as_softmax_settled"
+    implementation = kernels.choose(implementation, MASKED, op)
     x = inputs.read(
         logits, labels, where, class_mask, axis, clean=implementation == "reference"
     )
-    delta = _checked_delta(delta, x)
+    given = _nan_in_bad_rows(x, _read_margin(delta, logit_margin, x, op))
     if implementation == "reference":
-        settled = reference.as_softmax_settled(x.logits, x.labels, delta, x.class_mask)
-        settled &= ~(x.bad | jnp.isnan(delta))
+        settled = reference.as_softmax_settled(
+            x.logits, x.labels, **_keyword(given), class_mask=x.class_mask
+        )
+        settled &= ~jnp.isnan(given.value)
     else:
-        settled = _settled(x.logits, x.labels, delta, x.class_mask)
+        settled = _settled(x.logits, x.labels, given, x.class_mask)
     return settled if x.where is None else settled | ~x.where
 
 
@@ -307,7 +349,7 @@ def _by_kernel(
     name: str,
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    given: Margin,
     where: jax.Array | None,
 ) -> jax.Array:
     """Returns the loss by a kernel; refuses what it does not serve."""
@@ -321,15 +363,34 @@ def _by_kernel(
             "`implementation` out."
         )
     where = jnp.ones(labels.shape, bool) if where is None else where
-    rows = (a.reshape(-1) for a in (labels, delta, where))
+    rows = jax.tree.map(lambda a: a.reshape(-1), (labels, given, where))
     loss = _as_softmax.loss(kernel.run, logits.reshape(-1, num_classes), *rows)
     return loss.reshape(labels.shape)
 
 
-def _checked_delta(delta: ArrayLike, x: inputs.Inputs) -> jax.Array:
-    """Returns delta for each row, NaN where it or the row's label is out of range."""
-    delta = checks.unit_interval(delta, inputs.loss_type(x), "delta")
-    return nan_where(x.bad, jax.lax.stop_gradient(delta))
+def _read_margin(
+    delta: ArrayLike | None,
+    logit_margin: ArrayLike | None,
+    x: inputs.Inputs,
+    op: str,
+) -> Margin:
+    """Returns the margin of each row, NaN where it is out of range."""
+    return margin.read(delta, logit_margin, inputs.loss_type(x), op)
+
+
+def _nan_in_bad_rows(x: inputs.Inputs, given: Margin) -> Margin:
+    return dataclasses.replace(given, value=nan_where(x.bad, given.value))
+
+
+def _own(x: inputs.Inputs, given: Margin) -> tuple[inputs.Inputs, Margin]:
+    """Returns the inputs, rows of a margin out of range bad, and one in range."""
+    x, value = inputs.own(x, given.value)
+    return x, dataclasses.replace(given, value=value)
+
+
+def _keyword(given: Margin) -> dict[str, jax.Array]:
+    """Returns the margin as the keyword that it came by."""
+    return {"logit_margin" if given.in_logits else "delta": given.value}
 
 
 class _Statistics(NamedTuple):
@@ -340,6 +401,17 @@ class _Statistics(NamedTuple):
     exps: jax.Array  # [..., C] e^{o - shift}
     label_prob: jax.Array  # [...] p_t
     gap: jax.Array  # [...] g, at most 0; NaN in a bad row
+
+
+def _label_gap(
+    logits: jax.Array, labels: jax.Array, given: Margin
+) -> tuple[jax.Array, jax.Array]:
+    """Returns o_t and g of each row; g is NaN in bad rows."""
+    if given.in_logits:
+        label_logit = inputs.take_label(logits, labels)
+        return label_logit, given.gap_in_logits(label_logit)
+    s = _statistics(logits, labels, given.value)
+    return s.label_logit, s.gap
 
 
 def _statistics(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> _Statistics:
@@ -354,22 +426,15 @@ def _statistics(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> _Stat
 
 
 @jax.jit
-def _kept(logits: jax.Array, labels: jax.Array, delta: jax.Array) -> jax.Array:
+def _kept(logits: jax.Array, labels: jax.Array, given: Margin) -> jax.Array:
     """Returns z, the kept classes of each row."""
-    return _within_gap(logits, _statistics(logits, labels, delta))
-
-
-def _within_gap(logits: jax.Array, s: _Statistics) -> jax.Array:
-    """Returns z; a bad row keeps every class, because NaN compares as False."""
-    # A label at -inf keeps every class by its gap of -inf.
-    label_logit = finite_shift(s.label_logit)
-    return ~(logits - label_logit[..., None] < s.gap[..., None])
+    return within(logits, *_label_gap(logits, labels, given))
 
 
 def _forward(
-    logits: jax.Array, labels: jax.Array, delta: jax.Array, where: jax.Array | None
+    logits: jax.Array, labels: jax.Array, given: Margin, where: jax.Array | None
 ) -> tuple[jax.Array, tuple]:
-    r"""Computes the loss and what the gradient needs.
+    r"""Computes the loss of a margin in probability, and what the gradient needs.
 
     1. ``exps``, their sum, p_t and g                            (`_statistics`)
     2. ``kept_exps`` = z e^{o - shift} and their sum
@@ -382,9 +447,9 @@ def _forward(
     ``kept_exps`` is the one array of the size of the logits. The backward pass
     scales it in place, so that it becomes the gradient.
     """
-    s = _statistics(logits, labels, delta)
+    s = _statistics(logits, labels, given.value)
     bad = jnp.isnan(s.gap)
-    kept = _within_gap(logits, s) & ~bad[..., None]
+    kept = within(logits, s.label_logit, s.gap) & ~bad[..., None]
     kept_exps = jnp.where(kept, s.exps, jnp.zeros((), s.exps.dtype))
     total = nonzero(jnp.sum(kept_exps, axis=-1))
     loss = nan_where(bad, jnp.log(total) - (s.label_logit - s.shift))
@@ -395,10 +460,10 @@ def _forward(
 
 @jax.custom_vjp
 def _cross_entropy(
-    logits: jax.Array, labels: jax.Array, delta: jax.Array, where: jax.Array | None
+    logits: jax.Array, labels: jax.Array, given: Margin, where: jax.Array | None
 ) -> jax.Array:
     """The loss of each row, with the gradient rule below."""
-    return _forward(logits, labels, delta, where)[0]
+    return _forward(logits, labels, given, where)[0]
 
 
 def _backward(residuals: tuple, cotangent: jax.Array) -> tuple:
@@ -422,7 +487,7 @@ _loss = jax.jit(_cross_entropy)
 def _settled(
     logits: jax.Array,
     labels: jax.Array,
-    delta: jax.Array,
+    given: Margin,
     class_mask: jax.Array | None,
 ) -> jax.Array:
     """Counts the kept classes of each row by sums alone.
@@ -432,17 +497,17 @@ def _settled(
     counts as exp(0) = 1 when kept and as exp(-huge) = 0 when dropped:
     min(d, g) - g is 0 exactly when d >= g, and otherwise below 0 by at least an ulp.
     """
-    s = _statistics(logits, labels, delta)
+    label_logit, gap_of_row = _label_gap(logits, labels, given)
     huge = jnp.finfo(logits.dtype).max
-    gap = jnp.maximum(s.gap, -huge)[..., None]
-    distance = logits - finite_shift(s.label_logit)[..., None]
+    gap = jnp.maximum(gap_of_row, -huge)[..., None]
+    distance = logits - finite_shift(label_logit)[..., None]
     excess = jnp.minimum(distance, gap) - gap
     num_kept = jnp.sum(jnp.exp(excess * huge), axis=-1)
-    # With p_t <= delta every valid class is kept, those at -inf as well.
+    # With a gap of -inf every valid class is kept, those at -inf as well.
     if class_mask is None:
         alone = jnp.full(labels.shape, logits.shape[-1] == 1)
     else:
         alone = jnp.sum(class_mask, axis=-1) == 1
     # A label of probability 0 has a loss of +inf, even alone.
-    alone &= s.label_logit > -jnp.inf
-    return jnp.where(s.gap == -jnp.inf, alone, num_kept == 1)
+    alone &= jnp.isfinite(label_logit)
+    return jnp.where(gap_of_row == -jnp.inf, alone, num_kept == 1)

@@ -2,9 +2,11 @@ r"""Losses for any number of labels an example: AS-Softmax and its peers.
 
 Notation of the comments: P the positive classes of a row, N the negative ones, and
 p the softmax over both. AS-Softmax (arXiv 2508.03175, section III)
-compares probabilities as for one label, see `as_softmax_jax._core.margin`.
+compares probabilities as for one label, see `as_softmax_jax._core.margin`; with a
+margin in logits it compares each class with the threshold 0 of the prediction.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -13,19 +15,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core import checks, inputs, margin
 from as_softmax_jax._core.log_odds import softplus
 from as_softmax_jax._core.log_sum_exp import finite_shift
-from as_softmax_jax._core.margin import gap
+from as_softmax_jax._core.margin import Margin, gap
 from as_softmax_jax.losses._table import register_loss
 
 
 @register_loss(
     paper="Lv et al., arXiv 2508.03175",
     at_zero_logits=lambda c: math.log(2 * c),
-    example_keywords={"delta": 0.1},
-    softmax_at={"delta": 1.0},
-    margin="delta",
+    margins=("logit_margin", "delta"),
+    example_keywords={"logit_margin": 2.0, "delta": 0.1},
+    softmax_at={"logit_margin": math.inf, "delta": 1.0},
     zero_with_one_class=False,
     shift_invariant=False,
 )
@@ -33,7 +35,8 @@ def multi_label_as_softmax_loss(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
@@ -47,26 +50,39 @@ def multi_label_as_softmax_loss(
       \ell = \log\Bigl(1 + \sum_{i \in N} z_i e^{o_i}\Bigr)
            + \log\Bigl(1 + \sum_{t \in P} z_t e^{-o_t}\Bigr)
 
+    with one of two margins. No gradient flows through :math:`z`, and the prediction is
+    :math:`o_i > 0`. A row in which nothing is kept is *settled*: loss and gradient are
+    exactly 0.
+
+    A margin m between logits asks each class to lie on its side of 0 by more than m:
+
+    .. math::
+      z_i = [\, o_i \ge -m \,]\ (i \in N), \qquad z_t = [\, o_t \le m \,]\ (t \in P)
+
+    So a settled row is predicted right, it may have any number of labels or none, and
+    a class that is settled has a gradient of exactly 0 in a row that is not.
+
+    The paper's margin :math:`\delta` compares the classes with each other,
+
     .. math::
       z_i = [\, \min_{t \in P} p_t - p_i \le \delta \,]\ (i \in N), \qquad
       z_t = [\, p_t - \max_{i \in N} p_i \le \delta \,]\ (t \in P)
 
     with :math:`p` the softmax over all valid classes. Without positives every
-    negative is kept; without negatives, every positive. No gradient flows through
-    :math:`z`. The prediction is :math:`o_i > 0`.
+    negative is kept; without negatives, every positive. A settled row need not be
+    predicted right: logits (5, 2) with the first class positive are settled at
+    ``delta=0.1``, yet the second logit is above 0; so also report scores at a threshold
+    tuned on validation data. As :math:`p` sums to 1, a row with :math:`1 / \delta`
+    positives or more can never settle.
 
-    A row in which nothing is kept is *settled*: loss and gradient are exactly 0. It
-    need not be predicted right: logits (5, 2) with the first class positive are
-    settled at ``delta=0.1``, yet the second logit is above 0; so also report scores
-    at a threshold tuned on validation data. As :math:`p` sums to 1, a row with
-    :math:`1 / \delta` positives or more can never settle.
-
-    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+    Exactly one of the two margins is given. Shared arguments, and what comes out:
+    `as_softmax_jax.losses`.
 
     Args:
-      delta: the margin, a difference of probabilities in [0, 1]; a number or an
-        array that broadcasts to the shape of the loss. Traced and outside [0, 1] it
+      delta: the paper's margin, a difference of probabilities in [0, 1]; a number or
+        an array that broadcasts to the shape of the loss. Traced and outside [0, 1] it
         gives NaN.
+      logit_margin: m, a distance of logits from 0 in [0, inf]; otherwise as `delta`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -74,6 +90,9 @@ def multi_label_as_softmax_loss(
       >>> logits = jnp.array([[5.0, 2.0], [0.0, 0.0]])
       >>> targets = jnp.array([[1, 0], [1, 0]])
       >>> jnp.set_printoptions(precision=4)
+      >>> # log(1 + e^2) and 2 log 2: in the first row one class alone is kept
+      >>> print(multi_label_as_softmax_loss(logits, targets, logit_margin=2.0))
+      [2.1269 1.3863]
       >>> print(multi_label_as_softmax_loss(logits, targets, delta=0.1))
       [0.     1.3863]
 
@@ -83,20 +102,26 @@ def multi_label_as_softmax_loss(
       its mask is that of Su et al., `ZLPR <https://arxiv.org/abs/2208.02955>`_.
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    x, delta = inputs.own(x, _checked_delta(delta, x))
-    return inputs.finish(_loss(x, delta), x)
+    x, given = _own_margin(x, delta, logit_margin, "multi_label_as_softmax_loss")
+    return inputs.finish(_loss(x, given), x)
 
 
 def multi_label_as_softmax_settled(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
-    delta: ArrayLike,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
     axis: int = -1,
 ) -> jax.Array:
     r"""Whether each example is settled: no class, positive or negative, is kept.
+
+    .. math:: \text{settled} \iff o_i < -m \ \ \forall i \in N \quad \text{and} \quad
+      o_t > m \ \ \forall t \in P
+
+    with a margin in logits, and with the paper's
 
     .. math:: \text{settled} \iff \min_{t \in P} p_t - \max_{i \in N} p_i > \delta
 
@@ -105,7 +130,8 @@ def multi_label_as_softmax_settled(
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
     Args:
-      delta: the margin, a difference of probabilities in [0, 1].
+      delta: the margin, a difference of probabilities in [0, 1]; or else
+      logit_margin: m, a distance of logits from 0 in [0, inf].
 
     Returns:
       Booleans of the shape of the loss. A row whose loss is NaN is not settled.
@@ -113,14 +139,16 @@ def multi_label_as_softmax_settled(
     Examples:
       >>> import jax.numpy as jnp
       >>> from as_softmax_jax import multi_label_as_softmax_settled
-      >>> logits = jnp.array([[5.0, 2.0], [0.0, 0.0]])
+      >>> logits = jnp.array([[5.0, 2.0], [3.0, -3.0]])
       >>> targets = jnp.array([[1, 0], [1, 0]])
+      >>> print(multi_label_as_softmax_settled(logits, targets, logit_margin=2.0))
+      [False  True]
       >>> print(multi_label_as_softmax_settled(logits, targets, delta=0.1))
-      [ True False]
+      [ True  True]
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    x, delta = inputs.own(x, _checked_delta(delta, x))
-    settled = ~(_any_kept(x, delta) | x.bad)
+    x, given = _own_margin(x, delta, logit_margin, "multi_label_as_softmax_settled")
+    settled = ~(_any_kept(x, given) | x.bad)
     return settled if x.where is None else settled | ~x.where
 
 
@@ -146,8 +174,8 @@ def multi_label_softmax_loss(
       \ell = \log\Bigl(1 + \sum_{i \in N} e^{o_i}\Bigr)
            + \log\Bigl(1 + \sum_{t \in P} e^{-o_t}\Bigr)
 
-    The prediction is :math:`o_i > 0`. With ``delta=1``, at which every class is kept,
-    `multi_label_as_softmax_loss` is this loss.
+    The prediction is :math:`o_i > 0`. With ``logit_margin=inf`` or ``delta=1``, at
+    which every class is kept, `multi_label_as_softmax_loss` is this loss.
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
@@ -265,17 +293,22 @@ def multi_label_sigmoid_loss(
     return inputs.finish(_binary_cross_entropy(x), x)
 
 
-def _checked_delta(delta: ArrayLike, x: inputs.MultiHotInputs) -> jax.Array:
-    """Returns delta for each row, NaN where it is out of range."""
-    return jax.lax.stop_gradient(
-        checks.unit_interval(delta, inputs.loss_type(x), "delta")
-    )
+def _own_margin(
+    x: inputs.MultiHotInputs,
+    delta: ArrayLike | None,
+    logit_margin: ArrayLike | None,
+    op: str,
+) -> tuple[inputs.MultiHotInputs, Margin]:
+    """Returns the inputs, rows of a margin out of range bad, and one in range."""
+    given = margin.read(delta, logit_margin, inputs.loss_type(x), op)
+    x, value = inputs.own(x, given.value)
+    return x, dataclasses.replace(given, value=value)
 
 
 @jax.jit
-def _loss(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _loss(x: inputs.MultiHotInputs, given: Margin) -> jax.Array:
     """Returns the loss of each row on clean inputs."""
-    return _zlpr(x.logits, *_kept(x, delta))
+    return _zlpr(x.logits, *_kept(x, given))
 
 
 @jax.jit
@@ -307,16 +340,25 @@ def _binary_cross_entropy(x: inputs.MultiHotInputs) -> jax.Array:
 
 
 @jax.jit
-def _any_kept(x: inputs.MultiHotInputs, delta: jax.Array) -> jax.Array:
+def _any_kept(x: inputs.MultiHotInputs, given: Margin) -> jax.Array:
     """Returns whether each row keeps any class."""
-    negatives, positives = _kept(x, delta)
+    negatives, positives = _kept(x, given)
     return jnp.any(negatives | positives, axis=-1)
 
 
-def _kept(x: inputs.MultiHotInputs, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _kept(x: inputs.MultiHotInputs, given: Margin) -> tuple[jax.Array, jax.Array]:
     """Returns the kept negatives and the kept positives, each [..., C]."""
     logits = jax.lax.stop_gradient(x.logits)
-    delta = delta[..., None]
+    if given.in_logits:
+        m = given.value[..., None]
+        return x.negatives & (logits >= -m), x.positives & (logits <= m)
+    return _kept_by_probs(x, logits, given.value[..., None])
+
+
+def _kept_by_probs(
+    x: inputs.MultiHotInputs, logits: jax.Array, delta: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `_kept` by the paper's margin, [..., 1]."""
     log_total = finite_shift(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
     weakest = jnp.min(jnp.where(x.positives, logits, jnp.inf), -1, keepdims=True)
     strongest = jnp.max(jnp.where(x.negatives, logits, -jnp.inf), -1, keepdims=True)

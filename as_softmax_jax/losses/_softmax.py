@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.cross_entropy import cross_entropy
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
-from as_softmax_jax._core.log_sum_exp import exp, finite_shift
-from as_softmax_jax._core.nan import replaced
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -51,7 +50,7 @@ def softmax_loss(
       Outputs <https://doi.org/10.1007/978-3-642-76153-9_28>`_, 1990.
     """
     x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
-    loss, bad = _cross_entropy(x)
+    loss, bad = cross_entropy(x)
     return inputs.finish(loss, x, bad)
 
 
@@ -191,23 +190,6 @@ def focal_loss(
     x, gamma = inputs.own(x, gamma)
     log_odds = label_log_odds(shifted(x.logits), x.labels)
     return inputs.finish(_focal(log_odds, gamma), x)
-
-
-@jax.jit
-def _cross_entropy(x: inputs.Inputs) -> tuple[jax.Array, jax.Array]:
-    """Returns -log p_t, and which rows hold a bad logit, by few passes over the logits.
-
-    The other losses of this file find bad rows by a pass of their own. Here a NaN or
-    +inf logit makes the sum NaN.
-    """
-    logits = x.logits
-    shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
-    total = jnp.sum(exp(logits - shift[..., None]), axis=-1)
-    bad = jnp.isnan(total)
-    total = replaced(bad, total, jnp.ones((), total.dtype))
-    # Every logit -inf: the label has probability 0, and the loss is +inf.
-    total = total + (total == 0).astype(total.dtype)
-    return jnp.log(total) - (inputs.take_label(logits, x.labels) - shift), bad
 
 
 def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:

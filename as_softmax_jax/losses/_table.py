@@ -38,12 +38,16 @@ class Loss:
       at_zero_logits: from the number of classes to the loss of logits of 0, the first
         class the label, at the row's keywords; None where extra inputs decide it.
       input: what the loss takes for logits: "logits", or "cosines" in [-1, 1].
-      example_keywords: values for the own keywords that have no default.
+      example_keywords: values for the own keywords that have no default, and for each
+        of the `margins`.
       extras: keyword -> where the value of an extra input comes from.
       softmax_at: own keyword -> the value at which the loss is plain softmax, from
         which a warm-up starts.
-      margin: the own keyword that is a margin in probability, within which a rival
-        keeps an example active.
+      margins: the own keywords, exactly one of which is given, that say how far a
+        rival may lie below the label and keep an example active. `logit_margin` is a
+        difference of logits, any other one of probabilities.
+      margin: the one of `margins` that this row is of; the first, unless
+        another is named, see `by_margin`. None where there are none.
       linear: keywords of `heads.row_statistics` with which, together with the loss's
         own, a blocked output layer computes this loss; None: none does.
       baseline: the loss that it is compared with; its own name for a baseline.
@@ -66,6 +70,7 @@ class Loss:
     example_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     extras: Mapping[str, Extra] = dataclasses.field(default_factory=dict)
     softmax_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    margins: tuple[str, ...] = ()
     margin: str | None = None
     linear: Mapping[str, float] | None = None
     baseline: str = ""
@@ -78,7 +83,9 @@ class Loss:
     ranks_equal_logits: bool = True
 
     def __post_init__(self) -> None:
-        """Fills in the baseline; refuses a row that does not fit its function."""
+        """Fills in what is not given; refuses a row that does not fit its function."""
+        if self.margins and self.margin is None:
+            object.__setattr__(self, "margin", self.margins[0])
         if not self.baseline:
             multi_hot = self.target == "multi_hot"
             baseline = "multi_label_softmax" if multi_hot else "softmax"
@@ -96,8 +103,9 @@ class Loss:
                 raise ValueError(
                     f"{where} needs a value for `{keyword}` in `example_keywords`."
                 )
-        named = {*self.example_keywords, *self.softmax_at, *filter(None, [self.margin])}
-        for keyword in sorted(named - {*keywords}):
+        named = {*self.example_keywords, *self.softmax_at, *self.margins}
+        taken_by_any = {*keywords, *(own_keywords(self.function))}
+        for keyword in sorted(named - taken_by_any):
             raise ValueError(f"{where} names `{keyword}`, which nothing takes.")
 
     @property
@@ -113,8 +121,12 @@ class Loss:
 
     @functools.cached_property
     def loss_keywords(self) -> Mapping[str, Any]:
-        """The function's own keywords, with a default or an example value each."""
-        found = own_keywords(self.function, but={*self.extras})
+        """The function's own keywords, with a default or an example value each.
+
+        Of the margins there is the one that the row is of.
+        """
+        other_margins = {*self.margins} - {self.margin}
+        found = own_keywords(self.function, but={*self.extras} | other_margins)
         return MappingProxyType(found | self._examples(found))
 
     @functools.cached_property
@@ -129,6 +141,17 @@ class Loss:
     def _examples(self, found: Mapping[str, Any]) -> dict[str, Any]:
         examples = self.example_keywords.items()
         return {keyword: value for keyword, value in examples if keyword in found}
+
+    @functools.cached_property
+    def by_margin(self) -> Mapping[str, "Loss"]:
+        """The row of each of the `margins`."""
+        rows = {m: dataclasses.replace(self, margin=m) for m in self.margins}
+        return MappingProxyType(rows)
+
+    @property
+    def margin_in_logits(self) -> bool:
+        """Whether the row's margin is a difference of logits."""
+        return self.margin == "logit_margin"
 
     @functools.cached_property
     def settled(self) -> Callable | None:

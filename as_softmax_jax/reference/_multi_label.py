@@ -1,8 +1,9 @@
 r"""Multi-label losses as their papers write them, by automatic differentiation alone.
 
 Clean inputs only: logits [..., C] in float32 or float64, positives and negatives
-[..., C] boolean, delta [...]. AS-Softmax: Lv et al., arXiv 2508.03175; a row without
-positives keeps every negative, and one without negatives every positive.
+[..., C] boolean, one margin [...]. AS-Softmax: Lv et al., arXiv 2508.03175; a row
+without positives keeps every negative, and one without negatives every positive. With a
+margin in logits each class is compared with the threshold 0.
 """
 
 import jax
@@ -10,9 +11,18 @@ import jax.numpy as jnp
 
 
 def multi_label_as_softmax_loss(
-    logits: jax.Array, positives: jax.Array, negatives: jax.Array, delta: jax.Array
+    logits: jax.Array,
+    positives: jax.Array,
+    negatives: jax.Array,
+    delta: jax.Array | None = None,
+    logit_margin: jax.Array | None = None,
 ) -> jax.Array:
     """log(1 + sum of e^o over kept negatives) + the same of e^-o over positives."""
+    if logit_margin is not None:
+        kept_positives = positives & ~(logits > logit_margin[..., None])
+        kept_negatives = negatives & ~(-logits > logit_margin[..., None])
+        return multi_label_softmax_loss(logits, kept_positives, kept_negatives)
+    assert delta is not None
     probs = jax.nn.softmax(logits, axis=-1, where=positives | negatives)
     weakest = jnp.min(probs, -1, where=positives, initial=jnp.inf, keepdims=True)
     strongest = jnp.max(probs, -1, where=negatives, initial=-jnp.inf, keepdims=True)
