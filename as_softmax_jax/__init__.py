@@ -30,6 +30,7 @@ from as_softmax_jax.transforms import (
     compact_value_and_grad,
     delta_schedule,
     has_updated,
+    margin_schedule,
     settled_ratio_window,
 )
 
@@ -50,6 +51,7 @@ __all__ = (
     "heads",
     "linear_as_softmax_loss",
     "losses",
+    "margin_schedule",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
     "settled_ratio_window",

@@ -328,6 +328,14 @@ def unit_interval_float(value: float, name: str) -> float:
     return number
 
 
+def not_negative_float(value: float, name: str) -> float:
+    """Returns `value` as a float in [0, inf], or refuses it by `name`."""
+    number = _float(value, name)
+    if not number >= 0.0:
+        raise ValueError(f"`{name}` must be at least 0, and may be inf; got {number}.")
+    return number
+
+
 def concrete_value(value: ArrayLike) -> np.ndarray | None:
     """Returns the value as NumPy where it is known at trace time, else None."""
     if isinstance(value, jax.core.Tracer):

@@ -7,7 +7,7 @@
   or any `WindowRule`. With ``axis_name`` gradients cross devices once a window, and
   `window_specs`, `reduce_window` and `spread_window` say where its state lies.
 - `compact_value_and_grad` wraps a function of losses, as `jax.value_and_grad` does.
-- `delta_schedule` is a schedule, a function of the step.
+- `margin_schedule` and its case `delta_schedule` are schedules, functions of the step.
 
 An argument out of range is refused with a TypeError or a ValueError when the transform
 is made. Counts are int32 scalars; accumulated gradients are float32 or wider.
@@ -19,7 +19,7 @@ from as_softmax_jax.transforms._multi_steps import (
     adaptive_multi_steps,
     has_updated,
 )
-from as_softmax_jax.transforms._schedules import delta_schedule
+from as_softmax_jax.transforms._schedules import delta_schedule, margin_schedule
 from as_softmax_jax.transforms._window_sharding import (
     reduce_window,
     spread_window,
@@ -42,6 +42,7 @@ __all__ = (
     "compact_value_and_grad",
     "delta_schedule",
     "has_updated",
+    "margin_schedule",
     "reduce_window",
     "settled_ratio_window",
     "spread_window",

@@ -1,6 +1,8 @@
-"""Schedules for the margin `delta`."""
+"""Schedules for the margin of AS-Softmax."""
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,91 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
 
+Schedule = Callable[[ArrayLike], jax.Array]
 
-def delta_schedule(
-    delta: float, *, warmup_steps: int, init: float = 1.0
-) -> Callable[[ArrayLike], jax.Array]:
+
+def margin_schedule(
+    *,
+    delta: float | None = None,
+    logit_margin: float | None = None,
+    init: float | None = None,
+    warmup_steps: int = 0,
+    end: float | None = None,
+    cooldown_steps: int = 0,
+    total_steps: int | None = None,
+) -> Schedule:
+    r"""A margin over training: from `init` to its value, and in the end to `end`.
+
+    A margin :math:`\delta` of probabilities moves linearly; one of logits, m, so that
+    :math:`e^{-m}` does, the ratio :math:`p_i / p_t` from which on a class is kept. With
+    a the margin at the beginning of a stretch of n steps and b the one at its end,
+
+    .. math::
+      \delta(s) = a + (b - a) \, \frac{s}{n}, \qquad
+      m(s) = -\log\Bigl(e^{-a} + (e^{-b} - e^{-a}) \, \frac{s}{n}\Bigr)
+
+    At their defaults `init` and `end` are those of softmax cross-entropy, where every
+    class is kept: training drops classes more eagerly step by step, and may end on all
+    of them again. An optax schedule: a function of the step.
+
+    Args:
+      delta: the margin of probabilities, in [0, 1]; or else
+      logit_margin: the margin of logits, in [0, inf]. Exactly one of the two is given.
+      init: the margin at step 0, of the same unit; None: 1, or inf.
+      warmup_steps: steps from `init` to the margin, an integer of at least 0.
+      end: the margin at step `total_steps`, of the same unit; None: 1, or inf.
+      cooldown_steps: the last steps, in which the margin goes to `end`.
+      total_steps: of training; needed where there are `cooldown_steps`, and no fewer
+        than both stretches.
+
+    Returns:
+      A function from a step, an integer of any shape, to the margin at it, of
+      that shape, dtype float32.
+
+    Raises:
+      TypeError: an argument is no number.
+      ValueError: an argument is out of range, or not exactly one margin is given.
+
+    Examples:
+      >>> from as_softmax_jax import margin_schedule
+      >>> schedule = margin_schedule(
+      ...     logit_margin=2.0, warmup_steps=100, cooldown_steps=50, total_steps=500)
+      >>> [round(float(schedule(step)), 2) for step in (0, 50, 100, 450, 475, 500)]
+      [inf, 2.69, 2.0, 2.0, 2.69, inf]
+
+    References:
+      Lv et al., `Adaptive Sparse Softmax <https://arxiv.org/abs/2508.03175>`_,
+      2025: its margin warm-up, with ``delta`` and ``warmup_steps``.
+    """
+    if (delta is None) == (logit_margin is None):
+        got = "neither" if delta is None else "both"
+        raise ValueError(
+            f"`margin_schedule` takes one margin, `logit_margin` or `delta`; got {got}."
+        )
+    unit = _PROBABILITY if logit_margin is None else _LOGITS
+    given = delta if logit_margin is None else logit_margin
+    margin = unit.check(given, unit.keyword)
+    init = unit.check(unit.softmax if init is None else init, "init")
+    end = unit.check(unit.softmax if end is None else end, "end")
+    warmup_steps = checks.integer(warmup_steps, "warmup_steps", at_least=0)
+    cooldown_steps = checks.integer(cooldown_steps, "cooldown_steps", at_least=0)
+    last = _check_total(total_steps, warmup_steps, cooldown_steps)
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        step = jnp.asarray(count).astype(jnp.float32)
+        value = jnp.full_like(step, margin)
+        if warmup_steps:
+            value = _between(unit, init, margin, step / warmup_steps)
+        if cooldown_steps:
+            start = last - cooldown_steps
+            back = _between(unit, margin, end, (step - start) / cooldown_steps)
+            value = jnp.where(step > start, back, value)
+        return value
+
+    return schedule
+
+
+def delta_schedule(delta: float, *, warmup_steps: int, init: float = 1.0) -> Schedule:
     r"""The margin's warm-up: from `init` linearly to `delta`, then constant.
 
     .. math::
@@ -19,7 +102,7 @@ def delta_schedule(
       \min(s / \mathrm{warmup\_steps}, 1)
 
     At the default `init` of 1 training starts as softmax cross-entropy and drops
-    classes more eagerly step by step. An optax schedule: a function of the step.
+    classes more eagerly step by step. It is `margin_schedule` of a `delta`.
 
     Args:
       delta: the final margin, in [0, 1].
@@ -45,17 +128,52 @@ def delta_schedule(
       2025: its margin warm-up.
     """
     delta = checks.unit_interval_float(delta, "delta")
-    init = checks.unit_interval_float(init, "init")
-    warmup_steps = checks.integer(warmup_steps, "warmup_steps", at_least=0)
+    return margin_schedule(delta=delta, init=init, warmup_steps=warmup_steps)
 
-    def schedule(count: ArrayLike) -> jax.Array:
-        step = jnp.asarray(count).astype(jnp.float32)
-        if warmup_steps == 0:
-            return jnp.full_like(step, delta)
-        done = jnp.clip(step / warmup_steps, 0.0, 1.0)
-        # Both ends come out exact in this form. The bounds keep rounding from
-        # passing 1, which a loss refuses by NaN.
-        value = init * (1.0 - done) + delta * done
-        return jnp.clip(value, min(init, delta), max(init, delta))
 
-    return schedule
+class _Unit(NamedTuple):
+    """What a margin is measured in."""
+
+    keyword: str
+    softmax: float  # the margin at which every class is kept
+    check: Callable[..., float]  # refuses a number that is no margin
+    mix: Callable[[float, float, jax.Array], jax.Array]  # at a share of the way
+
+
+def _mixed_linearly(a: float, b: float, share: jax.Array) -> jax.Array:
+    return a * (1.0 - share) + b * share
+
+
+def _mixed_by_ratio(a: float, b: float, share: jax.Array) -> jax.Array:
+    return -jnp.logaddexp(jnp.log1p(-share) - a, jnp.log(share) - b)
+
+
+_PROBABILITY = _Unit("delta", 1.0, checks.unit_interval_float, _mixed_linearly)
+_LOGITS = _Unit("logit_margin", math.inf, checks.not_negative_float, _mixed_by_ratio)
+
+
+def _between(unit: _Unit, a: float, b: float, share: jax.Array) -> jax.Array:
+    """Returns the margin a share of the way from a to b; exact at both ends."""
+    share = jnp.clip(share, 0.0, 1.0)
+    # The bounds keep rounding from leaving the range, which a loss refuses by NaN.
+    value = jnp.clip(unit.mix(a, b, share), min(a, b), max(a, b))
+    return jnp.where(share == 0.0, a, jnp.where(share == 1.0, b, value))
+
+
+def _check_total(
+    total_steps: int | None, warmup_steps: int, cooldown_steps: int
+) -> int:
+    """Returns the last step; refuses stretches that overlap."""
+    if total_steps is None:
+        if cooldown_steps:
+            raise ValueError(
+                "`cooldown_steps` are the last ones of training: give `total_steps`."
+            )
+        return 0
+    last = checks.integer(total_steps, "total_steps", at_least=0)
+    if warmup_steps + cooldown_steps > last:
+        raise ValueError(
+            f"`warmup_steps` and `cooldown_steps` must fit into `total_steps`; got "
+            f"{warmup_steps} + {cooldown_steps} of {last}."
+        )
+    return last

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from as_softmax_jax.transforms import delta_schedule
+from as_softmax_jax.transforms import delta_schedule, margin_schedule
 
 
 def test_goes_linearly_from_init_to_delta_and_stays():
@@ -80,3 +80,79 @@ def test_refuses_bad_warmup_steps():
         delta_schedule(0.1, warmup_steps=-1)
     with pytest.raises(TypeError, match=r"`warmup_steps` must be an integer.*got 2\.5"):
         delta_schedule(0.1, warmup_steps=2.5)
+
+
+class TestMarginSchedule:
+    """Both units, up and down."""
+
+    def test_the_ratio_of_probabilities_moves_linearly(self):
+        schedule = margin_schedule(logit_margin=2.0, init=1.0, warmup_steps=4)
+        ratios = np.exp(-np.asarray(schedule(np.arange(6))))
+        start, stop = np.exp(-1), np.exp(-2)
+        expected = start + (stop - start) * np.array([0, 0.25, 0.5, 0.75, 1, 1])
+        np.testing.assert_allclose(ratios, expected, rtol=1e-6)
+
+    def test_it_begins_and_ends_as_softmax(self):
+        schedule = margin_schedule(
+            logit_margin=2.0, warmup_steps=10, cooldown_steps=5, total_steps=40
+        )
+        values = np.asarray(schedule(np.arange(45)))
+        assert values[0] == values[40] == values[44] == np.inf
+        np.testing.assert_array_equal(values[10:36], 2.0)
+        assert (np.diff(values[1:11]) < 0).all()
+        assert (np.diff(values[35:40]) > 0).all()
+        # Half-way e^-m is half of what it is at the margin.
+        np.testing.assert_allclose(values[5], 2 + np.log(2), rtol=1e-6)
+
+    def test_a_margin_in_probability_goes_up_at_the_end(self):
+        schedule = margin_schedule(delta=0.1, cooldown_steps=4, total_steps=8)
+        values = schedule(np.arange(10))
+        expected = [0.1] * 5 + [0.1 + 0.9 * k / 4 for k in (1, 2, 3)] + [1.0, 1.0]
+        np.testing.assert_allclose(values, expected, rtol=1e-6)
+        assert values[8] == 1.0
+
+    def test_it_may_go_down_to_an_end_of_its_own(self):
+        schedule = margin_schedule(
+            logit_margin=3.0, end=0.5, cooldown_steps=2, total_steps=4
+        )
+        assert [float(schedule(s)) for s in (0, 2, 4, 9)] == [3.0, 3.0, 0.5, 0.5]
+
+    def test_delta_schedule_is_a_case_of_it(self):
+        steps = jnp.arange(20)
+        np.testing.assert_array_equal(
+            margin_schedule(delta=0.3, warmup_steps=7)(steps),
+            delta_schedule(0.3, warmup_steps=7)(steps),
+        )
+
+    @pytest.mark.parametrize("margin", [{"delta": 0.2}, {"logit_margin": 2.0}])
+    def test_traced_and_under_nan_checks(self, margin):
+        schedule = margin_schedule(
+            **margin, warmup_steps=3, cooldown_steps=3, total_steps=9
+        )
+        steps = jnp.arange(12, dtype=jnp.int32).reshape(2, 6)
+        with jax.debug_nans(True):
+            traced = jax.jit(schedule)(steps)
+        assert (traced.dtype, traced.shape) == (jnp.float32, (2, 6))
+        np.testing.assert_allclose(traced, schedule(steps), rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({}, "takes one margin, .*; got neither"),
+            ({"delta": 0.1, "logit_margin": 2.0}, "got both"),
+            ({"logit_margin": -1.0}, "`logit_margin` must be at least 0"),
+            ({"logit_margin": float("nan")}, "`logit_margin` must be at least 0"),
+            ({"delta": 1.5}, r"`delta` must be in \[0, 1\]"),
+            ({"delta": 0.1, "init": 2.0}, r"`init` must be in \[0, 1\]"),
+            ({"logit_margin": 1.0, "end": -2.0}, "`end` must be at least 0"),
+            ({"delta": 0.1, "warmup_steps": -1}, "`warmup_steps` must be an integer"),
+            ({"delta": 0.1, "cooldown_steps": 3}, "give `total_steps`"),
+            (
+                {"delta": 0.1, "warmup_steps": 3, "total_steps": 2},
+                "must fit into `total_steps`; got 3 \\+ 0 of 2",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            margin_schedule(**arguments)
