@@ -14,13 +14,20 @@ import traceback
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.errors import ConfigError
 
+if TYPE_CHECKING:
+    from as_softmax_jax.losses import Loss
 
-def _number(default: float, low: float, high: float = math.inf) -> Any:
-    """A field whose value must be in [low, high]."""
+# The keys of `loss` that say how far a rival may lie below the label and keep an
+# example active: a difference of logits, or of probabilities.
+MARGINS = ("logit_margin", "delta")
+
+
+def _number(default: float | None, low: float, high: float = math.inf) -> Any:
+    """A field whose value must be in [low, high], or None where that is its default."""
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 
@@ -100,10 +107,23 @@ class LossConfig:
     """The loss, by its name in `as_softmax_jax.losses.LOSSES`."""
 
     name: str = "as_softmax"
-    # Used by the losses that have a margin.
-    delta: float = _number(0.1, 0.0, 1.0)
-    # The share of training over which delta falls from 1 to its value.
+    # The margin of the losses that have one: in logits, or else in probability, as the
+    # paper has it. None of the two: the first that the loss takes, at the value that
+    # its row of the table has.
+    logit_margin: float | None = _number(None, 0.0)
+    delta: float | None = _number(None, 0.0, 1.0)
+    # The share of training over which the margin falls from that of softmax, infinity
+    # or 1, to its value.
+    logit_margin_warmup: float = _number(0.0, 0.0, 1.0)
     delta_warmup: float = _number(0.0, 0.0, 1.0)
+    # The share of training, at its end, over which the margin goes back to softmax's.
+    margin_end_share: float = _number(0.0, 0.0, 1.0)
+    # Margins of single classes, in place of the margin and in its unit:
+    # `--config.loss.class_margins.O=0.5`.
+    class_margins: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # Else a class has the margin times (n_max / n) ** power, n being how often it is a
+    # training label and n_max the most that one is; a delta is 1 at most.
+    class_margin_power: float = _number(0.0, 0.0)
     # The loss's other keywords, those that are no field of this section:
     # `--config.loss.options.smoothing=0.1`.
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -178,8 +198,9 @@ class CompactConfig:
     # are more gradient steps; 0, or above training.batch_size: they keep their size.
     min_batch_size: int = _number(16, 0)
     # Dropout may unsettle what is settled without it: an example that leads by less
-    # than delta and this, in probability, is trained on, too.
-    slack: float = _number(0.3, 0.0, 1.0)
+    # than the margin and this, in the margin's unit, is trained on, too. None: 0.3 in
+    # probability, 0 in logits.
+    slack: float | None = _number(None, 0.0)
     # An approximation: an example that is settled clearly, and again and again, is not
     # looked at for up to so many epochs; 0: every example is, in each epoch.
     max_skipped_epochs: int = _number(0, 0)
@@ -210,18 +231,60 @@ class Config:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
 
+# The type of a number that may be left open, and how a flag does so.
+_OPTIONAL, _NONE = float | None, "none"
 # What older files hold in place of a value of today: key -> old value -> value.
 _OLD_VALUES = {"model.head": {"dense": ""}}
 
 
-def keyword_of_field() -> dict[str, str]:
-    """Returns which keyword of a loss each field of `LossConfig` is about.
+def keywords_of_field() -> dict[str, tuple[str, ...]]:
+    """Returns which keywords of a loss each field of `LossConfig` is about.
 
-    A keyword with a field of its own, such as delta, is set there and by
-    `{keyword}_warmup`; the others are options.
+    The margins have fields of their own, `{margin}_warmup`, and fields that either
+    margin has. Other keywords are options.
     """
     names = {field.name for field in dataclasses.fields(LossConfig)}
-    return {name: name.removesuffix("_warmup") for name in names - {"name", "options"}}
+    of_margins = names - {"name", "options"}
+    return {
+        name: tuple(m for m in MARGINS if name in (m, f"{m}_warmup")) or MARGINS
+        for name in sorted(of_margins)
+    }
+
+
+def row_of_margin(row: "Loss", given: Mapping[str, Any]) -> "Loss":
+    """Returns the row of the margin that is given; none: of the recommended one.
+
+    Args:
+      row: of the table of losses.
+      given: the keys of `loss` and their values; one that is None is not given.
+    """
+    return next(
+        (row.by_margin[m] for m in row.margins if given.get(m) is not None), row
+    )
+
+
+def unread_fields(row: "Loss") -> dict[str, Any]:
+    """Returns the fields of `LossConfig` that a loss does not read, at their defaults.
+
+    Args:
+      row: of the loss and its margin, see `row_of_margin`.
+    """
+    default = LossConfig()
+    return {
+        field: getattr(default, field)
+        for field, keywords in keywords_of_field().items()
+        if not any(keyword in row.keywords for keyword in keywords)
+    }
+
+
+def default_slack(*, logits: bool) -> float:
+    """Returns the slack of compact training where none is given.
+
+    Args:
+      logits: whether leads are in logits, not in probability.
+    """
+    # In logits none: the examples trained on are then exactly the unsettled ones.
+    return 0.0 if logits else 0.3
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -267,9 +330,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
       ConfigError: the file or a flag is not right; the message says where.
     """
-    config = _run_file(Path(path).expanduser())
+    config, overrides = _run_file(Path(path).expanduser()), list(overrides)
     for flag in overrides:
         config = override(config, flag)
+    _refuse_two_margins({m for flag in overrides if (m := _margin_set_by(flag))})
     check(config)
     return config
 
@@ -277,22 +341,24 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def override(config: Config, flag: str) -> Config:
     """Returns `config` with one `--config.key=value` applied, not yet checked.
 
+    A margin takes the place of the other one, which the file may have set.
+
     Raises:
       ConfigError: the flag is no such flag, its key is unknown, or its value of
         another type.
     """
-    match = re.fullmatch(r"--config\.([\w.]+)=(.*)", flag, flags=re.DOTALL)
-    if not match:
-        raise ConfigError(f"unknown flag {flag!r}; write --config.loss.delta=0.2")
-    key, text = match.groups()
+    key, text = _parts(flag)
     known = keys()
-    section, _, name = key.rpartition(".")
+    section, name = _split_entry(key)
     if known.get(section) == Mapping[str, float] and name:
-        options = dict(_get(config, section))
-        options[name] = _parse(text, float, key)
-        return _replace(config, section, options)
+        entries = dict(_get(config, section))
+        entries[name] = _parse(text, float, key)
+        return _replace(config, section, entries)
     if key not in known or known[key] == Mapping[str, float]:
         raise ConfigError(f"unknown key `{key}`; {nearest(key, known)}")
+    if margin := _margin_set_by(flag):
+        for other in {*MARGINS} - {margin}:
+            config = _replace(config, f"loss.{other}", None)
     return _replace(config, key, _parse(text, known[key], key))
 
 
@@ -307,6 +373,8 @@ def check(config: Any, prefix: str = "") -> None:
       ConfigError: names the key, what it is and what it must be.
     """
     hints = typing.get_type_hints(type(config))
+    if isinstance(config, LossConfig):
+        _refuse_two_margins({m for m in MARGINS if getattr(config, m) is not None})
     for field in dataclasses.fields(config):
         key, value, kind = prefix + field.name, getattr(config, field.name), hints
         if dataclasses.is_dataclass(kind[field.name]):
@@ -359,7 +427,9 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored configuration under dotted keys.
 
-    A key that came later has its default; one that is gone stays.
+    A key that came later has its default; one that is gone stays. What the loss does
+    not read has its default, and a margin that nobody gave its value: equal settings
+    are equal runs.
 
     Args:
       plain: nested dicts as `as_dict` gave them, now or in an older version.
@@ -367,6 +437,27 @@ def settings(plain: Mapping[str, Any]) -> dict[str, Any]:
     found = flatten(as_dict(Config())) | flatten(plain)
     for key, values in _OLD_VALUES.items():
         found[key] = values.get(found[key], found[key])
+    return _as_read(found)
+
+
+def _as_read(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings as the loss reads them; those of no known loss as they are."""
+    # Not at the top: whoever only reads a configuration does without JAX.
+    from as_softmax_jax.losses import LOSSES
+
+    name = found["loss.name"]
+    if not isinstance(name, str) or name not in LOSSES:
+        return found
+    row = row_of_margin(LOSSES[name], {m: found[f"loss.{m}"] for m in MARGINS})
+    for field, default in unread_fields(row).items():
+        inside = f"loss.{field}."
+        found = {k: v for k, v in found.items() if not k.startswith(inside)}
+        if not isinstance(default, Mapping):
+            found[f"loss.{field}"] = default
+    if row.margin is not None and found[f"loss.{row.margin}"] is None:
+        found[f"loss.{row.margin}"] = row.keywords[row.margin]
+    if found["compact.slack"] is None:
+        found["compact.slack"] = default_slack(logits=row.margin_in_logits)
     return found
 
 
@@ -446,6 +537,37 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def _parts(flag: str) -> tuple[str, str]:
+    """Returns the key and the text of a flag; refuses what is none."""
+    match = re.fullmatch(r"--config\.([^=]+)=(.*)", flag, flags=re.DOTALL)
+    if not match:
+        raise ConfigError(f"unknown flag {flag!r}; write --config.loss.delta=0.2")
+    return match[1], match[2]
+
+
+def _split_entry(key: str) -> tuple[str, str]:
+    """Returns `loss.options` and `k` of `loss.options.k`; a name may hold dots."""
+    section, field, name = [*key.split(".", 2), "", ""][:3]
+    return f"{section}.{field}", name
+
+
+def _margin_set_by(flag: str) -> str:
+    """Returns the margin that a flag gives; empty: none."""
+    key, text = _parts(flag)
+    name = key.removeprefix("loss.")
+    given = key != name and name in MARGINS and text.lower() != _NONE
+    return name if given else ""
+
+
+def _refuse_two_margins(given: set[str]) -> None:
+    if len(given) > 1:
+        first, second = (f"`loss.{name}`" for name in MARGINS)
+        raise ConfigError(
+            f"{first} and {second}: a loss takes one margin; leave out {second} for a "
+            f"margin in logits, or {first} for one in probability"
+        )
+
+
 def _get(config: Any, key: str) -> Any:
     """Returns the value at a dotted key."""
     for name in key.split("."):
@@ -468,6 +590,8 @@ def _parse(text: str, kind: Any, key: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind == tuple[str, ...]:
             return tuple(part for part in text.split(",") if part)
+        if kind == _OPTIONAL:
+            return None if text.lower() == _NONE else float(text)
         return kind(text)
     except (ValueError, KeyError) as error:
         raise ConfigError(
@@ -483,7 +607,9 @@ def _check_type(value: Any, kind: Any, key: str) -> None:
         )
     elif kind == tuple[str, ...]:
         right = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    elif kind is float:
+    elif kind == _OPTIONAL and value is None:
+        right = True
+    elif kind in (float, _OPTIONAL):
         right = type(value) in (int, float) and math.isfinite(value)
     else:
         right = type(value) is kind
@@ -496,6 +622,7 @@ def _type_name(kind: Any) -> str:
     names: dict[Any, str] = {
         int: "a whole number",
         float: "a finite number",
+        _OPTIONAL: "a finite number or none",
         bool: "true or false",
         str: "text",
         tuple[str, ...]: "names separated by commas (a tuple in a file)",
@@ -506,7 +633,7 @@ def _type_name(kind: Any) -> str:
 
 def _check_range(value: Any, metadata: Mapping[str, Any], key: str) -> None:
     """Refuses a value outside its field's range or list of names."""
-    if "range" in metadata:
+    if "range" in metadata and value is not None:
         low, high = metadata["range"]
         if not low <= value <= high:
             top = "" if math.isinf(high) else f" and at most {high}"

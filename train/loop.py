@@ -26,7 +26,7 @@ from train.evaluation.result import Evidence, final_figures, origin
 from train.recipe.mesh import put_batch
 from train.recipe.network import with_pretrained
 from train.recipe.optimizer import learning_rate_schedule
-from train.recipe.recipe import Recipe, make_recipe
+from train.recipe.recipe import Recipe, count_labels, make_recipe
 from train.storage import as_folder, as_json, finite, write_json
 from train.targets.metric import by_name
 from train.tasks import prepare
@@ -38,7 +38,7 @@ from train.training.state import TrainState, create_state
 from train.training.steps import BatchInfo, train_step
 from train.training.sums import Sums
 from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
-from train.workdir.finished_run import CLASS_COUNTS
+from train.workdir.finished_run import CLASS_COUNTS, OF_MARGINS
 from train.workdir.log import RunLog
 from train.workdir.workdir import (
     check_data,
@@ -93,7 +93,7 @@ def train_and_evaluate(
         stop_requests() as stop,
         LatestCheckpoint(workdir, keep=recipe.training.keep_checkpoints) as latest,
     ):
-        files = _files(data) | _loss_files(recipe, state)
+        files = _files(data) | _loss_files(config, data, recipe, state)
         open_workdir(workdir, config, data.classes, files)
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, recipe, state, feed, start)
@@ -175,13 +175,15 @@ def _files(data: TaskData) -> dict[str, str]:
     return data.files | {"data.json": as_json(digests)}
 
 
-def _loss_files(recipe: Recipe, state: TrainState) -> dict[str, str]:
+def _loss_files(
+    config: Config, data: TaskData, recipe: Recipe, state: TrainState
+) -> dict[str, str]:
     """Returns what a workdir keeps of the loss: class counts, where it takes them."""
-    names = recipe.objective.class_counts
-    if not names or state.held is None:
-        return {}
-    counts = {name: np.asarray(state.held[name]).tolist() for name in names}
-    return {CLASS_COUNTS: as_json(counts)}
+    held, names = state.held or {}, recipe.objective.class_counts
+    counts = {name: np.asarray(held[name]).tolist() for name in names}
+    if config.loss.class_margin_power:
+        counts[OF_MARGINS] = count_labels(config, data).tolist()
+    return {CLASS_COUNTS: as_json(counts)} if counts else {}
 
 
 class _Run(NamedTuple):
@@ -308,7 +310,9 @@ def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
             continue
         history.records.append(_record(run, state, history))
         if len(history.records) == 1:
-            note_settled_from_the_start(history.records[0]["settled_share"])
+            note_settled_from_the_start(
+                history.records[0]["settled_share"], run.recipe.objective.margin
+            )
         history.sums = Sums()
         run.log.evaluation(history.records[-1])
         run.best.offer(history.records[-1], state.evaluated)
@@ -363,7 +367,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
     rate = learning_rate_schedule(
         recipe.optimizer, total_examples=recipe.total_examples
     )
-    keywords = recipe.keywords_at(seen)
+    margin = recipe.margin_at(seen)
     return {
         "mini_steps": int(mini_step),
         "gradient_steps": int(gradient_step),
@@ -374,7 +378,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         "settled_share": train["settled_share"],
         **_validation_figures(recipe, run.data, validation),
         **feed.figures(),
-        **{w.keyword: round(float(keywords[w.keyword]), 6) for w in recipe.warmups},
+        **{name: finite(round(value, 6)) for name, value in margin.items()},
         "learning_rate": float(rate(seen, seen)),
         "seconds": history.seconds(),
     }

@@ -72,7 +72,9 @@ class Predictor:
         Returns:
           Dicts with `label`, `probability` and `margin`, or their plurals. The
           probability is calibrated by the temperature that fitted validation best;
-          the margin is the lead over the runner-up, in probability.
+          the margin is the lead over the runner-up, in logits where the margin of the
+          run's loss is (`loss.logit_margin`), else in probability. For several labels
+          a margin in logits is the least distance from the threshold.
 
         Raises:
           DataError: an input cannot be read.
@@ -105,7 +107,11 @@ class Predictor:
         bad = {row for row, held in enumerate(outputs) if not np.isfinite(held).all()}
         outputs[list(bad)] = 0.0
         answers = run.task.target.answers(
-            outputs, encoded, run.classes, run.calibration
+            outputs,
+            encoded,
+            run.classes,
+            run.calibration,
+            unit=run.scorer.objective.unit,
         )
         answers = [
             {"error": "the network's output is not finite"} if row in bad else answer

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.config import (
+    MARGINS,
     Config,
-    LossConfig,
     as_dict,
     check,
-    keyword_of_field,
+    keywords_of_field,
     load,
     nearest,
+    row_of_margin,
+    unread_fields,
 )
 from train.errors import ConfigError
 
@@ -166,14 +168,15 @@ def make_cells(
     for loss in losses:
         met: list[Config] = []
         for point in points:
-            config = _with_loss(point.config, loss, table[loss].keywords)
+            row = row_of_margin(table[loss], as_dict(point.config)["loss"])
+            config = _with_loss(point.config, loss, row)
             if config in met:
                 continue
             met.append(config)
             read = {
                 key: value
                 for key, value in point.values.items()
-                if _reads(table[loss].keywords, key)
+                if _reads(row.keywords, key)
             }
             for seed in seeds:
                 cell = _cell(name, read, dataclasses.replace(config, seed=seed))
@@ -203,32 +206,29 @@ def _cell(name: str, point: Mapping[str, str], config: Config) -> Cell:
     )
 
 
-def _with_loss(config: Config, loss: str, keywords: Mapping[str, float]) -> Config:
+def _with_loss(config: Config, loss: str, row: Any) -> Config:
     """Returns the configuration of a loss, without what the loss does not read."""
-    options = {k: v for k, v in config.loss.options.items() if k in keywords}
-    section = dataclasses.replace(config.loss, name=loss, options=options)
-    default = LossConfig()
-    unread = {
-        field: getattr(default, field)
-        for field, keyword in keyword_of_field().items()
-        if keyword not in keywords
-    }
-    return dataclasses.replace(config, loss=dataclasses.replace(section, **unread))
+    options = {k: v for k, v in config.loss.options.items() if k in row.keywords}
+    changes = unread_fields(row) | {"name": loss, "options": options}
+    return dataclasses.replace(config, loss=dataclasses.replace(config.loss, **changes))
 
 
-def _reads(keywords: Mapping[str, float], key: str) -> bool:
+def _reads(keywords: Mapping[str, Any], key: str) -> bool:
     """Returns whether a loss with these keywords depends on a key."""
-    section, _, name = key.rpartition(".")
-    if section == "loss":
-        return keyword_of_field()[name] in keywords
-    return section != "loss.options" or name in keywords
+    section, _, name = key.partition(".")
+    field, _, inner = name.partition(".")
+    if section != "loss":
+        return True
+    if field == "options":
+        return inner in keywords
+    return any(keyword in keywords for keyword in keywords_of_field()[field])
 
 
 def _refuse_unread_options(
     points: Sequence[Point], losses: Sequence[str], table: Mapping[str, Any]
 ) -> None:
     known = {name for loss in losses for name in table[loss].keywords}
-    known -= set(keyword_of_field().values())
+    known -= {*MARGINS}
     options = {name for point in points for name in point.config.loss.options}
     for name in sorted(options - known):
         there = nearest(name, known) if known else "none of these losses has options"
@@ -243,7 +243,8 @@ def _refuse_repeats(flag: str, values: Sequence[Any]) -> None:
 
 def _value(config: Any, key: str) -> Any:
     """Returns the value at a dotted key of nested settings."""
-    for name in key.split("."):
+    # A class of `loss.class_margins` may have dots in its name.
+    for name in key.split(".", 2):
         config = config[name]
     return config
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from train.comparison.results import Comparison, Run, mean_correlation
+from train.targets import Unit
 
 _INCHES = (5.4, 3.8)
 _DOTS_PER_INCH = 170
@@ -390,21 +391,27 @@ def _scores(comparison: Comparison) -> np.ndarray:
 
 # --- Margins ----------------------------------------------------------------------
 
+# Of each unit: the end of the axis, a margin that is clear, and what a sentence adds.
+_FARTHEST: Mapping[Unit, float] = {"probability": 1.0, "logits": 10.0}
+# Over one rival a margin of 3 logits is one of 0.905 in probability.
+_FAR: Mapping[Unit, float] = {"probability": 0.9, "logits": 3.0}
+_OF: Mapping[Unit, str] = {"probability": "", "logits": " in logits"}
+
 
 def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     """A panel a loss on common axes, so that margins compare by eye."""
-    columns = 1 if len(comparison.rows) <= _FEW else 2
+    unit, columns = comparison.margin_unit, 1 if len(comparison.rows) <= _FEW else 2
     rows = math.ceil(len(comparison.rows) / columns)
     figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.9 * rows))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for place, (name, runs) in enumerate(comparison.rows.items()):
         axes, color = panels.flat[place], _look(theme, place)[0]
-        before, after = _histogram(runs, "before"), _histogram(runs, "after")
+        before, after = (_histogram(runs, when, unit) for when in ("before", "after"))
         axes.stairs(before.percent, before.edges, fill=True, color=theme.faint)
         axes.stairs(after.percent, after.edges, color=color, linewidth=1.8)
         axes.axvline(0.0, color=theme.ink, linewidth=0.8, linestyle=":")
         axes.text(
-            -0.98,
+            -0.98 * _FARTHEST[unit],
             0.98,
             name,
             color=color,
@@ -413,8 +420,10 @@ def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
         )
     for axes in panels.flat[len(comparison.rows) :]:
         axes.set_axis_off()
-    axes.set(xlim=(-1.02, 1.02), xticks=(-1.0, -0.5, 0.0, 0.5, 1.0))
-    figure.supxlabel(comparison.target.margin.axis, fontsize="medium")
+    ticks = _FARTHEST[unit] * np.linspace(-1.0, 1.0, 5)
+    axes.set(xlim=(1.02 * ticks[0], 1.02 * ticks[-1]), xticks=ticks)
+    meaning = comparison.target.margin_meanings[unit]
+    figure.supxlabel(meaning.axis, fontsize="medium")
     figure.supylabel(f"validation {comparison.target.counted}s (%)", fontsize="medium")
     key = Line2D([], [], color=theme.faint, linewidth=7, label="before training")
     line = Line2D([], [], color=theme.ink, label="after training")
@@ -422,22 +431,24 @@ def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
 
 
 def _caption_margins(comparison: Comparison) -> str:
-    said = {}
+    said, unit = {}, comparison.margin_unit
     for name, runs in comparison.rows.items():
-        before, after = (_histogram(runs, n).median for n in ("before", "after"))
+        before, after = (_histogram(runs, n, unit).median for n in ("before", "after"))
         said[name] = (after, f"{_short(before)} → {_short(after)}")
-    right = comparison.target.margin.right
-    return f"Median margin before → after training: {_each(said)}; right of 0, {right}."
+    right = comparison.target.margin_meanings[unit].right
+    median = f"Median margin{_OF[unit]} before → after training"
+    return f"{median}: {_each(said)}; right of 0, {right}."
 
 
 def _alt_margins(comparison: Comparison) -> str:
-    said = []
+    said, unit = [], comparison.margin_unit
+    far = _FAR[unit]
     for name, runs in comparison.rows.items():
-        after = _histogram(runs, "after")
-        right, far = _short(after.percent_above(0.0)), _short(after.percent_above(0.9))
-        said.append(f"{name} {right} % above 0 and {far} % above 0.9")
+        after = _histogram(runs, "after", unit)
+        right, clear = (_short(after.percent_above(low)) for low in (0.0, far))
+        said.append(f"{name} {right} % above 0 and {clear} % above {far:g}")
     return (
-        "Histograms of the margin on validation before and after training; "
+        f"Histograms of the margin{_OF[unit]} on validation before and after training; "
         f"after it: {'; '.join(said)}."
     )
 
@@ -472,10 +483,11 @@ class _Histogram(NamedTuple):
         return float(self.percent[above].sum()) if self.counts.sum() else math.nan
 
 
-def _histogram(runs: Sequence[Run], when: str) -> _Histogram:
+def _histogram(runs: Sequence[Run], when: str, unit: Unit) -> _Histogram:
     """Returns the margins of all seeds together, `before` or `after` training."""
-    counts = np.sum([run.result["margins"][when] for run in runs], axis=0)
-    return _Histogram(np.array(runs[0].result["margins"]["edges"]), counts)
+    name = "logit_margins" if unit == "logits" else "margins"
+    counts = np.sum([run.result[name][when] for run in runs], axis=0)
+    return _Histogram(np.array(runs[0].result[name]["edges"]), counts)
 
 
 # --- Loss against score -----------------------------------------------------------

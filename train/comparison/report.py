@@ -2,7 +2,9 @@
 
 import base64
 import html
+import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,15 +159,20 @@ def _suspicious(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns the rows that most runs contradict, by the widest margins first."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
+        # Results of earlier versions do not say so: they are all in probability.
+        unit = result.get("margin_unit", "probability")
         for entry in result.get("suspicious", ()):
             word = f", word {entry['word']}" if "word" in entry else ""
-            found.setdefault(f"row {entry['row']}{word}", []).append(entry)
+            place = f"row {entry['row']}{word}"
+            found.setdefault(place, []).append({**entry, "unit": unit})
 
-    worst = sorted(found.items(), key=lambda item: (-len(item[1]), _margin(item[1])))
+    def rank(item: tuple[str, list[Mapping[str, Any]]]) -> tuple[int, float]:
+        return -len(item[1]), statistics.fmean(map(_in_probability, item[1]))
+
     return {
         place: f"{_shown(entries[0]['label'])}; predicted {_predicted(entries)} in "
-        f"{len(entries)} of {len(results)} runs, margin {_margin(entries):.2f}"
-        for place, entries in worst[:_MANY_ROWS]
+        f"{len(entries)} of {len(results)} runs, margin {_margin(entries)}"
+        for place, entries in sorted(found.items(), key=rank)[:_MANY_ROWS]
     }
 
 
@@ -174,8 +181,20 @@ def _predicted(entries: Sequence[Mapping[str, Any]]) -> str:
     return " or ".join(dict.fromkeys(_shown(entry["predicted"]) for entry in entries))
 
 
-def _margin(entries: Sequence[Mapping[str, Any]]) -> float:
-    return sum(entry["margin"] for entry in entries) / len(entries)
+def _in_probability(entry: Mapping[str, Any]) -> float:
+    """Returns an entry's margin in probability, one in logits as if over one rival."""
+    margin = entry["margin"]
+    return math.tanh(margin / 2) if entry["unit"] == "logits" else margin
+
+
+def _margin(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the mean margin of the entries, of each unit that they have."""
+    said = []
+    for unit, words in {"probability": "", "logits": " in logits"}.items():
+        margins = [entry["margin"] for entry in entries if entry["unit"] == unit]
+        if margins:
+            said.append(f"{statistics.fmean(margins):.2f}{words}")
+    return " and ".join(said)
 
 
 def _distinct(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

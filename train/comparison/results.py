@@ -9,7 +9,8 @@ import numpy as np
 
 from as_softmax_jax.losses import LOSSES
 from train.comparison.bootstrap import Difference, paired_difference
-from train.targets import Target
+from train.config import row_of_margin
+from train.targets import Target, Unit
 from train.targets.metric import Metric, by_name
 
 # Two points always lie on a line: a correlation of fewer than three says nothing.
@@ -29,6 +30,12 @@ class Run(NamedTuple):
     def is_baseline(self) -> bool:
         """Whether others are compared to its loss."""
         return LOSSES[self.loss].baseline == self.loss
+
+    @property
+    def margin_in_logits(self) -> bool:
+        """Whether its loss has a margin, and that in logits."""
+        given = self.result["config"]["loss"]
+        return row_of_margin(LOSSES[self.loss], given).margin_in_logits
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
@@ -63,6 +70,16 @@ class Comparison(NamedTuple):
         names = {run.result["metric"] for run in self.runs}
         chosen = by_name(metrics, names.pop() if len(names) == 1 else own)
         return chosen if chosen.larger_is_better else by_name(metrics, own)
+
+    @property
+    def margin_unit(self) -> Unit:
+        """Of its plot of margins: logits where a loss has them and every run kept them.
+
+        Cells of earlier versions have probabilities alone.
+        """
+        kept = all("logit_margins" in run.result for run in self.runs)
+        asked = any(run.margin_in_logits for run in self.runs)
+        return "logits" if kept and asked else "probability"
 
     @property
     def split(self) -> str:

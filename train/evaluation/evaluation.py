@@ -40,8 +40,8 @@ def eval_step(
 ) -> Evaluated:
     """Returns the sums of a batch, and what the target keeps of its logits.
 
-    The loss is the training loss under the keywords of the end of training, so that
-    evaluations before and after a warm-up compare.
+    The loss is the training loss under the margin's value between a warm-up and a
+    cool-down, so that all evaluations of a run compare.
 
     Args:
       scorer: static under jit.
@@ -59,7 +59,7 @@ def eval_step(
         scorer,
         logits,
         batch,
-        dict(objective.keywords),
+        objective.for_labels(objective.final_keywords, batch["labels"]),
         other_logits=output.other_logits(),
         held=held,
     )

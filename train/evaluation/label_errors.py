@@ -12,7 +12,7 @@ import numpy as np
 
 from train.command.notices import notice
 from train.data.examples import Classes, Examples
-from train.targets import Target
+from train.targets import Target, Unit
 
 # Settled already in the first epoch: nothing is left to learn.
 _SETTLED_FROM_THE_START = 0.999
@@ -28,7 +28,7 @@ class Suspicion:
 
     Attributes:
       rows: the most contradicted, the worst first: `row` in the source, from 1 on,
-        `margin`, `label` and `predicted`, as JSON can hold it.
+        `margin` in the loss's unit, `label` and `predicted`, as JSON can hold it.
       never_learned: classes that training has, and never with the label ahead.
     """
 
@@ -42,6 +42,7 @@ def find_suspicion(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     classes: Classes,
     *,
+    unit: Unit,
     count: int,
 ) -> Suspicion:
     """Returns the training labels that the network's outputs contradict.
@@ -51,18 +52,21 @@ def find_suspicion(
       examples: the training split.
       batches: pairs of rows [n] of `examples`, and what the target kept of them.
       classes: by number.
+      unit: of the margins by which rows are compared.
       count: of rows, at most.
     """
     found: list[tuple[float, int, dict[str, Any]]] = []
     present, learned = (np.zeros(len(classes), bool) for _ in range(2))
     for rows, outputs in batches:
         labels = examples.labels[rows]
-        margins, there, ahead = target.evidence(outputs, labels, len(classes))
+        margins, there, ahead = target.evidence(
+            outputs, labels, len(classes), unit=unit
+        )
         present |= there
         learned |= ahead
         for k in np.argsort(margins, kind="stable")[:count]:
             if margins[k] < 0:
-                said = target.contradiction(outputs[k], labels[k], classes)
+                said = target.contradiction(outputs[k], labels[k], classes, unit=unit)
                 found.append((float(margins[k]), int(rows[k]), said))
         found = sorted(found, key=lambda entry: entry[:2])[:count]
     numbers = examples.row_numbers(np.array([row for _, row, _ in found], np.int64))
@@ -75,17 +79,18 @@ def find_suspicion(
     )
 
 
-def note_settled_from_the_start(settled_share: float) -> None:
+def note_settled_from_the_start(settled_share: float, margin: str | None) -> None:
     """Says so where the first epoch found next to nothing to learn.
 
     Args:
       settled_share: of the first epoch.
+      margin: the key of the loss's margin; None: it has none.
     """
     if settled_share > _SETTLED_FROM_THE_START:
+        small = f", or `loss.{margin}` is too small to ask for more" if margin else ""
         notice(
             f"{settled_share:.2%} of the examples were settled in the first epoch, and "
-            "nothing is learned from those: the network knew the task already, or "
-            "`loss.delta` is too small to ask for more"
+            f"nothing is learned from those: the network knew the task already{small}"
         )
 
 

@@ -17,11 +17,14 @@ from train.evaluation.evaluation import Evaluation, evaluate, outputs_of, split_
 from train.evaluation.label_errors import Suspicion, find_suspicion, note_never_learned
 from train.recipe.recipe import Recipe
 from train.storage import finite, write_arrays, write_json
-from train.targets import Calibration, Target
+from train.targets import Calibration, Target, Unit
 from train.training.measures import Held
 
-# Of the histogram of margins that a result keeps.
-_MARGIN_EDGES = np.linspace(-1.0, 1.0, 41)
+# Of the histograms of margins that a result keeps, in each unit.
+_MARGIN_EDGES: dict[Unit, np.ndarray] = {
+    "probability": np.linspace(-1.0, 1.0, 41),
+    "logits": np.linspace(-10.0, 10.0, 41),
+}
 
 
 class Evidence(NamedTuple):
@@ -53,7 +56,8 @@ def final_figures(
     best, records, target = evidence.best, evidence.records, recipe.task.target
     assert best is not None, "the last mini-step is always evaluated"
     calibration, figures, margins = _splits(recipe, data, params, evidence, held)
-    write_arrays(workdir / "margins.npz", **margins)
+    unit = recipe.objective.unit
+    write_arrays(workdir / "margins.npz", **margins[unit])
     write_json(workdir / "calibration.json", calibration._asdict())
     suspicion = _suspicion(recipe, data, params, held)
     note_never_learned(
@@ -74,7 +78,10 @@ def final_figures(
         **{name: records[-1][name] for name in counters},
         "calibration": calibration._asdict(),
         "records": [{k: finite(v) for k, v in r.items()} for r in records],
-        "margins": _histograms(margins),
+        # Of `margins.npz`, and of the margins of `suspicious`.
+        "margin_unit": unit,
+        "margins": _histograms(margins, "probability"),
+        "logit_margins": _histograms(margins, "logits"),
         "suspicious": suspicion.rows,
         "never_learned": suspicion.never_learned,
     }
@@ -95,7 +102,8 @@ class _Splits(NamedTuple):
 
     calibration: Calibration
     figures: dict[str, float]
-    margins: dict[str, np.ndarray]  # of validation, before and after training
+    # Of validation, before and after training, in each unit.
+    margins: dict[Unit, dict[str, np.ndarray]]
 
 
 def _splits(
@@ -125,9 +133,13 @@ def _splits(
             data.splits[split].labels,
             calibration,
         )
-    margins = {
-        "before": target.margins(evidence.before.outputs, labels),
-        "after": target.margins(after, labels),
+    outputs = {"before": evidence.before.outputs, "after": after}
+    margins: dict[Unit, dict[str, np.ndarray]] = {
+        unit: {
+            when: target.margins(kept, labels, unit=unit)
+            for when, kept in outputs.items()
+        }
+        for unit in _MARGIN_EDGES
     }
     return _Splits(calibration, figures, margins)
 
@@ -158,16 +170,29 @@ def _suspicion(
             yield rows, jax.device_get(found.outputs)[: len(rows)]
             start += len(rows)
 
-    return find_suspicion(target, examples, batches(), data.classes, count=count)
+    return find_suspicion(
+        target,
+        examples,
+        batches(),
+        data.classes,
+        unit=recipe.objective.unit,
+        count=count,
+    )
 
 
-def _histograms(margins: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """Returns how many margins lie in each of 40 bins, before and after training."""
+def _histograms(
+    margins: dict[Unit, dict[str, np.ndarray]], unit: Unit
+) -> dict[str, list[float]]:
+    """Returns how many margins lie in each of 40 bins, before and after training.
+
+    What is beyond the outer edges is in the outer bins.
+    """
+    edges = _MARGIN_EDGES[unit]
     counts = {
-        name: np.histogram(np.clip(values, -1.0, 1.0), _MARGIN_EDGES)[0].tolist()
-        for name, values in margins.items()
+        name: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].tolist()
+        for name, values in margins[unit].items()
     }
-    return {"edges": _MARGIN_EDGES.round(6).tolist()} | counts
+    return {"edges": edges.round(6).tolist()} | counts
 
 
 def _versions() -> dict[str, str]:

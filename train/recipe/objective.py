@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from as_softmax_jax.losses import LOSSES, ClassCounts, Loss, OtherLogits
-from train.config import LossConfig, keyword_of_field, nearest
+from train.config import MARGINS, LossConfig, nearest, row_of_margin
 from train.errors import ConfigError
 from train.models.heads import HEADS
+from train.recipe.class_margins import ClassMargins
+from train.recipe.course import Course, constant
+from train.targets import Unit
 
 _TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 
@@ -22,16 +25,70 @@ class Objective:
 
     Attributes:
       name: the row of `as_softmax_jax.losses.LOSSES`.
-      keywords: the loss's own, as pairs; each has the value of the end of training.
+      margin: the keyword of the loss's margin; None where it has none.
+      keywords: the loss's own, as pairs; the margin has its value between a warm-up
+        and a cool-down.
+      class_margins: those of single classes; None: all have the same.
     """
 
     name: str
+    margin: str | None
     keywords: tuple[tuple[str, float], ...]
+    class_margins: ClassMargins | None = None
 
     @property
     def row(self) -> Loss:
-        """What the table says of the loss."""
-        return LOSSES[self.name]
+        """What the table says of the loss and its margin."""
+        row = LOSSES[self.name]
+        return row if self.margin is None else row.by_margin[self.margin]
+
+    @property
+    def unit(self) -> Unit:
+        """What the margin is a difference of; without one, probabilities."""
+        return "logits" if self.row.margin_in_logits else "probability"
+
+    @property
+    def final_keywords(self) -> dict[str, Any]:
+        """The keywords as arguments, a margin of each class where they have one."""
+        return self.keywords_on(None, 0)
+
+    def keywords_on(
+        self, course: Course | None, examples_seen: jax.Array | int
+    ) -> dict[str, Any]:
+        """Returns the loss's keywords after so many examples.
+
+        Args:
+          course: of the margin; None: it keeps its value.
+          examples_seen: where training stands.
+
+        Returns:
+          A number each; the margin is [classes] where classes have their own.
+        """
+        keywords: dict[str, Any] = dict(self.keywords)
+        if self.margin is None:
+            return keywords
+        if self.class_margins is not None:
+            course = course or constant(self.row)
+            margin: Any = self.class_margins.at(course, examples_seen)
+        elif course is not None:
+            margin = course.at(keywords[self.margin], examples_seen)
+        else:
+            return keywords
+        return keywords | {self.margin: margin}
+
+    def for_labels(
+        self, keywords: Mapping[str, Any], labels: jax.Array
+    ) -> dict[str, Any]:
+        """Returns keywords as a batch takes them: each label has its class's margin.
+
+        Args:
+          keywords: of `keywords_on`.
+          labels: of the batch, of any shape; a negative one is none.
+        """
+        if self.margin is None or self.class_margins is None:
+            return dict(keywords)
+        margin = keywords[self.margin][jnp.maximum(labels, 0)]
+        return {**keywords, self.margin: margin}
 
     @property
     def settles(self) -> bool:
@@ -58,9 +115,9 @@ class Objective:
         cosines = self.row.input == "cosines"
         return dict(self.keywords).get("scale", 1.0) if cosines else 1.0
 
-    def margin(self, keywords: Mapping[str, Any]) -> Any:
-        """Returns the lead in probability up to which an example is active."""
-        return 0.0 if self.row.margin is None else keywords[self.row.margin]
+    def active_up_to(self, keywords: Mapping[str, Any]) -> Any:
+        """Returns the lead, in the margin's unit, up to which an example is active."""
+        return 0.0 if self.margin is None else keywords[self.margin]
 
     def losses(
         self, logits: jax.Array, labels: jax.Array, **arguments: Any
@@ -86,7 +143,7 @@ class Objective:
         """Returns what makes an output layer without logits compute this loss."""
         assert self.row.linear is not None, "make_objective has seen to it"
         taken = {**self._taken(keywords), **self.row.linear}
-        return {name: jnp.float32(value) for name, value in taken.items()}
+        return {name: jnp.asarray(value, jnp.float32) for name, value in taken.items()}
 
     def _taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Leaves out the keywords that only an extra input is computed from."""
@@ -109,14 +166,14 @@ def make_objective(config: LossConfig, *, target: str, num_classes: int) -> Obje
         raise ConfigError(
             f"`loss.name`: no {config.name!r}; {nearest(config.name, LOSSES)}"
         )
-    row = LOSSES[config.name]
+    row = row_of_margin(LOSSES[config.name], {m: getattr(config, m) for m in MARGINS})
     if row.target != target:
         fit = sorted(name for name, row in LOSSES.items() if row.target == target)
         raise ConfigError(
             f"`loss.name`: {config.name} wants {_TARGETS[row.target]}, and the task "
             f"has {_TARGETS[target]}; it can be {', '.join(fit)}"
         )
-    objective = Objective(config.name, _fill_keywords(config, row.keywords))
+    objective = Objective(config.name, row.margin, _fill_keywords(config, row.keywords))
     if not row.extras:
         _try_out(objective, target, num_classes)
     return objective
@@ -153,11 +210,10 @@ def _fill_keywords(
 ) -> tuple[tuple[str, float], ...]:
     """Returns the loss's own keywords, configured or by default.
 
-    A keyword that is a field of the configuration is set there, any other one among
-    the options.
+    The margin is a field of the configuration, and any other keyword an option. None
+    is a margin that is not given, and has the value of the table.
     """
-    fields = set(keyword_of_field().values())
-    optional = {name: value for name, value in keywords.items() if name not in fields}
+    optional = {name: value for name, value in keywords.items() if name not in MARGINS}
     for name, value in config.options.items():
         if name not in optional:
             there = nearest(name, optional) if optional else "it has no options"
@@ -169,7 +225,9 @@ def _fill_keywords(
         name: type(default)(config.options.get(name, default))
         for name, default in optional.items()
     }
-    chosen |= {name: getattr(config, name) for name in keywords if name in fields}
+    for name in keywords.keys() - optional.keys():
+        given = getattr(config, name)
+        chosen[name] = keywords[name] if given is None else float(given)
     return tuple((name, chosen[name]) for name in keywords)
 
 

@@ -2,19 +2,24 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from as_softmax_jax import delta_schedule
 from as_softmax_jax.losses import LOSSES, PerBatch, StepKey
-from train.config import CompactConfig, Config, OptimizerConfig, TrainingConfig
+from train.config import (
+    CompactConfig,
+    Config,
+    OptimizerConfig,
+    TrainingConfig,
+    default_slack,
+)
 from train.data.examples import Sequences, TaskData
 from train.data.pipeline import batches_per_epoch
 from train.errors import ConfigError
+from train.recipe.course import Course, make_course
 from train.recipe.mesh import make_mesh
 from train.recipe.network import Network
 from train.recipe.objective import Objective
@@ -22,15 +27,6 @@ from train.recipe.optimizer import make_optimizer
 from train.recipe.scorer import Scorer, make_scorer
 from train.tasks import find_task
 from train.tasks.task import Task
-
-
-class Warmup(NamedTuple):
-    """A keyword of the loss that begins at another value than it ends at."""
-
-    keyword: str
-    start: float
-    end: float
-    examples: int  # seen while it goes from one to the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Recipe:
     Attributes:
       scorer: network, objective and mesh.
       augment: the changes made to training inputs.
-      warmups: of the loss's keywords.
+      course: of the loss's margin; None where it has none.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
       compact: how active examples are found, where `training.mode` is compact.
@@ -52,7 +48,7 @@ class Recipe:
 
     scorer: Scorer
     augment: tuple[str, ...]
-    warmups: tuple[Warmup, ...]
+    course: Course | None
     optimizer: OptimizerConfig
     training: TrainingConfig
     compact: CompactConfig
@@ -85,12 +81,25 @@ class Recipe:
         return self.training.metric or self.task.target.metric
 
     def keywords_at(self, examples_seen: jax.Array | int) -> dict[str, Any]:
-        """Returns the loss's keywords after so many examples."""
-        keywords: dict[str, Any] = dict(self.objective.keywords)
-        for name, start, end, examples in self.warmups:
-            schedule = delta_schedule(end, warmup_steps=examples, init=start)
-            keywords[name] = jnp.asarray(schedule(examples_seen), jnp.float32)
-        return keywords
+        """Returns the loss's keywords after so many examples; see `Objective`."""
+        return self.objective.keywords_on(self.course, examples_seen)
+
+    def margin_at(self, examples_seen: int) -> dict[str, float]:
+        """Returns the margin by its keyword, that of classes without one of their own.
+
+        Nothing where the loss has no margin.
+        """
+        if self.course is None:
+            return {}
+        name, keywords = self.course.margin, dict(self.objective.keywords)
+        return {name: float(self.course.at(keywords[name], examples_seen))}
+
+    @property
+    def slack(self) -> float:
+        """How much more than the margin an example leads by that is not trained on."""
+        given = self.compact.slack
+        in_logits = self.objective.unit == "logits"
+        return default_slack(logits=in_logits) if given is None else given
 
     @functools.cached_property
     def filter_scorer(self) -> Scorer:
@@ -130,11 +139,11 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
             "examples are more than 2^31 - 1; lower it"
         )
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
-    scorer = make_scorer(config, data.spec, mesh)
+    scorer = _make_scorer(config, data, mesh)
     objective = scorer.objective
-    scorer.target.note_settling(
-        train.labels, objective.margin(dict(objective.keywords)), objective.row.margin
-    )
+    if objective.margin is not None and objective.unit == "probability":
+        delta = objective.active_up_to(dict(objective.keywords))
+        scorer.target.note_settling(train.labels, delta)
     _check_class_share(config)
     if training.mode == "compact":
         _check_compact(config, scorer)
@@ -148,7 +157,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     return Recipe(
         scorer=scorer,
         augment=config.data.augment,
-        warmups=_warmups(config, objective, total_examples),
+        course=make_course(config.loss, objective.row, total_examples=total_examples),
         optimizer=config.optimizer,
         training=training,
         compact=config.compact,
@@ -157,20 +166,18 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     )
 
 
-def _warmups(
-    config: Config, objective: Objective, total_examples: int
-) -> tuple[Warmup, ...]:
-    """Returns how the loss's keywords begin: as those of softmax, for a share."""
-    ends = dict(objective.keywords)
-    return tuple(
-        Warmup(
-            name,
-            start,
-            ends[name],
-            round(getattr(config.loss, f"{name}_warmup") * total_examples),
-        )
-        for name, start in objective.row.softmax_at.items()
-    )
+def _make_scorer(config: Config, data: TaskData, mesh: Mesh) -> Scorer:
+    """Returns the scorer, with what the training labels decide of it."""
+    counts = None
+    if config.loss.class_margin_power:
+        counts = count_labels(config, data)
+    return make_scorer(config, data.spec, mesh, classes=data.classes, counts=counts)
+
+
+def count_labels(config: Config, data: TaskData) -> np.ndarray:
+    """Returns how often each class is a training label, float32 [classes]."""
+    target, labels = find_task(config.task).target, data.splits["train"].labels
+    return target.class_counts(labels, data.spec.num_classes)
 
 
 def _check_class_share(config: Config) -> None:

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 from jax.sharding import Mesh
 
 from train.config import Config
-from train.data.examples import InputSpec
+from train.data.examples import Classes, InputSpec
+from train.recipe.class_margins import make_class_margins
 from train.recipe.network import Network
 from train.recipe.objective import Objective, choose_head, make_objective
 from train.targets import Target
@@ -32,13 +34,23 @@ class Scorer:
         return find_task(self.network.task).target
 
 
-def make_scorer(config: Config, spec: InputSpec, mesh: Mesh) -> Scorer:
+def make_scorer(
+    config: Config,
+    spec: InputSpec,
+    mesh: Mesh,
+    *,
+    classes: Classes,
+    counts: np.ndarray | None = None,
+) -> Scorer:
     """Returns what scores examples; refuses a loss that does not fit.
 
     Args:
       config: a checked configuration.
       spec: what the model must know of its data.
       mesh: the devices.
+      classes: by number.
+      counts: how often each class is a training label, where `loss.class_margin_power`
+        asks for it.
 
     Raises:
       ConfigError: the loss does not fit the task, or the output layer the loss.
@@ -47,6 +59,14 @@ def make_scorer(config: Config, spec: InputSpec, mesh: Mesh) -> Scorer:
     objective = make_objective(
         config.loss, target=target.loss_target, num_classes=spec.num_classes
     )
+    class_margins = make_class_margins(
+        config.loss,
+        objective.margin,
+        objective.active_up_to(dict(objective.keywords)),
+        classes if target.loss_target == "labels" else (),
+        counts,
+    )
+    objective = dataclasses.replace(objective, class_margins=class_margins)
     head = choose_head(config.model.head, objective)
     network = Network(
         config.task, spec, config.model, head, two_heads=objective.two_heads

@@ -4,6 +4,8 @@ A target numbers its classes, encodes labels as arrays, says which losses fit, c
 and measures, and turns logits into answers.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -15,6 +17,8 @@ from train.data.records import Records
 from train.targets.metric import Metric
 
 LossTarget = Literal["labels", "multi_hot"]
+# What a lead, or a margin, is a difference of.
+Unit = Literal["probability", "logits"]
 
 
 class Calibration(NamedTuple):
@@ -34,7 +38,9 @@ class MarginMeaning(NamedTuple):
 class LabelEvidence(NamedTuple):
     """What a network says of the labels of some examples."""
 
-    margins: np.ndarray  # the least of each example's, shape=(n,)
+    margins: (
+        np.ndarray
+    )  # the least of each example's, in the unit asked for, shape=(n,)
     present: np.ndarray  # the classes that are labels, shape=(classes,), dtype=bool
     ahead: np.ndarray  # of those, the ones that lead somewhere, as `present`
 
@@ -54,7 +60,8 @@ class Target(Protocol):
     metrics: tuple[Metric, ...]
     # The validation metric that decides which checkpoint is the best.
     metric: str
-    margin: MarginMeaning
+    # Of margins in each unit.
+    margin_meanings: Mapping[Unit, MarginMeaning]
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the classes of the training split, sorted.
@@ -81,21 +88,18 @@ class Target(Protocol):
     def correct(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns what is predicted right, of the shape of the loss."""
 
-    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
-        """Returns how far, in probability, each example's label leads at least, [n].
+    def lead(self, logits: jax.Array, labels: jax.Array, *, unit: Unit) -> jax.Array:
+        """Returns how far each label leads, of the shape of the loss, under jit.
 
-        `margins`, for use under jit: 1 where nothing of an example counts.
+        It is what `margins` has of the entries that count, and anything in others.
         """
 
-    def note_settling(
-        self, labels: np.ndarray, margin: float, keyword: str | None
-    ) -> None:
+    def note_settling(self, labels: np.ndarray, delta: float) -> None:
         """Says so where a margin lets some training examples never settle.
 
         Args:
           labels: of the training split, as `encode` returns them.
-          margin: a lead in probability.
-          keyword: of the loss, that the margin is; None: the loss has none.
+          delta: the margin, in probability.
         """
 
     def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
@@ -124,11 +128,18 @@ class Target(Protocol):
           calibration: of the checkpoint, once there is one.
         """
 
-    def margins(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns how far, in probability, each label leads: p_t - max p_i."""
+    def margins(
+        self, outputs: np.ndarray, labels: np.ndarray, *, unit: Unit
+    ) -> np.ndarray:
+        """Returns how far each label leads: p_t - max p_i, or o_t - max o_i."""
 
     def evidence(
-        self, outputs: np.ndarray, labels: np.ndarray, num_classes: int
+        self,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        num_classes: int,
+        *,
+        unit: Unit,
     ) -> LabelEvidence:
         """Returns what outputs say of the labels.
 
@@ -136,10 +147,16 @@ class Target(Protocol):
           outputs: of some examples; per token they may be cut to the longest of these.
           labels: as `encode` returns them.
           num_classes: of the task.
+          unit: of the margins.
         """
 
     def contradiction(
-        self, outputs: np.ndarray, label: np.ndarray, classes: Classes
+        self,
+        outputs: np.ndarray,
+        label: np.ndarray,
+        classes: Classes,
+        *,
+        unit: Unit,
     ) -> dict[str, Any]:
         """Returns `label` and `predicted` of one example, where they differ most.
 
@@ -147,6 +164,7 @@ class Target(Protocol):
           outputs: of the example.
           label: as `encode` returns it.
           classes: as `find_classes` returns them.
+          unit: of the margin that is the least of several.
         """
 
     def calibrate(self, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
@@ -158,5 +176,16 @@ class Target(Protocol):
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
+        *,
+        unit: Unit,
     ) -> list[dict[str, Any]]:
-        """Returns a JSON object an example: the answer, its probability, its margin."""
+        """Returns a JSON object an example: the answer, its probability, its margin.
+
+        The probability is calibrated, and so is a margin in that unit; one in logits
+        is of the logits as they are, as the loss has it.
+        """
+
+
+def most_lead(unit: Unit) -> float:
+    """Returns the largest lead that there is."""
+    return math.inf if unit == "logits" else 1.0

@@ -1,5 +1,6 @@
 """Any number of classes an example."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,13 @@ from train.config import DataConfig
 from train.data.examples import Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, LabelEvidence, LossTarget, MarginMeaning
+from train.targets import (
+    Calibration,
+    LabelEvidence,
+    LossTarget,
+    MarginMeaning,
+    Unit,
+)
 from train.targets.calibration import (
     binary_probabilities,
     expected_calibration_error,
@@ -52,10 +59,16 @@ class MultiLabel:
         *calibration_errors("labels"),
     )
     metric = "micro_f1"
-    margin = MarginMeaning(
-        axis=r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label",
-        right="each label of an example is likelier than all other classes",
-    )
+    margin_meanings: Mapping[Unit, MarginMeaning] = {
+        "probability": MarginMeaning(
+            axis=r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label",
+            right="each label of an example is likelier than all other classes",
+        ),
+        "logits": MarginMeaning(
+            axis=r"margin: least of $o_t$ of a label and $-o_i$ of no label (logits)",
+            right="exactly the labels of an example are predicted",
+        ),
+    }
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns every label that a training example has."""
@@ -94,24 +107,24 @@ class MultiLabel:
         """Returns whether exactly the labels are above 0, [n]."""
         return jnp.all((logits > 0) == labels, axis=-1)
 
-    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
-        """Returns the least p_t less the largest p_i, of one softmax, [n]."""
+    def lead(self, logits: jax.Array, labels: jax.Array, *, unit: Unit) -> jax.Array:
+        """Returns what `margins` does, under jit, [n]."""
+        if unit == "logits":
+            return jnp.min(jnp.where(labels, logits, -logits), axis=-1)
         p = jax.nn.softmax(logits)
         of_labels = jnp.min(p, axis=-1, initial=1.0, where=labels)
-        others = jnp.max(p, axis=-1, initial=0.0, where=~labels)
-        return jnp.where(where, of_labels - others, 1.0)
+        return of_labels - jnp.max(p, axis=-1, initial=0.0, where=~labels)
 
-    def note_settling(
-        self, labels: np.ndarray, margin: float, keyword: str | None
-    ) -> None:
+    def note_settling(self, labels: np.ndarray, delta: float) -> None:
         """Says so where some rows have too many labels to settle: p sums to 1."""
         num_labels = labels.sum(axis=1)
-        most, stuck = int(num_labels.max()), num_labels * margin >= 1.0
-        if keyword is not None and stuck.any():
+        most, stuck = int(num_labels.max()), num_labels * delta >= 1.0
+        if stuck.any():
             notice(
-                f"`loss.{keyword}`={margin:g}: {stuck.sum()} of {len(labels)} training "
-                f"examples have 1 / {keyword} labels or more (up to {most}) and can "
-                f"never settle; a {keyword} under {1 / most:.3g} lets them"
+                f"`loss.delta`={delta:g}: {stuck.sum()} of {len(labels)} training "
+                f"examples have 1 / delta labels or more (up to {most}) and can never "
+                f"settle; a delta under {1 / most:.3g} lets them, and so does "
+                "`loss.logit_margin`"
             )
 
     def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
@@ -135,26 +148,38 @@ class MultiLabel:
             figures["ece_calibrated"] = _ece(logits, labels, calibration.temperature)
         return figures
 
-    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def margins(
+        self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit
+    ) -> np.ndarray:
         """Returns the least p_t less the largest p_i, of one softmax, [n].
 
-        Without a label p_t is 1, and with every label p_i is 0.
+        Without a label p_t is 1, and with every label p_i is 0. In logits it is the
+        least of o_t of a label and -o_i of another class: how far each class lies on
+        its side of 0.
         """
+        if unit == "logits":
+            return np.min(np.where(labels, logits, -logits), axis=-1)
         p = probabilities(logits)
         of_labels = np.min(p, axis=-1, initial=1.0, where=labels)
         return of_labels - np.max(p, axis=-1, initial=0.0, where=~labels)
 
     def evidence(
-        self, logits: np.ndarray, labels: np.ndarray, num_classes: int
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        num_classes: int,
+        *,
+        unit: Unit,
     ) -> LabelEvidence:
         """Returns the margins, the classes that are labels and those that lead."""
         others = np.max(logits, axis=-1, initial=-np.inf, where=~labels)
         leads = labels & (logits > others[:, None])
         present, ahead = np.any(labels, axis=0), np.any(leads, axis=0)
-        return LabelEvidence(self.margins(logits, labels), present, ahead)
+        margins = self.margins(logits, labels, unit=unit)
+        return LabelEvidence(margins, present, ahead)
 
     def contradiction(
-        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes, *, unit: Unit
     ) -> dict[str, Any]:
         """Returns the labels, and as many of the likeliest classes, one at least."""
         likeliest = np.argsort(-logits, kind="stable")[: max(int(label.sum()), 1)]
@@ -175,17 +200,24 @@ class MultiLabel:
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
+        *,
+        unit: Unit,
     ) -> list[dict[str, Any]]:
         """Returns the labels above the threshold, the likeliest first.
 
-        The margin is that of the weakest label over the strongest class left out.
+        The margin is that of the weakest label over the strongest class left out; in
+        logits, the least distance of a class from the threshold.
         """
         p = binary_probabilities(logits, calibration.temperature)
+        distances = np.abs(logits - calibration.threshold).min(axis=-1)
         answers = []
-        for row, chosen in zip(p, logits > calibration.threshold, strict=True):
+        decided = zip(p, logits > calibration.threshold, distances, strict=True)
+        for row, chosen, distance in decided:
             order = [k for k in np.argsort(-row, kind="stable") if chosen[k]]
             margin = np.min(row, initial=1.0, where=chosen)
             margin -= np.max(row, initial=0.0, where=~chosen)
+            if unit == "logits":
+                margin = distance
             answers.append(
                 {
                     "labels": [classes[k] for k in order],

@@ -10,10 +10,13 @@ from train.config import DataConfig
 from train.data.examples import NO_LABEL, NO_TOKEN, Classes, Encoded
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration
+from train.targets import Calibration, Unit
 from train.targets.metric import Metric, loss
 from train.targets.one_class import label_lead
 from train.targets.tags import Tags
+
+# The order in which leads are kept.
+_UNITS: tuple[Unit, ...] = ("probability", "logits")
 
 
 class NextToken(Tags):
@@ -51,23 +54,21 @@ class NextToken(Tags):
         return labels
 
     def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
-        """Returns log p_t and the label's lead, [n, length, 2].
+        """Returns log p_t and the label's lead in each unit, [n, length, 3].
 
         Without labels: the likeliest token, its probability and its lead over the
-        runner-up, [n, length, 3].
+        runner-up in each unit, [n, length, 4].
         """
         if labels is None:
             best = jnp.argmax(logits, axis=-1)
             prob = jnp.max(jax.nn.softmax(logits), axis=-1)
-            return jnp.stack(
-                [best.astype(jnp.float32), prob, label_lead(logits, best)], axis=-1
-            )
+            kept = [best.astype(jnp.float32), prob]
+            return jnp.stack([*kept, *_leads(logits, best)], axis=-1)
         known = jnp.maximum(labels, 0)
         log_prob = jnp.take_along_axis(
             jax.nn.log_softmax(logits), known[..., None], axis=-1
         )
-        lead = label_lead(logits, known)
-        return jnp.concatenate([log_prob, lead[..., None]], axis=-1)
+        return jnp.stack([log_prob[..., 0], *_leads(logits, known)], axis=-1)
 
     def score(
         self,
@@ -77,7 +78,7 @@ class NextToken(Tags):
         calibration: Calibration | None = None,
     ) -> dict[str, float]:
         """Returns the mean of log p_t, the perplexity e^-mean, and the accuracy."""
-        log_prob, lead = outputs[labels != NO_LABEL].astype(np.float64).T
+        log_prob, lead, _ = outputs[labels != NO_LABEL].astype(np.float64).T
         mean = float(log_prob.mean())
         return {
             "log_likelihood": mean,
@@ -85,16 +86,18 @@ class NextToken(Tags):
             "accuracy": float(np.mean(lead > 0)),
         }
 
-    def margins(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns p_t - max over i != t of p_i of every token but a text's first."""
-        return outputs[labels != NO_LABEL][:, 1]
+    def margins(
+        self, outputs: np.ndarray, labels: np.ndarray, *, unit: Unit
+    ) -> np.ndarray:
+        """Returns the label's lead of every token but a text's first."""
+        return outputs[labels != NO_LABEL][:, 1 + _UNITS.index(unit)]
 
     def contradiction(
-        self, outputs: np.ndarray, label: np.ndarray, classes: Classes
+        self, outputs: np.ndarray, label: np.ndarray, classes: Classes, *, unit: Unit
     ) -> dict[str, Any]:
-        """Returns the least likely token; what was predicted instead is not kept."""
-        known = label != NO_LABEL
-        return {"label": classes[label[known][outputs[known][:, 1].argmin()]]}
+        """Returns the token that leads least; what was predicted is not kept."""
+        worst = self.margins(outputs, label, unit=unit).argmin()
+        return {"label": classes[label[label != NO_LABEL][worst]]}
 
     def calibrate(self, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns a temperature of 1: no logits are kept to fit another."""
@@ -106,6 +109,8 @@ class NextToken(Tags):
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
+        *,
+        unit: Unit,
     ) -> list[dict[str, Any]]:
         """Returns what follows each text: a token, its probability and its margin."""
         assert encoded.lengths is not None, "texts are sequences"
@@ -114,8 +119,14 @@ class NextToken(Tags):
             if not length:
                 answers.append({"next": None, "probability": None, "margin": None})
                 continue
-            token, prob, margin = row[length - 1].tolist()
+            token, prob, *margins = row[length - 1].tolist()
+            margin = margins[_UNITS.index(unit)]
             answers.append(
                 {"next": classes[int(token)], "probability": prob, "margin": margin}
             )
         return answers
+
+
+def _leads(logits: jax.Array, labels: jax.Array) -> list[jax.Array]:
+    """Returns the lead of labels, in each unit."""
+    return [label_lead(logits, labels, unit=unit) for unit in _UNITS]

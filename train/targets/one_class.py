@@ -1,5 +1,6 @@
 """One class an example."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,14 @@ from sklearn.metrics import accuracy_score, f1_score
 from train.config import DataConfig
 from train.data.examples import NO_LABEL, Classes, Encoded
 from train.data.records import Records
-from train.targets import Calibration, LabelEvidence, LossTarget, MarginMeaning
+from train.storage import finite
+from train.targets import (
+    Calibration,
+    LabelEvidence,
+    LossTarget,
+    MarginMeaning,
+    Unit,
+)
 from train.targets.calibration import (
     expected_calibration_error,
     fit_temperature,
@@ -24,10 +32,16 @@ from train.targets.labels import (
 )
 from train.targets.metric import Metric, calibration_errors, loss
 
-ONE_OF_ALL = MarginMeaning(
-    axis=r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)",
-    right="the prediction is right",
-)
+ONE_OF_ALL: Mapping[Unit, MarginMeaning] = {
+    "probability": MarginMeaning(
+        axis=r"margin $p_t - \max\ p_i$ over $i \neq t$ (probability)",
+        right="the prediction is right",
+    ),
+    "logits": MarginMeaning(
+        axis=r"margin $o_t - \max\ o_i$ over $i \neq t$ (logits)",
+        right="the prediction is right",
+    ),
+}
 
 
 class OneClass:
@@ -44,7 +58,7 @@ class OneClass:
         *calibration_errors("examples"),
     )
     metric = "accuracy"
-    margin = ONE_OF_ALL
+    margin_meanings = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the distinct labels of the training split."""
@@ -73,13 +87,11 @@ class OneClass:
         """Returns whether the largest logit is the label's, [n]."""
         return jnp.argmax(logits, axis=-1) == labels
 
-    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
-        """Returns p_t - max over i != t of p_i, [n]."""
-        return jnp.where(where, label_lead(logits, labels), 1.0)
+    def lead(self, logits: jax.Array, labels: jax.Array, *, unit: Unit) -> jax.Array:
+        """Returns p_t - max over i != t of p_i, or that of the logits, [n]."""
+        return label_lead(logits, labels, unit=unit)
 
-    def note_settling(
-        self, labels: np.ndarray, margin: float, keyword: str | None
-    ) -> None:
+    def note_settling(self, labels: np.ndarray, delta: float) -> None:
         """Says nothing: every example can settle."""
 
     def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
@@ -108,18 +120,26 @@ class OneClass:
             )
         return figures
 
-    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns p_t - max over i != t of p_i, [n]; with one class alone, p_t."""
-        return lead(probabilities(logits), labels)
+    def margins(
+        self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit
+    ) -> np.ndarray:
+        """Returns p_t - max over i != t of p_i, or that of the logits, [n]."""
+        return lead(logits, labels, unit=unit)
 
     def evidence(
-        self, logits: np.ndarray, labels: np.ndarray, num_classes: int
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        num_classes: int,
+        *,
+        unit: Unit,
     ) -> LabelEvidence:
         """Returns the margins, and the classes that there are and that lead."""
-        return label_evidence(self.margins(logits, labels), labels, num_classes)
+        margins = self.margins(logits, labels, unit=unit)
+        return label_evidence(margins, labels, num_classes)
 
     def contradiction(
-        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes, *, unit: Unit
     ) -> dict[str, Any]:
         """Returns the label and the largest logit's class."""
         return {"label": classes[int(label)], "predicted": classes[logits.argmax()]}
@@ -134,16 +154,18 @@ class OneClass:
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
+        *,
+        unit: Unit,
     ) -> list[dict[str, Any]]:
         """Returns label, calibrated probability and lead over the runner-up."""
         p = probabilities(logits, calibration.temperature)
         best = p.argmax(axis=-1)
-        margins = lead(p, best)
+        margins = lead(logits, best, unit=unit, temperature=calibration.temperature)
         return [
             {
                 "label": classes[k],
                 "probability": float(p[row, k]),
-                "margin": float(margins[row]),
+                "margin": finite(float(margins[row])),
             }
             for row, k in enumerate(best)
         ]
@@ -171,27 +193,37 @@ def label_evidence(
     return LabelEvidence(margins, present, ahead)
 
 
-def label_lead(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns p_t - max over i != t of p_i, float32, of logits [..., classes]."""
-    p = jax.nn.softmax(logits)
-    is_label = jax.nn.one_hot(labels, p.shape[-1], dtype=bool)
-    of_label = jnp.max(p, axis=-1, initial=0.0, where=is_label)
-    return of_label - jnp.max(p, axis=-1, initial=0.0, where=~is_label)
+def label_lead(logits: jax.Array, labels: jax.Array, *, unit: Unit) -> jax.Array:
+    """Returns `lead` under jit, float32, of logits [..., classes]."""
+    scores, least = logits.astype(jnp.float32), -jnp.inf
+    if unit == "probability":
+        scores, least = jax.nn.softmax(scores), 0.0
+    is_label = jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
+    of_label = jnp.max(scores, axis=-1, initial=least, where=is_label)
+    return of_label - jnp.max(scores, axis=-1, initial=least, where=~is_label)
 
 
-def lead(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns p_t - max over i != t of p_i.
+def lead(
+    logits: np.ndarray, labels: np.ndarray, *, unit: Unit, temperature: float = 1.0
+) -> np.ndarray:
+    """Returns p_t - max over i != t of p_i, or o_t - max over i != t of o_i.
 
     Args:
-      probs: [n, classes].
+      logits: [n, classes].
       labels: int [n].
+      unit: of the lead.
+      temperature: of the probabilities; logits count as they are.
 
     Returns:
-      [n], positive where the prediction is right; with one class alone, p_t.
+      [n], positive where the prediction is right; with one class alone, p_t or
+      infinity.
     """
-    is_label = np.arange(probs.shape[-1]) == labels[:, None]
-    of_label = np.max(probs, axis=-1, initial=0.0, where=is_label)
-    return of_label - np.max(probs, axis=-1, initial=0.0, where=~is_label)
+    scores, least = logits.astype(np.float64), -np.inf
+    if unit == "probability":
+        scores, least = probabilities(logits, temperature), 0.0
+    is_label = np.arange(scores.shape[-1]) == labels[:, None]
+    of_label = np.max(scores, axis=-1, initial=least, where=is_label)
+    return of_label - np.max(scores, axis=-1, initial=least, where=~is_label)
 
 
 def calibration_error(

@@ -17,7 +17,8 @@ from train.data.examples import NO_LABEL, Classes, Encoded
 from train.data.names import shown
 from train.data.records import Records
 from train.errors import DataError
-from train.targets import Calibration, LabelEvidence, LossTarget
+from train.storage import finite
+from train.targets import Calibration, LabelEvidence, LossTarget, Unit
 from train.targets.calibration import fit_temperature, probabilities
 from train.targets.labels import (
     Label,
@@ -62,7 +63,7 @@ class Tags:
         *calibration_errors("tokens"),
     )
     metric = "f1"
-    margin = ONE_OF_ALL
+    margin_meanings = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns the tags of the training split, and O.
@@ -115,13 +116,11 @@ class Tags:
         """Returns whether the largest logit is the tag's, [n, length]."""
         return jnp.argmax(logits, axis=-1) == labels
 
-    def lead(self, logits: jax.Array, labels: jax.Array, where: jax.Array) -> jax.Array:
-        """Returns the least p_t - max over i != t of p_i of a row's words, [n]."""
-        return jnp.min(label_lead(logits, labels), axis=-1, initial=1.0, where=where)
+    def lead(self, logits: jax.Array, labels: jax.Array, *, unit: Unit) -> jax.Array:
+        """Returns p_t - max over i != t of p_i, or that of the logits, [n, length]."""
+        return label_lead(logits, labels, unit=unit)
 
-    def note_settling(
-        self, labels: np.ndarray, margin: float, keyword: str | None
-    ) -> None:
+    def note_settling(self, labels: np.ndarray, delta: float) -> None:
         """Says nothing: every token can settle."""
 
     def outputs(self, logits: jax.Array, labels: jax.Array | None) -> jax.Array:
@@ -160,30 +159,36 @@ class Tags:
             )
         return figures
 
-    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns p_t - max over i != t of p_i of every word, flat."""
-        logits, flat = _labelled(logits, labels)
-        return lead(probabilities(logits), flat)
+    def margins(
+        self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit
+    ) -> np.ndarray:
+        """Returns p_t - max over i != t of p_i, or of the logits, of words, flat."""
+        return lead(*_labelled(logits, labels), unit=unit)
 
     def evidence(
-        self, outputs: np.ndarray, labels: np.ndarray, num_classes: int
+        self,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        num_classes: int,
+        *,
+        unit: Unit,
     ) -> LabelEvidence:
         """Returns the least margin of each text, and the tags there are and ahead."""
         labels = labels[:, : outputs.shape[1]]
         known = labels != NO_LABEL
         of_words = label_evidence(
-            self.margins(outputs, labels), labels[known], num_classes
+            self.margins(outputs, labels, unit=unit), labels[known], num_classes
         )
         margins = np.full(labels.shape, np.inf)
         margins[known] = of_words.margins
         return of_words._replace(margins=margins.min(axis=1))
 
     def contradiction(
-        self, logits: np.ndarray, label: np.ndarray, classes: Classes
+        self, logits: np.ndarray, label: np.ndarray, classes: Classes, *, unit: Unit
     ) -> dict[str, Any]:
         """Returns the word, from 1 on, whose tag is contradicted most."""
         logits, flat = _labelled(logits, label)
-        word = int(np.argmin(lead(probabilities(logits), flat)))
+        word = int(np.argmin(lead(logits, flat, unit=unit)))
         return {
             "word": word + 1,
             "label": classes[flat[word]],
@@ -200,6 +205,8 @@ class Tags:
         encoded: Encoded,
         classes: Classes,
         calibration: Calibration,
+        *,
+        unit: Unit,
     ) -> list[dict[str, Any]]:
         """Returns tags, probabilities and margins, one a word.
 
@@ -209,14 +216,16 @@ class Tags:
         answers = []
         for row, pieces in zip(logits, encoded.first_pieces, strict=True):
             seen = pieces[pieces < len(row)]
-            p = probabilities(row[seen], calibration.temperature)
+            temperature = calibration.temperature
+            p = probabilities(row[seen], temperature)
             best = p.argmax(axis=-1)
+            margins = lead(row[seen], best, unit=unit, temperature=temperature)
             unseen = len(pieces) - len(seen)
             answers.append(
                 {
                     "tags": [str(classes[k]) for k in best] + [OUTSIDE] * unseen,
                     "probabilities": p.max(axis=-1).tolist() + [None] * unseen,
-                    "margins": lead(p, best).tolist() + [None] * unseen,
+                    "margins": [finite(m) for m in margins.tolist()] + [None] * unseen,
                 }
             )
         return answers

@@ -93,7 +93,7 @@ class Looked(NamedTuple):
     """What a look at some rows says of each."""
 
     active: np.ndarray  # shape=(n,), dtype=bool
-    lead: np.ndarray  # of the label, in probability, shape=(n,), dtype=float32
+    lead: np.ndarray  # of the label, in the margin's unit, shape=(n,), dtype=float32
 
 
 class CompactFeed(PlainFeed):
@@ -249,10 +249,15 @@ class CompactFeed(PlainFeed):
     def _remember(self, rows: np.ndarray, looked: Looked) -> None:
         """Notes until when each row need not be looked at again.
 
-        For round(lead x times) epochs, `times` being how often in a row it was settled.
+        For round(lead x times) epochs, the lead in probability and `times` being how
+        often in a row it was settled.
         """
         times = np.where(looked.active, 0, self.state.times_settled[rows] + 1)
-        skipped = np.floor(np.maximum(looked.lead, 0.0) * times + 0.5)
+        lead = looked.lead
+        if self.recipe.objective.unit == "logits":
+            # Over one rival: p_t - p_i of two classes whose logits differ so much.
+            lead = np.tanh(lead / 2)
+        skipped = np.floor(np.maximum(lead, 0.0) * times + 0.5)
         skipped = np.minimum(skipped, self.recipe.compact.max_skipped_epochs)
         self.state.times_settled[rows] = times
         self.state.look_from[rows] = self.state.epoch + 1 + skipped

@@ -10,6 +10,7 @@ from flax import nnx
 from as_softmax_jax import count_active, has_updated
 from train.recipe.mesh import constrain_state, replicate
 from train.recipe.recipe import Recipe
+from train.targets import most_lead
 from train.training.class_sampling import draw_classes, narrow, widen
 from train.training.measures import (
     Batch,
@@ -39,7 +40,7 @@ class Filtered(NamedTuple):
 
     sums: Sums
     active: jax.Array  # or settled by less than the slack, shape=(n,), dtype=bool
-    lead: jax.Array  # of the label, in probability, shape=(n,), dtype=float32
+    lead: jax.Array  # of the label, in the margin's unit, shape=(n,), dtype=float32
 
 
 def train_step(
@@ -62,6 +63,7 @@ def train_step(
     """
     where = recipe.task.target.where(batch)
     keywords = recipe.keywords_at(state.examples_seen)
+    keywords = recipe.objective.for_labels(keywords, batch["labels"])
     # The mini-step's number, not a split key: a resumed run draws the same masks.
     key = jax.random.fold_in(state.key, state.mini_step)
     inputs = _augmented(recipe, batch["inputs"], key)
@@ -133,7 +135,7 @@ def filter_step(
     """
     scorer = recipe.filter_scorer
     target, objective = scorer.target, scorer.objective
-    keywords = recipe.keywords_at(num_seen)
+    keywords = objective.for_labels(recipe.keywords_at(num_seen), batch["labels"])
     output = scorer.network.apply(params, batch["inputs"], rngs=None)
     logits = output.logits()
     measures = measure(
@@ -147,10 +149,16 @@ def filter_step(
     )
     where = target.where(batch)
     logits = logits.astype(jnp.float32) * objective.scale
-    lead = target.lead(logits, batch["labels"], where)
-    near = batch["where"] & (lead <= objective.margin(keywords) + recipe.compact.slack)
-    active = active_rows(measures.settled, where) | near
-    return replicate(recipe.mesh, Filtered(measures.sums(where), active, lead))
+    lead = target.lead(logits, batch["labels"], unit=objective.unit)
+    near = lead <= objective.active_up_to(keywords) + recipe.slack
+    active = active_rows(measures.settled & ~near, where)
+    least = _least(jnp.where(where, lead, most_lead(objective.unit)))
+    return replicate(recipe.mesh, Filtered(measures.sums(where), active, least))
+
+
+def _least(lead: jax.Array) -> jax.Array:
+    """Returns the least lead of each example, [n], of [n] or one entry a token."""
+    return jnp.min(lead.reshape(len(lead), -1), axis=1)
 
 
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from train.config import Config, MeshConfig, check, from_dict, override
@@ -23,8 +24,10 @@ from train.tasks.task import Codec, Task
 from train.training.measures import Held
 from train.workdir.checkpoints import read_checkpoint
 
-# How often each class is a training label, where the loss takes that.
+# How often each class is a training label, where the loss or its margins take that;
+# by the keyword of the loss, or the key of the configuration.
 CLASS_COUNTS = "class_counts.json"
+OF_MARGINS = "class_margin_power"
 
 
 class FinishedRun(NamedTuple):
@@ -72,13 +75,15 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
             f"({type(error).__name__}: {error}); train again"
         ) from error
     mesh = make_mesh(config.mesh, batch_size=config.training.batch_size)
-    scorer = make_scorer(config, codec.spec(len(classes)), mesh)
+    of_margins = None
+    if config.loss.class_margin_power:
+        of_margins = np.array(_read(workdir, CLASS_COUNTS)[OF_MARGINS], np.float32)
+    spec = codec.spec(len(classes))
+    scorer = make_scorer(config, spec, mesh, classes=classes, counts=of_margins)
     held: Held = {}
-    if scorer.objective.class_counts:
+    if names := scorer.objective.class_counts:
         counts = _read(workdir, CLASS_COUNTS)
-        held = {
-            name: jnp.asarray(values, jnp.float32) for name, values in counts.items()
-        }
+        held = {name: jnp.asarray(counts[name], jnp.float32) for name in names}
     checkpoint, params = read_checkpoint(workdir, _shapes(scorer.network))
     return FinishedRun(
         workdir,
