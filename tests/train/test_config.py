@@ -22,9 +22,10 @@ from train.config import (
     flatten,
     from_dict,
     keys,
-    keyword_of_field,
+    keywords_of_field,
     load,
     nearest,
+    settings,
 )
 from train.evaluation.evaluation import eval_step
 from train.loop import initial_state
@@ -59,6 +60,76 @@ def test_overrides_take_the_type_of_their_field():
     assert config.loss.options == {"smoothing": 0.2}
     assert config.data.feature_columns == ("a", "b")
     assert config.data.path == "with=sign"
+
+
+def margins(*flags):
+    """The two margins of the configuration of digits, whose file says delta=0.1."""
+    loss = load(DIGITS, [f"--config.loss.{flag}" for flag in flags]).loss
+    return loss.logit_margin, loss.delta
+
+
+def test_a_flag_for_a_margin_takes_the_place_of_the_other_one():
+    assert margins() == (None, 0.1)
+    assert margins("logit_margin=3") == (3.0, None)
+    assert margins("logit_margin=3", "logit_margin=4") == (4.0, None)
+    assert margins("delta=0.2", "logit_margin=none") == (None, 0.2)
+    assert margins("logit_margin=none") == (None, 0.1)
+    assert margins("delta=NONE") == (None, None)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_flags_for_both_margins_are_refused(order):
+    with pytest.raises(ConfigError) as refusal:
+        margins(*["delta=0.2", "logit_margin=3"][::order])
+    assert "leave out `loss.delta` for a margin in logits, or `loss.logit_ma" in str(
+        refusal.value
+    )
+
+
+def test_a_class_may_have_any_name():
+    flags = ["B-a.b=0.5", "it is=2", "O=1"]
+    flags = [f"--config.loss.class_margins.{flag}" for flag in flags]
+    loss = load(DIGITS, flags).loss
+    assert loss.class_margins == {"B-a.b": 0.5, "it is": 2.0, "O": 1.0}
+
+
+def settings_of(name, **fields):
+    return settings(as_dict(Config(loss=config_module.LossConfig(name=name, **fields))))
+
+
+def test_what_a_loss_does_not_read_is_as_by_default():
+    unread = {
+        "delta": 0.1,
+        "logit_margin_warmup": 0.5,
+        "class_margins": {"O": 0.5},
+        "margin_end_share": 0.1,
+    }
+    for name in ("softmax", "entmax"):
+        assert settings_of(name, **unread) == settings_of(name)
+    for key, value in unread.items():
+        assert settings_of("as_softmax", **{key: value}) != settings_of("as_softmax")
+    # The course of the other margin.
+    assert settings_of("as_softmax", delta=0.1, logit_margin_warmup=0.5) == (
+        settings_of("as_softmax", delta=0.1)
+    )
+
+
+def test_what_nobody_gives_is_what_the_table_has():
+    default = LOSSES["as_softmax"].keywords["logit_margin"]
+    assert settings_of("as_softmax") == settings_of("as_softmax", logit_margin=default)
+    assert settings_of("as_softmax")["compact.slack"] == 0.0
+    assert settings_of("as_softmax", delta=0.1)["compact.slack"] == 0.3
+    assert settings_of("sparsemax")["compact.slack"] == 0.3
+
+
+def test_a_configuration_of_an_earlier_version_counts_as_it_was():
+    """It had delta=0.1 for every loss, and no other margin."""
+    plain = as_dict(Config())
+    plain["loss"] = {"name": "softmax", "delta": 0.1, "delta_warmup": 0.0}
+    assert settings(plain) == settings_of("softmax")
+    plain["loss"]["name"] = "as_softmax"
+    assert settings(plain) == settings_of("as_softmax", delta=0.1)
+    assert from_dict(plain).loss == config_module.LossConfig(delta=0.1)
 
 
 def test_settings_flatten_to_dotted_keys():
@@ -98,6 +169,9 @@ def test_as_dict_is_what_json_gives_back():
         ("--config.loss.dleta=0.2", ["loss.dleta", "did you mean `loss.delta`?"]),
         ("--config.lr=0.2", ["unknown key `lr`", "it can be", "`loss.delta`"]),
         ("--config.loss.delta=high", ["loss.delta", "a finite number", "'high'"]),
+        ("--config.loss.logit_margin=-1", ["loss.logit_margin", "at least 0", "-1"]),
+        ("--config.loss.logit_margin=inf", ["a finite number or none", "inf"]),
+        ("--config.loss.class_margins.O=x", ["loss.class_margins.O", "'x'"]),
         ("--config.loss.delta=1.5", ["loss.delta", "at most 1.0", "1.5"]),
         ("--config.loss.delta=nan", ["loss.delta", "a finite number", "nan"]),
         ("--config.training.epochs=2.5", ["training.epochs", "a whole number"]),
@@ -135,6 +209,12 @@ def test_refuses_an_override(flag, words):
             "def get_config():\n"
             "    return Config(loss=LossConfig(delta='0.1'))\n",
             ["loss.delta", "a finite number", "'0.1'"],
+        ),
+        (
+            "from train.config import *\n"
+            "def get_config():\n"
+            "    return Config(loss=LossConfig(delta=0.1, logit_margin=2.0))\n",
+            ["`loss.logit_margin` and `loss.delta`: ", "leave out `loss.delta` for"],
         ),
         (
             "from train.config import *\n"
@@ -180,9 +260,13 @@ def test_something_reads_every_key():
         if path.name != "config.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             read |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-    # A loss reads the fields that are about one of its keywords.
-    of_losses = {keyword for row in LOSSES.values() for keyword in row.keywords}
-    read |= {f for f, keyword in keyword_of_field().items() if keyword in of_losses}
+    # A loss reads the field of its margin, and the warm-up of that.
+    of_losses = {margin for row in LOSSES.values() for margin in row.margins}
+    read |= {
+        field
+        for field, keywords in keywords_of_field().items()
+        if len(keywords) == 1 and {*keywords} <= of_losses
+    }
     unread = [key for key in keys() if key.rpartition(".")[2] not in read]
     assert unread == []
 

@@ -7,7 +7,7 @@ import pytest
 from finished_runs import make_result
 
 from train.comparison.cells import keep_cell, read_cell
-from train.config import Config, DataConfig, LossConfig, ModelConfig
+from train.config import Config, DataConfig, LossConfig, ModelConfig, as_dict
 from train.errors import WorkdirError
 
 
@@ -31,20 +31,29 @@ def test_a_cell_without_a_file_is_none(tmp_path):
     assert read_cell(tmp_path / "cell.json", Config()) is None
 
 
+def with_loss(**fields):
+    return Config(loss=LossConfig(**fields))
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (Config(seed=1), "seed: 0 there, 1 asked for"),
-        (Config(loss=LossConfig(delta=0.4)), "loss.delta: 0.1 there, 0.4 asked for"),
+        (dataclasses.replace(with_loss(delta=0.1), seed=1), "seed: 0 there, 1 asked"),
+        (with_loss(delta=0.4), "loss.delta: 0.1 there, 0.4 asked for"),
+        (with_loss(), "loss.delta: 0.1 there, None asked for"),
+        (with_loss(logit_margin=2.0), "loss.delta: 0.1 there, None asked for"),
         (
-            Config(loss=LossConfig(options={"k": 5})),
+            with_loss(delta=0.1, options={"k": 5}),
             "loss.options.k: nothing there, 5 asked for",
         ),
-        (Config(data=DataConfig(name="b")), "data.name: '' there, 'b' asked for"),
+        (
+            dataclasses.replace(with_loss(delta=0.1), data=DataConfig(name="b")),
+            "data.name: '' there, 'b' asked for",
+        ),
     ],
 )
 def test_a_cell_of_another_configuration_is_refused(tmp_path, asked, message):
-    file = write(tmp_path, Config())
+    file = write(tmp_path, with_loss(delta=0.1))
     with pytest.raises(WorkdirError, match="of another configuration") as refusal:
         read_cell(file, asked)
     assert message in str(refusal.value)
@@ -94,11 +103,24 @@ def test_a_key_that_came_later_counts_as_its_default(tmp_path):
 def test_what_plain_training_does_not_read_is_not_compared(tmp_path):
     compact = dataclasses.replace(Config().training, mode="compact")
     other = dataclasses.replace(Config().compact, slack=0.5)
+    # Of an earlier version, which had a slack of 0.3 for every loss.
+    held = dataclasses.replace(Config().compact, slack=0.3)
     plain = dataclasses.replace(Config(), compact=other)
     assert read_cell(write(tmp_path, Config()), plain) is not None
-    file = write(tmp_path, dataclasses.replace(Config(), training=compact))
+    old = dataclasses.replace(with_loss(delta=0.1), training=compact)
+    file = write(tmp_path, dataclasses.replace(old, compact=held))
+    assert read_cell(file, old) is not None
+    plain = dataclasses.replace(with_loss(delta=0.1), compact=other)
     with pytest.raises(WorkdirError, match=r"compact.slack: 0.3 there, 0.5 asked"):
         read_cell(file, dataclasses.replace(plain, training=compact))
+
+
+def test_the_margin_that_softmax_has_not_read_does_not_count(tmp_path):
+    config = as_dict(with_loss(name="softmax"))
+    config["loss"] = {"name": "softmax", "delta": 0.1, "delta_warmup": 0.0}
+    file = write(tmp_path, with_loss(name="softmax"), config=config)
+    assert read_cell(file, with_loss(name="softmax")) is not None
+    assert read_cell(file, with_loss(name="softmax", logit_margin=3.0)) is not None
 
 
 def test_a_key_that_is_gone_is_a_difference(tmp_path):

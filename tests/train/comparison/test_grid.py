@@ -17,19 +17,24 @@ from train.errors import ConfigError
 
 
 class Row:
-    def __init__(self, keywords, target="labels", multi_label=None):
+    def __init__(self, keywords, target="labels", multi_label=None, margins=()):
         self.keywords = keywords
         self.target = target
         self.multi_label = multi_label
+        self.margins = tuple(margins)
+        self.by_margin = {m: Row({m: value}) for m, value in dict(margins).items()}
 
 
+MARGINS = {"logit_margin": 2.0, "delta": 0.1}
 TABLE = {
     "softmax": Row({}, multi_label="multi_label_softmax"),
-    "as_softmax": Row({"delta": 0.1}, multi_label="multi_label_as_softmax"),
+    "as_softmax": Row(
+        {"logit_margin": 2.0}, multi_label="multi_label_as_softmax", margins=MARGINS
+    ),
     "focal": Row({"gamma": 2.0}),
     "entmax": Row({"alpha": 1.5}),
     "multi_label_softmax": Row({}, "multi_hot"),
-    "multi_label_as_softmax": Row({"delta": 0.1}, "multi_hot"),
+    "multi_label_as_softmax": Row({"logit_margin": 2.0}, "multi_hot", margins=MARGINS),
 }
 CONFIG = """
 from train.config import *
@@ -134,6 +139,16 @@ def test_without_a_sweep_there_is_one_point(file):
             [Sweep("loss.delta", ("0.1",))],
             "--grid varies this key",
         ),
+        (
+            [],
+            [Sweep("loss.delta", ("0.1",)), Sweep("loss.logit_margin", ("2",))],
+            "`loss.logit_margin` and `loss.delta`: a loss takes one margin",
+        ),
+        (
+            ["--config.loss.logit_margin=2"],
+            [Sweep("loss.delta", ("0.1",))],
+            "`loss.logit_margin` and `loss.delta`: a loss takes one margin",
+        ),
     ],
 )
 def test_points_are_refused(file, overrides, sweeps, message):
@@ -218,6 +233,41 @@ def test_a_loss_that_ignores_the_sweep_has_one_cell(file):
     assert made[2].label == "as_softmax delta=0.1 delta_warmup=0.5"
     assert made[2].point == {"loss.delta": "0.1", "loss.delta_warmup": "0.5"}
     assert made[2].config.loss.delta_warmup == 0.5
+
+
+def test_a_sweep_of_one_margin_takes_the_place_of_the_other_one(tmp_path):
+    (tmp_path / "small.py").write_text(
+        CONFIG.replace("Config(", "Config(loss=LossConfig(delta=0.1), ", 1)
+    )
+    sweeps = [Sweep("loss.logit_margin", ("1", "2"))]
+    points = make_points(str(tmp_path / "small.py"), [], sweeps)
+    made = cells(["softmax", "as_softmax"], points=points)
+    assert [cell.label for cell in made] == [
+        *("softmax", "as_softmax logit_margin=1", "as_softmax logit_margin=2")
+    ]
+    assert made[2].config.loss == LossConfig(logit_margin=2.0)
+
+
+def test_either_margin_has_a_course_and_margins_of_classes(file):
+    sweeps = [
+        Sweep("loss.margin_end_share", ("0", "0.1")),
+        Sweep("loss.class_margins.B-a.b", ("0.5",)),
+    ]
+    for flag in ("--config.loss.delta=0.2", "--config.loss.logit_margin=1"):
+        points = make_points(file, [flag], sweeps)
+        made = cells(["softmax", "as_softmax"], points=points)
+        assert [dict(cell.point) for cell in made] == [
+            {},
+            {"loss.margin_end_share": "0", "loss.class_margins.B-a.b": "0.5"},
+            {"loss.margin_end_share": "0.1", "loss.class_margins.B-a.b": "0.5"},
+        ]
+
+
+def test_the_warm_up_of_the_other_margin_is_not_read(file):
+    sweeps = [Sweep("loss.delta_warmup", ("0", "0.5"))]
+    flag = ["--config.loss.logit_margin=1"]
+    (cell,) = cells(["as_softmax"], points=make_points(file, flag, sweeps))
+    assert cell.name == "small-as_softmax-seed_0"
 
 
 def test_options_are_swept_where_a_loss_has_them(file):
