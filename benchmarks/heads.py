@@ -26,7 +26,8 @@ from timing import alternate
 
 from as_softmax_jax import as_softmax_loss, linear_as_softmax_loss
 
-DELTA = 0.1
+# The margins of AS-Softmax; the first one's memory, error and roofline are shown.
+MARGINS = {"logit_margin": 2.0, "delta": 0.1}
 ROWS, WIDTH = 1024, 256
 # Settled shares of the rows, by the number of classes and the kind of the others.
 SHARES = {
@@ -98,15 +99,21 @@ def chunked_softmax(x, w, t, rows=128):
 
 def contenders(c):
     """The losses to compare, as functions of features, kernel and labels."""
-    head = functools.partial(linear_as_softmax_loss, delta=DELTA)
-    dense = {
-        "optax": lambda x, w, t: optax.softmax_cross_entropy_with_integer_labels(
-            x @ w, t
-        ),
-        "dense": lambda x, w, t: as_softmax_loss(x @ w, t, delta=DELTA),
-    }
+    dense, heads = {}, {}
+    dense["optax"] = lambda x, w, t: optax.softmax_cross_entropy_with_integer_labels(
+        x @ w, t
+    )
+    for name, margin in MARGINS.items():
+        own = {name: margin}
+        dense[f"dense {name}"] = functools.partial(dense_loss, **own)
+        heads[f"head {name}"] = functools.partial(linear_as_softmax_loss, **own)
     fits = 4 * ROWS * c <= LARGEST_DENSE
-    return (dense if fits else {}) | {"chunked": chunked_softmax, "head": head}
+    return (dense if fits else {}) | {"chunked": chunked_softmax} | heads
+
+
+def dense_loss(x, w, t, **margin):
+    """AS-Softmax on the logits of all classes."""
+    return as_softmax_loss(x @ w, t, **margin)
 
 
 def compiled(loss, arguments, gradient=True):
@@ -126,15 +133,19 @@ def measure(c, kind, share, ceilings, seconds):
         name: compiled(loss, arguments) for name, loss in contenders(c).items()
     }
     truth = true_gradient(*arguments)
+    shown = next(iter(MARGINS))
     errors = {
         name: relative_error(functions[name](*arguments)[1][0], truth)
-        for name in ("dense", "head")
+        for name in (f"dense {shown}", f"head {shown}")
         if name in functions
     }
-    functions["pass"] = compiled(contenders(c)["head"], arguments, gradient=False)
-    settled = float(np.mean(contenders(c)["head"](*arguments) == 0))
+    for name in MARGINS:
+        loss = contenders(c)[f"head {name}"]
+        functions[f"pass {name}"] = compiled(loss, arguments, gradient=False)
+    head = f"head {shown}"
+    settled = float(np.mean(contenders(c)[head](*arguments) == 0))
     medians = alternate(functions, arguments, seconds, least=3)
-    memory = functions["head"].memory_analysis().temp_size_in_bytes
+    memory = functions[head].memory_analysis().temp_size_in_bytes
     # One product forward, and for hard rows two backward; the kernel is read, and its
     # gradient written.
     num_hard = ROWS * (1 - settled) if kind == "hard" else 0
@@ -147,7 +158,7 @@ def measure(c, kind, share, ceilings, seconds):
         seconds=medians,
         memory=memory / (4 * ROWS * c),
         errors=errors,
-        roofline=least / medians["head"],
+        roofline=least / medians[head],
     )
 
 
@@ -161,7 +172,7 @@ def true_gradient(x, w, t):
     o = np.concatenate([x @ w[:, span].astype(np.float64) for span in spans], axis=1)
     p = np.exp(o - o.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    kept = p[rows, t][:, None] - p <= np.float64(np.float32(DELTA))
+    kept = o[rows, t][:, None] - o <= MARGINS["logit_margin"]
     kept[rows, t] = True
     g = np.where(kept, p, 0)
     g /= g.sum(1, keepdims=True)
@@ -179,16 +190,23 @@ def row(figures):
     """A line of the table."""
     seconds = figures.seconds
     unit = seconds.get("optax", seconds["chunked"])
-    over_pass = seconds["head"] / seconds["pass"]
 
     def ratio(name):
         return f"{seconds[name] / unit:.2f}" if name in seconds else "-"
 
-    errors = (f"{figures.errors.get(name, np.nan):.0e}" for name in ("dense", "head"))
+    shown = next(iter(MARGINS))
+    errors = (
+        f"{figures.errors.get(f'{form} {shown}', np.nan):.0e}"
+        for form in ("dense", "head")
+    )
+    by_margin = (
+        f"| {ratio(f'dense {m}')} | {ratio(f'head {m}')} | {ratio(f'pass {m}')} "
+        f"| {seconds[f'head {m}'] / seconds[f'pass {m}']:.2f} "
+        for m in MARGINS
+    )
     return (
         f"| {figures.classes:,} | {figures.kind} | {figures.settled:.0%} "
-        f"| {unit * 1e3:.0f} ms | {ratio('dense')} | {ratio('chunked')} "
-        f"| {ratio('head')} | {ratio('pass')} | {over_pass:.2f} "
+        f"| {unit * 1e3:.0f} ms | {ratio('chunked')} {''.join(by_margin)}"
         f"| {figures.memory:.1%} | {figures.roofline:.0%} "
         f"| {' / '.join(errors).replace('nan', '-')} |"
     )
@@ -206,17 +224,17 @@ def draw_plot(figures, file):
     chart, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     titles = {
         "optax": "optax on x @ w",
-        "dense": "as_softmax_loss on x @ w",
         "chunked": "softmax, some rows at a time",
-        "head": "linear_as_softmax_loss",
     }
+    for name, margin in MARGINS.items():
+        titles[f"head {name}"] = f"linear_as_softmax_loss, {name}={margin}"
     for name, title in titles.items():
         for kind, style in (("hard", "-"), ("partial", "--")):
             if name in ("optax", "chunked") and kind == "partial":
                 continue  # they do not see the kind
             mine = [f for f in figures if (f.classes, f.kind) == (PLOTTED, kind)]
             times = [f.seconds[name] / f.seconds["optax"] for f in mine]
-            label = f"{title}, rest {kind}" if name in ("dense", "head") else title
+            label = f"{title}, rest {kind}" if name.startswith("head") else title
             shares = [100 * f.settled for f in mine]
             axes.plot(shares, times, style, marker="o", label=label)
     axes.set_xlabel("settled rows (%)")
@@ -235,7 +253,7 @@ def train_some_steps(c, steps=3):
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(w, x, t):
-        loss = functools.partial(linear_as_softmax_loss, delta=DELTA)
+        loss = functools.partial(linear_as_softmax_loss, logit_margin=2.0)
         value, gradient = jax.value_and_grad(lambda w: loss(x, w, t).mean())(w)
         return w - 0.1 * gradient, value
 
@@ -262,6 +280,14 @@ def million():
     )
 
 
+def _header():
+    """The columns of the margins."""
+    return "".join(
+        f"| `{name}={margin}`: dense | `linear_as_softmax_loss` | alone | head / alone "
+        for name, margin in MARGINS.items()
+    )
+
+
 def main():
     """Measures every shape and mix, and writes table and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -282,19 +308,19 @@ def main():
     lines = [
         "## Output layers: loss and gradients for features and kernel",
         "",
-        f"{machine()}. Float32, {ROWS} rows of {WIDTH} features, `delta={DELTA}`; a "
+        f"{machine()}. Float32, {ROWS} rows of {WIDTH} features; a "
         "share of the rows is settled, the rest all hard or all partial. Times are "
         "multiples of optax's on `x @ w`, or of the chunked softmax's where the logits "
         "do not fit. *Roofline*: the least time for operations that must be done (a "
         "product forward, two more for hard rows) and for bytes that must move, over "
         f"the head's, with the measured ceilings: {ceilings}. *Error*: of the "
-        "features' gradient against float64, over its largest entry. "
+        "features' gradient against float64, over its largest entry. Memory, roofline "
+        "and error are of the first margin; *alone* is the loss without gradients. "
         "`python benchmarks/heads.py`",
         "",
-        "| classes | rest | settled | optax | dense AS-Softmax | chunked softmax "
-        "| `linear_as_softmax_loss` | its loss alone | with gradients / alone "
+        f"| classes | rest | settled | optax | chunked softmax {_header()}"
         "| temporary memory | roofline | error, dense / head |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        f"|---:|---|---:|---:|---:{'|---:' * 4 * len(MARGINS)}|---:|---:|---|",
         *map(row, figures),
         "",
         million(),
