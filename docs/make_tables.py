@@ -83,7 +83,11 @@ def _constants(door: ModuleType) -> dict[str, str]:
 
 
 def _line(row: Loss) -> str:
-    keywords = ", ".join(f"{name}={value}" for name, value in row.keywords.items())
+    rows = row.by_margin.values() or [row]
+    keywords = " or ".join(
+        ", ".join(f"{name}={value}" for name, value in each.keywords.items())
+        for each in rows
+    )
     zeros = "yes" if row.exact_zeros else ""
     cells = (f"`{row.name}`", f"`{row.name}_loss`", keywords, zeros, row.paper)
     return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"

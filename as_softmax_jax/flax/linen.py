@@ -30,7 +30,7 @@ class ASSoftmaxHead(nn.Module):
       >>> features, labels = jnp.ones((4, 8)), jnp.array([1, 2, 3, 4])
       >>> variables = head.init(jax.random.key(0), features)
       >>> def mean_loss(variables):
-      ...     return head.apply(variables, features, labels, delta=0.1).mean()
+      ...     return head.apply(variables, features, labels, logit_margin=2.0).mean()
       >>> grads = jax.grad(mean_loss)(variables)
       >>> print(grads["params"]["kernel"].shape, head.apply(variables, features).shape)
       (8, 50000) (4, 50000)
@@ -51,7 +51,7 @@ class ASSoftmaxHead(nn.Module):
         Args:
           features: floating point [..., D].
           labels: integers [...] in [0, C); None: logits are wanted.
-          **keywords: `delta`, and what else `linear_as_softmax_loss` takes.
+          **keywords: `logit_margin`, and what else `linear_as_softmax_loss` takes.
         """
         shape = (jnp.shape(features)[-1], self.num_classes)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)

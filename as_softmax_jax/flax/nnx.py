@@ -34,7 +34,7 @@ class ASSoftmaxHead(nnx.Module):
       >>> head = ASSoftmaxHead(8, 50_000, rngs=nnx.Rngs(0))
       >>> features, labels = jnp.ones((4, 8)), jnp.array([1, 2, 3, 4])
       >>> def mean_loss(head):
-      ...     return head.loss(features, labels, delta=0.1).mean()
+      ...     return head.loss(features, labels, logit_margin=2.0).mean()
       >>> loss, grads = nnx.value_and_grad(mean_loss)(head)
       >>> print(grads["kernel"][...].shape, head(features).shape)
       (8, 50000) (4, 50000)
@@ -75,7 +75,7 @@ class ASSoftmaxHead(nnx.Module):
         Args:
           features: floating point [..., D].
           labels: integers [...] in [0, C).
-          **keywords: `delta`, and what else `linear_as_softmax_loss` takes.
+          **keywords: `logit_margin`, and what else `linear_as_softmax_loss` takes.
         """
         kernel, bias = self._parameters()
         features, kernel = nnx.nn.dtypes.promote_dtype(
