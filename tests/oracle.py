@@ -20,44 +20,62 @@ class Truth(NamedTuple):
     clear: np.ndarray  # [N] bool: no class within rounding error of the margin
 
 
-def as_softmax(logits, labels, delta, rounding=2.0**-23) -> Truth:
+def as_softmax(
+    logits, labels, delta=None, rounding=2.0**-23, *, logit_margin=None
+) -> Truth:
     """Computes AS-Softmax by its definition, in float64, for clean inputs.
 
     Args:
       logits: [N, C], as the code under test sees them.
       labels: [N] integers in [0, C).
-      delta: a number or [N].
+      delta: a margin between probabilities, a number or [N]; or else
       rounding: the unit of rounding of the dtype that decides the mask. A row is
-        `clear` when no |p_t - p_i - delta| is within 16 such units of the logits'
-        size.
+        `clear` when no |p_t - p_i - delta|, or |o_t - o_i - m|, is within 16 such
+        units of the logits' size.
+      logit_margin: m, a margin between logits, a number or [N].
 
     Returns:
       The truth and which rows a comparison may use.
     """
     o = np.asarray(logits, np.float64)
     t = np.asarray(labels)
-    delta = np.broadcast_to(np.asarray(delta, np.float64), t.shape)[:, None]
-    rows = np.arange(len(t))
     onehot = np.arange(o.shape[1]) == t[:, None]
-    p = softmax(o)
-    p_t = p[rows, t][:, None]
-    gap = p_t - p - delta
-    kept = onehot | ~(gap > 0)
-    o_t = o[rows, t][:, None]
-    if (delta == 0).any():
-        # Probabilities round where logits do not: ties are decided on logits.
-        kept = np.where(delta == 0, onehot | (o >= o_t), kept)
+    size = np.abs(o).max(-1, initial=0, where=np.isfinite(o))
+    slack = 16 * rounding * (1 + size)[:, None]
+    margin = np.asarray(logit_margin if delta is None else delta, np.float64)
+    margin = np.broadcast_to(margin, t.shape)[:, None]
+    by = by_logits if delta is None else by_probs
+    dropped, near = by(o, onehot, margin, slack)
+    kept = onehot | ~dropped
+    o_t = o[onehot]
     log_total = logsumexp(np.where(kept, o, -np.inf))
-    loss = log_total - o_t[:, 0]
+    loss = log_total - o_t
     settled = kept.sum(-1) == 1
     gradient = np.where(kept, np.exp(o - log_total[:, None]), 0.0) - onehot
     gradient[settled] = 0.0
     loss = np.where(settled, 0.0, loss)
-    slack = 16 * rounding * (1 + np.abs(o).max(-1, initial=0, where=np.isfinite(o)))
-    near = (np.abs(gap) <= slack[:, None]) & ~onehot & (p_t > delta - slack[:, None])
-    exact = (delta[:, 0] == 0) | (delta[:, 0] == 1)
-    clear = exact | ~(near & ((p > 0) | (p_t <= 2 * delta))).any(-1)
-    return Truth(loss, gradient, kept, settled, clear)
+    return Truth(loss, gradient, kept, settled, ~(near & ~onehot).any(-1))
+
+
+def by_logits(o, onehot, m, slack):
+    """Which classes a margin between logits drops, and which are close to it."""
+    with np.errstate(invalid="ignore"):  # of -inf - -inf
+        lead = o[onehot][:, None] - o
+        near = np.abs(lead - m) <= slack
+    # Of equal numbers the difference is exactly 0.
+    return lead > m, near & (m > 0)
+
+
+def by_probs(o, onehot, delta, slack):
+    """Which classes the paper's margin drops, and which are close to it."""
+    p = softmax(o)
+    p_t, o_t = p[onehot][:, None], o[onehot][:, None]
+    gap = p_t - p - delta
+    # Probabilities round where logits do not: ties are decided on logits.
+    dropped = np.where(delta == 0, o < o_t, gap > 0)
+    near = (np.abs(gap) <= slack) & (p_t > delta - slack)
+    near &= (p > 0) | (p_t <= 2 * delta)
+    return dropped, near & (delta > 0) & (delta < 1)
 
 
 def softmax(o):
@@ -72,32 +90,42 @@ def logsumexp(o):
     return m + np.log(np.exp(o - m[..., None]).sum(-1))
 
 
-def draw(kind, n, c, *, seed=0, scale=1.0):
+def draw(kind, n, c, *, seed=0, scale=1.0, logit_margin=None):
     """Draws logits [n, c] float32 and labels [n] whose rows are of one kind.
 
     Args:
-      kind: "hard" (the label below the margin), "settled", "partial" (a few
-        classes compete), or "mixed", a third of each.
+      kind: "hard" (every class is kept), "settled", "partial" (a few classes
+        compete), or "mixed", a third of each.
       n: rows.
       c: classes, at least 2; "partial" needs 3.
       seed: of NumPy's generator.
       scale: of the logits' noise.
+      logit_margin: the margin that the kinds are meant for; None: delta = 0.1.
 
     Returns:
-      ``(logits, labels)``; the kinds are meant for delta = 0.1.
+      ``(logits, labels)``.
     """
     rng = np.random.default_rng(seed)
     o = rng.normal(size=(n, c)) * scale
     t = rng.integers(0, c, n)
     rows = np.arange(n)
-    rest = logsumexp(o)
     which = np.array(["hard", "partial", "settled"])[rows % 3]
     which = which if kind == "mixed" else np.full(n, kind)
     rival = (t + 1 + rng.integers(0, c - 1, n)) % c
-    # p_t near 0.9 leaves nobody within 0.1; near 0.45 with a rival near 0.42, one.
-    o[rows, t] = np.where(which == "hard", rest - 4, rest + 2.5)
-    o[rows, rival] = np.where(which == "partial", rest + 2.45, o[rows, rival])
+    low, high, close = label_places(o, logit_margin)
+    o[rows, t] = np.where(which == "hard", low, high)
+    o[rows, rival] = np.where(which == "partial", close, o[rows, rival])
     return o.astype(np.float32), t.astype(np.int32)
+
+
+def label_places(o, logit_margin):
+    """Where a label is of a hard row and of another, and a rival that is kept."""
+    if logit_margin is None:
+        # p_t near 0.9 leaves nobody within 0.1; near 0.45 with a rival near 0.42, one.
+        rest = logsumexp(o)
+        return rest - 4, rest + 2.5, rest + 2.45
+    m, high = logit_margin, o.max(-1)
+    return o.min(-1) + m / 2, high + 1.5 * m, high + m
 
 
 def assert_no_worse(actual, naive, truth, *, slack, rows=None):

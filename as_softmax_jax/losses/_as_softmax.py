@@ -233,6 +233,8 @@ def as_softmax_probs(
       >>> print(as_softmax_probs(logits, jnp.array([0]), logit_margin=1.0))
       [[0.5556 0.4444 0.    ]]
     """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    given = _read_margin(delta, logit_margin, x, "as_softmax_probs")
     kept = as_softmax_kept(
         logits,
         labels,
@@ -243,11 +245,9 @@ def as_softmax_probs(
         axis=axis,
         implementation=implementation,
     )
-    x = inputs.read(logits, labels, where, class_mask, axis)
     kept = jnp.moveaxis(kept, axis, -1)
     there = kept if x.where is None else kept | ~x.where[..., None]
     probs = jax.nn.softmax(x.logits, axis=-1, where=there)
-    given = _read_margin(delta, logit_margin, x, "as_softmax_probs")
     bad = jnp.isnan(given.value) | x.bad | x.empty
     if x.where is not None:
         bad &= x.where
@@ -508,6 +508,6 @@ def _settled(
         alone = jnp.full(labels.shape, logits.shape[-1] == 1)
     else:
         alone = jnp.sum(class_mask, axis=-1) == 1
-    # A label of probability 0 has a loss of +inf, even alone.
-    alone &= jnp.isfinite(label_logit)
-    return jnp.where(gap_of_row == -jnp.inf, alone, num_kept == 1)
+    settled = jnp.where(gap_of_row == -jnp.inf, alone, num_kept == 1)
+    # A label at -inf has a loss of +inf, even alone; of one at +inf it is NaN.
+    return settled & jnp.isfinite(label_logit)

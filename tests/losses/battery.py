@@ -24,13 +24,26 @@ from as_softmax_jax.losses import (
 ROWS, CLASSES = 8, 12  # 12: more than the k of Sparse-Softmax
 EVERYONE = jnp.ones(ROWS, bool)
 ALL_CLASSES = jnp.ones((ROWS, CLASSES), bool)
-EVERY_ROW = [*LOSSES.values(), *SCRATCH]
+
+
+def each_margin(rows):
+    """The rows of losses; of one that takes either margin, a row for each."""
+    return [one for row in rows for one in row.by_margin.values() or (row,)]
+
+
+def id_of(row):
+    """The name of a loss, with its margin where it takes more than one."""
+    return f"{row.name}-{row.margin}" if row.margins else row.name
+
+
+TABLE = each_margin(LOSSES.values())
+EVERY_ROW = [*TABLE, *each_margin(SCRATCH)]
 
 
 def rows_that(holds):
     """Runs a test on the rows of losses for which something holds."""
     rows = [row for row in EVERY_ROW if holds(row)]
-    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+    return pytest.mark.parametrize("row", rows, ids=id_of)
 
 
 def multi_hot(row):

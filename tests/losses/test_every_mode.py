@@ -11,9 +11,11 @@ import pytest
 from battery import (
     CLASSES,
     ROWS,
+    TABLE,
     assert_close,
     cotangents,
     draw,
+    id_of,
     picked,
 )
 from jax import export
@@ -21,10 +23,10 @@ from jax.experimental import checkify
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from as_softmax_jax.losses import LOSSES, as_softmax_kept, count_active
+from as_softmax_jax.losses import as_softmax_kept, count_active
 
 KINDS = ("loss", "gradient", "settled", "probs", "kept")
-QUICK = "as_softmax"
+QUICK = "as_softmax-logit_margin"
 
 
 def function_of(row, kind):
@@ -50,14 +52,14 @@ def function_of(row, kind):
 
 def marks(row):
     """Which tests a row belongs to, besides all."""
-    return () if row.name == QUICK else pytest.mark.long
+    return () if id_of(row) == QUICK else pytest.mark.long
 
 
 every_function = pytest.mark.parametrize(
     "function",
     [
-        pytest.param((row, kind), id=f"{row.name}-{kind}", marks=marks(row))
-        for row in LOSSES.values()
+        pytest.param((row, kind), id=f"{id_of(row)}-{kind}", marks=marks(row))
+        for row in TABLE
         for kind in KINDS
         if function_of(row, kind)
     ],
@@ -118,7 +120,7 @@ def test_debugging_modes_find_no_nan(function, mode, padded):
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(row, id=name, marks=marks(row)) for name, row in LOSSES.items()],
+    [pytest.param(row, id=id_of(row), marks=marks(row)) for row in TABLE],
 )
 def test_debugging_modes_find_the_nan_of_a_bad_row(row):
     logits, target, where, mask = inputs_of(row)
@@ -147,8 +149,8 @@ def may_spread(row, shared):
 @pytest.mark.parametrize(
     ("row", "shared"),
     [
-        pytest.param(row, shared, id=f"{row.name}-{shared}", marks=marks(row))
-        for row in LOSSES.values()
+        pytest.param(row, shared, id=f"{id_of(row)}-{shared}", marks=marks(row))
+        for row in TABLE
         for shared in SHARED
         if may_spread(row, shared)
     ],
