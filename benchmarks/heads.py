@@ -280,12 +280,18 @@ def million():
     )
 
 
-def _header():
-    """The columns of the margins."""
-    return "".join(
+def table(figures):
+    """The lines of the table."""
+    columns = "".join(
         f"| `{name}={margin}`: dense | `linear_as_softmax_loss` | alone | head / alone "
         for name, margin in MARGINS.items()
     )
+    return [
+        f"| classes | rest | settled | optax | chunked softmax {columns}"
+        "| temporary memory | roofline | error, dense / head |",
+        f"|---:|---|---:|---:|---:{'|---:' * 4 * len(MARGINS)}|---:|---:|---|",
+        *map(row, figures),
+    ]
 
 
 def main():
@@ -318,10 +324,7 @@ def main():
         "and error are of the first margin; *alone* is the loss without gradients. "
         "`python benchmarks/heads.py`",
         "",
-        f"| classes | rest | settled | optax | chunked softmax {_header()}"
-        "| temporary memory | roofline | error, dense / head |",
-        f"|---:|---|---:|---:|---:{'|---:' * 4 * len(MARGINS)}|---:|---:|---|",
-        *map(row, figures),
+        *table(figures),
         "",
         million(),
         "",

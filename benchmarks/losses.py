@@ -10,6 +10,7 @@ figure is a ratio of medians.
 
 import argparse
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,34 +71,55 @@ def value_and_grad(loss, logits, labels):
     return value, vjp(jnp.full_like(value, 1 / len(labels)))[0]
 
 
+class Figures(NamedTuple):
+    """Of one shape and mix of rows."""
+
+    rows: int
+    classes: int
+    kind: str
+    seconds: dict[str, float]
+    memory: float  # of the first margin's loss, as a share of the logits
+    roofline: float  # the least time over that loss's
+
+
 def measure(n, c, kind, ceilings, seconds):
-    """Measures one shape and mix; returns a row of the table."""
+    """Measures one shape and mix."""
     arguments = mostly(kind, n, c)
     functions = {
         name: IntoUsedMemory(functools.partial(value_and_grad, loss), *arguments)
         for name, loss in contenders(c).items()
     }
-    medians = alternate(functions, arguments, seconds)
-    shown = next(iter(MARGINS))
-    memory, base = functions[shown].temporary, medians["optax"]
-
-    def ratio(name):
-        return f"{medians[name] / base:.2f}" if name in medians else "-"
-
-    by_margin = (f"| {ratio(name)} | {ratio(f'{name} by kernel')} " for name in MARGINS)
+    medians, shown = alternate(functions, arguments, seconds), next(iter(MARGINS))
     # The logits are read once and the gradient written once.
     least = ceilings.seconds(0, 8 * n * c)
+    memory = functions[shown].temporary / (4 * n * c)
+    return Figures(n, c, kind, medians, memory, least / medians[shown])
+
+
+def row(figures):
+    """A line of the table."""
+    seconds, base = figures.seconds, figures.seconds["optax"]
+
+    def ratio(name):
+        return f"{seconds[name] / base:.2f}" if name in seconds else "-"
+
+    by_margin = (f"| {ratio(m)} | {ratio(f'{m} by kernel')} " for m in MARGINS)
     return (
-        f"| [{n}, {c}] | {kind} | {base * 1e3:.2f} ms | {ratio('softmax_loss')} "
-        f"{''.join(by_margin)}| {least / medians[shown]:.0%} "
-        f"| {memory / (4 * n * c):.1%} |"
+        f"| [{figures.rows}, {figures.classes}] | {figures.kind} "
+        f"| {base * 1e3:.2f} ms | {ratio('softmax_loss')} {''.join(by_margin)}"
+        f"| {figures.roofline:.0%} | {figures.memory:.1%} |"
     )
 
 
-def _header():
-    """The columns of the margins."""
+def table(figures):
+    """The lines of the table."""
     columns = (f"| `{name}={margin}` | kernel " for name, margin in MARGINS.items())
-    return "".join(columns)
+    return [
+        f"| logits | rows mostly | optax | softmax_loss {''.join(columns)}"
+        "| roofline | memory |",
+        f"|---|---|---:|---:{'|---:|---:' * len(MARGINS)}|---:|---:|",
+        *map(row, figures),
+    ]
 
 
 def main():
@@ -106,7 +128,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=8.0, help="per row")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write")
     flags = parser.parse_args()
-    ceilings = measure_ceilings()
+    ceilings, figures = measure_ceilings(), []
+    for n, c in SHAPES:
+        for kind in KINDS:
+            figures.append(measure(n, c, kind, ceilings, flags.seconds))
+            print(row(figures[-1]), flush=True)
     lines = [
         "Forward and backward in float32, as a multiple of the time of",
         "`optax.softmax_cross_entropy_with_integer_labels`; nine rows in ten of the",
@@ -119,14 +145,8 @@ def main():
         "",
         f"{machine()}; {ceilings}",
         "",
-        f"| logits | rows mostly | optax | softmax_loss {_header()}"
-        "| roofline | memory |",
-        f"|---|---|---:|---:{'|---:|---:' * len(MARGINS)}|---:|---:|",
+        *table(figures),
     ]
-    for n, c in SHAPES:
-        for kind in KINDS:
-            lines.append(measure(n, c, kind, ceilings, flags.seconds))
-            print(lines[-1], flush=True)
     if not flags.dry_run:
         write_section("losses", "\n".join(lines))
 

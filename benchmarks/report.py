@@ -8,8 +8,6 @@ from pathlib import Path
 import jax
 import optax
 
-from train.comparison import sections
-
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -29,4 +27,7 @@ def machine() -> str:
 
 def write_section(name: str, section: str) -> None:
     """Puts a section between its own markers, and touches nothing else."""
+    # The trainer's packages are not needed to measure.
+    from train.comparison import sections
+
     sections.write_section(PAGE, name, section)
