@@ -44,6 +44,20 @@ CALLS = {
         lambda: as_softmax_loss(LOGITS, LABELS, delta=1.5),
         (ValueError, "`delta`"),
     ),
+    "a margin between logits below 0": (
+        lambda: as_softmax_loss(LOGITS, LABELS, logit_margin=-1.0),
+        (ValueError, "`logit_margin` must be at least 0, and may be inf; got -1.0"),
+    ),
+    "no margin": (
+        lambda: as_softmax_loss(LOGITS, LABELS),
+        (ValueError, "takes one margin, `logit_margin` (of logits"),
+    ),
+    "two margins": (
+        lambda: linear_as_softmax_loss(
+            FEATURES, KERNEL, LABELS, delta=0.1, logit_margin=2.0
+        ),
+        (ValueError, "`delta` (of probabilities, the paper's, for example 0.1)"),
+    ),
     "weights in place of a mask": (
         lambda: as_softmax_loss(LOGITS, LABELS, delta=0.1, where=LOGITS[:, 0]),
         (TypeError, "`where` must be boolean"),

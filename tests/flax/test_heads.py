@@ -42,11 +42,19 @@ def head(request):
     return make
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_the_loss_is_that_of_the_logits(head, use_bias):
+@pytest.mark.parametrize(
+    ("use_bias", "margin"),
+    [
+        (True, {"logit_margin": 2.0}),
+        (False, {"delta": 0.1}),
+        pytest.param(True, {"delta": 0.1}, marks=pytest.mark.long),
+        pytest.param(False, {"logit_margin": 2.0}, marks=pytest.mark.long),
+    ],
+)
+def test_the_loss_is_that_of_the_logits(head, use_bias, margin):
     logits, losses, params = head(use_bias=use_bias)
     where = LABELS != 2
-    keywords = {"delta": 0.1, "where": where}
+    keywords = {"where": where} | margin
     dense = as_softmax_loss(logits(params, FEATURES), LABELS, **keywords)
     got = losses(params, FEATURES, LABELS, **keywords)
     np.testing.assert_allclose(got, dense, rtol=1e-5, atol=1e-6)
@@ -86,5 +94,6 @@ def test_the_kernel_starts_as_flax_starts_its_own():
 
 def test_a_keyword_of_the_loss_without_labels_is_refused():
     head = linen_heads.ASSoftmaxHead(40)
-    with pytest.raises(TypeError, match="`delta` belongs to the loss"):
-        head.init(jax.random.key(0), FEATURES, delta=0.1)
+    for margin in ("delta", "logit_margin"):
+        with pytest.raises(TypeError, match=f"`{margin}` belongs to the loss"):
+            head.init(jax.random.key(0), FEATURES, **{margin: 0.1})

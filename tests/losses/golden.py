@@ -33,6 +33,17 @@ GOLDEN = (
         0.5543552445,
         (0.4255574832, -0.4255574832, 0, 0),
     ),
+    # log(1 + e^-0.3 + e^-0.5): the last is 1.85 below
+    Golden(
+        "as_softmax",
+        {"logit_margin": 1.0},
+        A,
+        1,
+        0.8532865553,
+        (0.3155978333, -0.5739874851, 0.2583896517, 0),
+    ),
+    # settled: the rivals are 1.0 and more below
+    Golden("as_softmax", {"logit_margin": 0.9}, E, 0, 0, (0, 0, 0, 0)),
     # settled: the rivals are 0.43 and more below 0.68
     Golden("as_softmax", {"delta": 0.1}, E, 0, 0, (0, 0, 0, 0)),
     # log(1 + e^(4 * -0.15) + e^(4 * -0.75))
@@ -52,6 +63,15 @@ GOLDEN = (
         1,
         1.247217052,
         (0.3509129639, -0.7126967648, 0.2873032352, 0.07448056559),
+    ),
+    # log(1 + e^1.5) + log(1 + e^0): 2.5 is above 0.5, and -1.0 below -0.5
+    Golden(
+        "multi_label_as_softmax",
+        {"logit_margin": 0.5},
+        E,
+        (1, 0, 1, 0),
+        2.394560459,
+        (0, 0.8175744762, -0.5, 0),
     ),
     # log(1 + e^1.5 + e^1.0) + log(1 + e^-1.2): the last is 0.23 below
     Golden(

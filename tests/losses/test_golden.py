@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from battery import TABLE
 from golden import GOLDEN
 
 from as_softmax_jax.losses import LOSSES
@@ -22,5 +23,8 @@ def test_golden_values(case):
     np.testing.assert_allclose(gradient, case.gradient, rtol=1e-9, atol=1e-9)
 
 
-def test_every_loss_has_a_golden_value():
+def test_every_loss_has_a_golden_value_of_each_margin():
     assert {*LOSSES} == {case.name for case in GOLDEN}
+    for row in TABLE:
+        of_loss = [case.keywords for case in GOLDEN if case.name == row.name]
+        assert row.margin is None or any(row.margin in given for given in of_loss)

@@ -131,19 +131,22 @@ def test_unknown_classes_have_no_part():
     assert gradient[0, 2] == 0
 
 
-def test_equals_the_reference_with_gradients():
+@pytest.mark.parametrize(("margin", "value"), [("delta", 0.15), ("logit_margin", 0.6)])
+def test_equals_the_reference_with_gradients(margin, value):
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(400, 11)) * 2, jnp.float32)
     targets = jnp.asarray(rng.random((400, 11)) < 0.2)
-    delta = jnp.full(400, 0.15)
-    loss, gradient = value_and_grad(logits, targets, delta=0.15)
+    if margin == "logit_margin":
+        logits = logits - 3 + 6 * targets.astype(jnp.float32)
+    given = {margin: jnp.full(400, value)}
+    loss, gradient = value_and_grad(logits, targets, **{margin: value})
     expected, vjp = jax.vjp(
-        lambda o: reference.multi_label_as_softmax_loss(o, targets, ~targets, delta),
+        lambda o: reference.multi_label_as_softmax_loss(o, targets, ~targets, **given),
         logits,
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, vjp(jnp.ones(400))[0], rtol=1e-4, atol=1e-6)
-    settled = multi_label_as_softmax_settled(logits, targets, delta=0.15)
+    settled = multi_label_as_softmax_settled(logits, targets, **{margin: value})
     np.testing.assert_array_equal(settled, loss == 0)
     assert 0 < settled.sum() < 400
 
@@ -161,6 +164,118 @@ def test_ties_at_delta_0_are_kept():
     logits = jnp.array([[1.0, 1.0, np.nextafter(np.float32(1), 0)]])
     loss = multi_label_as_softmax_loss(logits, jnp.array([[1, 0, 0]]), delta=0.0)
     np.testing.assert_allclose(loss, [log(1 + exp(1)) + log(1 + exp(-1))], rtol=1e-6)
+
+
+MARGIN = {"logit_margin": 2.0}
+
+
+def test_a_margin_between_logits_compares_each_class_with_0():
+    # P = {0, 1}: 3 is above 2 and -4 below -2, so 1 and -1 are left.
+    logits, targets = jnp.array([[3.0, 1.0, -1.0, -4.0]]), jnp.array([[1, 1, 0, 0]])
+    loss, gradient = value_and_grad(logits, targets, **MARGIN)
+    np.testing.assert_allclose(loss, [2 * log(1 + exp(-1))], rtol=1e-6)
+    share = exp(-1) / (1 + exp(-1))
+    np.testing.assert_allclose(gradient, [[0, -share, share, 0]], rtol=1e-6)
+    assert (gradient[0, jnp.array([0, 3])] == 0).all()
+
+
+@pytest.mark.parametrize("num_labels", [0, 1, 7, 19, 20])
+def test_a_row_of_any_number_of_labels_settles_where_it_is_right(num_labels):
+    targets = jnp.broadcast_to(jnp.arange(20) < num_labels, (4, 20))
+    right = jnp.where(targets, 2.5, -2.5)
+    # In the second row one class is on its side by less, in the third on the other.
+    logits = right.at[1, 3].multiply(0.8).at[2, 3].multiply(-1.0)
+    loss, gradient = value_and_grad(logits, targets, **MARGIN)
+    settled = multi_label_as_softmax_settled(logits, targets, **MARGIN)
+    np.testing.assert_array_equal(settled, [True, False, False, True])
+    np.testing.assert_array_equal(loss == 0, settled)
+    others = gradient.at[jnp.array([1, 2]), 3].set(0)
+    np.testing.assert_array_equal(others, 0)
+    assert (gradient[jnp.array([1, 2]), 3] != 0).all()
+
+
+def test_what_is_settled_by_a_margin_between_logits_is_predicted_right():
+    rng = np.random.default_rng(5)
+    targets = jnp.asarray(rng.random((4000, 3)) < 0.5)
+    logits = jnp.asarray(rng.normal(size=(4000, 3)), jnp.float32)
+    for margin in (0.0, 0.3):
+        settled = multi_label_as_softmax_settled(logits, targets, logit_margin=margin)
+        np.testing.assert_array_equal(logits[settled] > 0, targets[settled])
+        assert 100 < settled.sum() < 2000
+
+
+def test_a_row_without_labels_trains_its_classes_above_minus_the_margin():
+    logits = jnp.array([[2.0, -1.0, -3.0]])
+    loss, gradient = value_and_grad(logits, jnp.zeros((1, 3), int), **MARGIN)
+    total = exp(2) + exp(-1)
+    np.testing.assert_allclose(loss, [log(1 + total)], rtol=1e-6)
+    expected = np.array([[exp(2), exp(-1), 0]]) / (1 + total)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.0, 2.0])
+def test_a_class_at_the_margin_between_logits_is_kept(margin):
+    just = max(np.nextafter(np.float32(margin), np.float32(9)), 1e-30)
+    logits = jnp.array([[margin, just, -margin, -just]])
+    targets = jnp.array([[1, 1, 0, 0]])
+    _, gradient = value_and_grad(logits, targets, logit_margin=margin)
+    np.testing.assert_array_equal(gradient != 0, [[True, False, True, False]])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_a_margin_it_is_multi_label_softmax_bit_for_bit(dtype, masked):
+    rng = np.random.default_rng(6)
+    logits = jnp.asarray(rng.normal(size=(40, 30)) * 4, dtype)
+    logits = logits.at[0, 0].set(-jnp.inf).at[1, 1].set(jnp.nan)
+    targets = jnp.asarray(rng.random((40, 30)) < 0.2)
+    masks = {}
+    if masked:
+        masks["where"] = jnp.asarray(rng.random(40) < 0.7)
+        masks["class_mask"] = jnp.asarray(rng.random((40, 30)) < 0.7)
+
+    def bits(loss_function, **margin):
+        @jax.jit
+        def f(o):
+            loss, vjp = jax.vjp(
+                lambda o: loss_function(o, targets, **masks, **margin), o
+            )
+            return loss, vjp(jnp.linspace(0.5, 2, 40))[0]
+
+        return [np.asarray(part).tobytes() for part in f(logits)]
+
+    expected = bits(multi_label_softmax_loss)
+    assert bits(multi_label_as_softmax_loss, logit_margin=np.inf) == expected
+
+
+def test_a_traced_margin_between_logits_out_of_range_is_nan_for_its_row():
+    logits, targets = jnp.ones((4, 3)), jnp.eye(4, 3, dtype=int)
+    margins = jnp.array([2.0, -1.0, jnp.nan, jnp.inf])
+    loss, gradient = jax.jit(lambda m: value_and_grad(logits, targets, logit_margin=m))(
+        margins
+    )
+    np.testing.assert_array_equal(np.isnan(loss), [False, True, True, False])
+    bad = np.isnan(gradient)
+    np.testing.assert_array_equal(bad.any(-1), [False, True, True, False])
+    np.testing.assert_array_equal(bad.all(-1), bad.any(-1))
+
+
+@pytest.mark.parametrize(
+    "function", [multi_label_as_softmax_loss, multi_label_as_softmax_settled]
+)
+def test_exactly_one_margin_in_range_is_given(function):
+    logits, targets = jnp.ones((2, 3)), jnp.eye(2, 3, dtype=int)
+    message = rf"`{function.__name__}` .*`logit_margin`.*`delta`.*got "
+    with pytest.raises(ValueError, match=message + "neither"):
+        function(logits, targets)
+    with pytest.raises(ValueError, match=message + "both"):
+        function(logits, targets, delta=0.1, logit_margin=2.0)
+    with pytest.raises(ValueError, match="`logit_margin` must be at least 0"):
+        function(logits, targets, logit_margin=-1.0)
+    with pytest.raises(ValueError, match="`logit_margin` must broadcast"):
+        function(logits, targets, logit_margin=np.ones(3, np.float32))
+    with pytest.raises(TypeError, match="`logit_margin` must be a real number"):
+        function(logits, targets, logit_margin=True)
 
 
 def test_refuses_class_indices_for_targets():

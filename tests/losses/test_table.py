@@ -49,13 +49,26 @@ def test_what_the_function_tells_is_read_from_it():
     [
         ({}, "needs a value for `power` in `example_keywords`"),
         ({"example_keywords": {"power": 1.0, "pow": 1.0}}, "names `pow`"),
-        ({"example_keywords": {"power": 1.0}, "margin": "delta"}, "names `delta`"),
+        ({"example_keywords": {"power": 1.0}, "margins": ("delta",)}, "names `delta`"),
         ({"extras": {"key": StepKey()}}, "has an extra input `key` too many"),
     ],
 )
 def test_a_row_that_does_not_fit_its_function_is_refused(fields, message):
     with scratch_table(), pytest.raises(ValueError, match=message):
         register_loss(paper="none", at_zero_logits=None, **fields)(odd_loss)
+
+
+def test_a_row_is_of_one_margin_and_leads_to_that_of_the_other():
+    row = LOSSES["as_softmax"]
+    assert (row.margins, row.margin) == (("logit_margin", "delta"), "logit_margin")
+    assert dict(row.loss_keywords) == {"logit_margin": 2.0}
+    assert row.margin_in_logits
+    of_delta = row.by_margin["delta"]
+    assert (of_delta.name, of_delta.margin) == ("as_softmax", "delta")
+    assert dict(of_delta.loss_keywords) == {"delta": 0.1}
+    assert not of_delta.margin_in_logits
+    assert not LOSSES["softmax"].by_margin
+    assert LOSSES["softmax"].margin is None
 
 
 def test_a_name_is_given_once_and_ends_in_loss():
