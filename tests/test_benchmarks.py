@@ -1,0 +1,57 @@
+"""The scripts of benchmarks/, on tiny sizes: they run, and their tables hold figures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.long
+def test_the_script_for_an_accelerator_runs_here_on_tiny_sizes(tmp_path):
+    command = [sys.executable, BENCHMARKS / "on_gpu.py", "--tiny", "--seconds=0.05"]
+    ran = subprocess.run(
+        [*command, f"--output={tmp_path / 'found'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["left_out"] == []
+    assert len(found["checked"]) == 8
+    assert all(len(found[part]) == 1 for part in ("losses", "heads", "training"))
+    assert found["training"][0]["settled"] == 0.5
+    page = (tmp_path / "found.md").read_text()
+    assert page.strip() in ran.stdout
+    assert "0 of 8 forms err more than the plain formula." in page
+
+
+@pytest.mark.long
+def test_it_begins_nothing_when_the_time_is_up(tmp_path):
+    command = [sys.executable, BENCHMARKS / "on_gpu.py", "--tiny"]
+    flags = [f"--output={tmp_path / 'found'}", "--seconds-in-all=0"]
+    subprocess.run([*command, *flags], check=True, cwd=tmp_path, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["losses"] == found["heads"] == found["training"] == []
+    assert "training with 50% settled" in found["left_out"]
+
+
+def test_a_form_that_errs_more_than_the_plain_one_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import on_gpu
+
+    plain = (1e-6, 1e-6)
+    line = on_gpu.Checked("loss", "xla", "float32", "delta", 5, plain, plain)
+    assert line.right
+    wrong = line._replace(own=(1e-6, 1e-4))
+    assert not wrong.right
+    found = {"machine": "m", "ceilings": {"operations": 1.0, "bandwidth": 1.0}}
+    found |= {part: [] for part in ("losses", "heads", "training", "left_out")}
+    found["checked"] = [line._asdict(), wrong._asdict()]
+    assert "1 of 2 forms err more than the plain formula: Checked(" in on_gpu.page(
+        found
+    )
