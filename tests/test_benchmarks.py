@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/, on tiny sizes: they run, and their tables hold figures."""
+"""The scripts of benchmarks/ on tiny sizes: they run, and their tables hold figures."""
 
 import json
 import subprocess
