@@ -55,6 +55,11 @@ def make_result(config, *, score=0.9, epochs=5, test=True, bad=False):
             "before": counts[0].tolist(),
             "after": counts[1].tolist(),
         },
+        "logit_margins": {
+            "edges": np.linspace(-10, 10, 41).round(6).tolist(),
+            "before": counts[0].tolist(),
+            "after": counts[1].tolist(),
+        },
         "seconds": 2.5,
         "config": as_dict(config),
         "versions": {"jax": "0.10.2"},

@@ -170,6 +170,24 @@ CASES = {
         {}, ["--config.loss.delta=1.5"], ["`loss.delta`", "1.5"]
     ),
     "delta below 0": Case({}, ["--config.loss.delta=-0.1"], ["`loss.delta`", "-0.1"]),
+    "both margins": Case(
+        {},
+        ["--config.loss.delta=0.1", "--config.loss.logit_margin=2"],
+        ["`loss.logit_margin` and `loss.delta`: a loss takes one margin; leave out"],
+    ),
+    "a margin in logits below 0": Case(
+        {}, ["--config.loss.logit_margin=-1"], ["`loss.logit_margin`", "at least 0"]
+    ),
+    "a margin of a class that there is not": Case(
+        {},
+        ["--config.loss.class_margins.ann=0.5"],
+        ["`loss.class_margins`: no class 'ann'; "],
+    ),
+    "margins of classes for a loss without": Case(
+        {},
+        ["--config.loss.name=softmax", "--config.loss.class_margin_power=0.5"],
+        ["`loss.class_margin_power`: softmax has no margin; leave it out"],
+    ),
     "unknown task": Case(
         {},
         ["--config.task=txt"],

@@ -159,9 +159,11 @@ def test_two_configurations_of_one_name_are_refused(
 
 
 def test_a_cell_of_another_configuration_is_refused(compare, trained, capsys):
-    assert compare() == 0
+    assert compare("--config.loss.delta=0.1") == 0
     assert compare("--config.loss.delta=0.4") == 2
     assert "loss.delta: 0.1 there, 0.4 asked for" in capsys.readouterr().err
+    assert compare("--config.loss.logit_margin=2") == 2
+    assert "loss.delta: 0.1 there, None asked for" in capsys.readouterr().err
     assert len(trained) == 4
     # softmax has no margin, so its cells are still the same.
     assert compare("--config.loss.delta=0.4", losses="softmax") == 0

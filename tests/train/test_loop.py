@@ -20,6 +20,7 @@ from train.errors import ConfigError
 from train.evaluation import evaluation
 from train.evaluation.evaluation import evaluate
 from train.loop import initial_state, train_and_evaluate
+from train.predict import Predictor
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.workdir.log import RunLog
@@ -76,6 +77,37 @@ def test_a_run_learns_and_leaves_its_figures(feature_config, tmp_path):
     assert margins["after"].mean() > margins["before"].mean()
     share_right = (margins["after"] > 0).mean()
     assert share_right == pytest.approx(result["validation_accuracy"])
+    counts = np.histogram(margins["after"], result["margins"]["edges"])[0]
+    assert result["margins"]["after"] == counts.tolist()
+    assert result["margin_unit"] == "probability"
+
+
+def test_a_run_with_a_margin_in_logits_speaks_of_logits(
+    feature_config, change, tmp_path
+):
+    margin = {"delta": None, "logit_margin": 1.0, "logit_margin_warmup": 0.5}
+    config = change(feature_config, "loss", **margin, margin_end_share=0.1)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    logged = records(tmp_path / "run")
+    # Softmax in the end: infinity, which JSON does not hold.
+    assert logged[-1]["logit_margin"] is None
+    # After one of one and a half epochs the ratio e^-m is two thirds of e^-1.
+    expected = 1.0 - np.log(2 / 3)
+    assert logged[0]["logit_margin"] == pytest.approx(expected, abs=1e-6)
+    assert "delta" not in logged[0]
+
+    margins = np.load(tmp_path / "run" / "margins.npz")
+    assert result["margin_unit"] == "logits"
+    assert result["logit_margins"]["edges"] == np.arange(-10, 10.5, 0.5).tolist()
+    clipped = np.clip(margins["after"], -10, 10)
+    counts = np.histogram(clipped, result["logit_margins"]["edges"])[0]
+    assert result["logit_margins"]["after"] == counts.tolist()
+    assert abs(margins["after"]).max() > 1
+    assert sum(result["margins"]["after"]) == 23
+    share_right = (margins["after"] > 0).mean()
+    assert share_right == pytest.approx(result["validation_accuracy"])
+    (answer,) = Predictor(tmp_path / "run")([{"x": 20.0, "y": -20.0}])
+    assert answer["margin"] > 1 >= answer["probability"]
 
 
 def test_one_seed_gives_bit_equal_metrics_and_another_does_not(

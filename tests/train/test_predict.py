@@ -84,8 +84,9 @@ def test_answers_have_label_probability_and_margin(trained):
     assert [answer["label"] for answer in answers[:2]] == ["off", "on"]
     for answer in answers:
         assert 0.5 <= answer["probability"] <= 1
-        # Two classes: p - (1 - p).
-        assert answer["margin"] == pytest.approx(2 * answer["probability"] - 1)
+        # Of two classes p is the sigmoid of the lead, over the temperature.
+        odds = np.exp(answer["margin"] / Predictor(workdir).run.calibration.temperature)
+        assert answer["probability"] == pytest.approx(odds / (1 + odds))
     assert Predictor(workdir)([]) == []
     assert Predictor(workdir)([{"text": "turn on the fan"}]) == answers[1:2]
 

@@ -5,7 +5,13 @@ import pytest
 from finished_runs import compare, make_run, make_runs
 
 from as_softmax_jax.losses import LOSSES
-from train.comparison.plots import _bands, _histogram, make_plots
+from train.comparison.plots import (
+    _alt_margins,
+    _bands,
+    _caption_margins,
+    _histogram,
+    make_plots,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +74,39 @@ def with_margins(before, after):
 
 def test_margins_of_all_seeds_are_counted_together():
     runs = [with_margins([0] * 4, [1, 0, 0, 3]), with_margins([0] * 4, [0, 0, 0, 4])]
-    after = _histogram(runs, "after")
+    after = _histogram(runs, "after", "probability")
     np.testing.assert_array_equal(after.counts, [1, 0, 0, 7])
     np.testing.assert_allclose(after.percent, [12.5, 0, 0, 87.5])
     assert after.percent_above(0.0) == 87.5
     # Half of 8 is 4: one below the last bin, 3 of the 7 in it.
     assert after.median == pytest.approx(0.5 + 0.5 * 3 / 7)
+
+
+def in_words(runs):
+    """What is written of the plot of margins."""
+    comparison = compare(runs)
+    return f"{_alt_margins(comparison)} {_caption_margins(comparison)}"
+
+
+def run_with(**loss):
+    run = make_run(loss["name"])
+    run.result["config"]["loss"] |= loss
+    return run
+
+
+def test_margins_are_in_logits_where_a_loss_has_them_and_all_runs_kept_them():
+    softmax = run_with(name="softmax")
+    of_delta = run_with(name="as_softmax", delta=0.1, logit_margin=None)
+    of_logits = run_with(name="as_softmax", delta=None, logit_margin=2.0)
+    by_default = run_with(name="as_softmax", delta=None, logit_margin=None)
+    for run in (of_logits, by_default):
+        said = in_words([softmax, run])
+        assert "% above 3" in said
+        assert "Median margin in logits before" in said
+    for runs in ([softmax], [softmax, of_delta]):
+        assert "% above 0.9" in in_words(runs)
+    del softmax.result["logit_margins"]  # a cell of an earlier version
+    assert "% above 0.9" in in_words([softmax, of_logits])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ def test_the_worst_come_first_and_a_label_that_is_never_ahead_is_named():
         (np.array([0, 2, 4]), logits[[0, 2, 4]]),
         (np.arange(1, 6, 2), logits[1::2]),
     ]
-    said = find_suspicion(OneClass(), examples, parts, CLASSES, count=2)
+    said = find_suspicion(
+        OneClass(), examples, parts, CLASSES, unit="probability", count=2
+    )
     assert [entry["row"] for entry in said.rows] == [10, 20]
     assert said.rows[1]["label"] == "c"
     assert said.rows[1]["predicted"] == "b"
@@ -86,7 +88,12 @@ def test_several_labels():
     logits = np.array([[3, -3, -2], [-4, 5, -4]], np.float32)
     examples = Examples(np.zeros((2, 1)), labels)
     said = find_suspicion(
-        MultiLabel(), examples, [(np.arange(2), logits)], CLASSES, count=9
+        MultiLabel(),
+        examples,
+        [(np.arange(2), logits)],
+        CLASSES,
+        unit="logits",
+        count=9,
     )
     assert said.rows[0] == {
         "row": 2,
@@ -107,7 +114,14 @@ def test_tags_name_the_word():
     examples = Sequences(
         np.zeros((2, 4)), labels.astype(np.int32), np.array([3, 1]), tagged=True
     )
-    said = find_suspicion(Tags(), examples, [(np.arange(2), logits)], CLASSES, count=9)
+    batches = [(np.arange(2), logits)]
+    said = find_suspicion(
+        Tags(), examples, batches, CLASSES, unit="probability", count=9
+    )
+    in_logits = find_suspicion(
+        Tags(), examples, batches, CLASSES, unit="logits", count=9
+    )
+    assert in_logits.rows == [said.rows[0] | {"margin": -4.0}]
     (entry,) = said.rows
     assert entry | {"margin": 0} == {
         "row": 1,
@@ -120,10 +134,15 @@ def test_tags_name_the_word():
 
 
 def test_says_so_when_all_is_settled_from_the_start(capsys):
-    note_settled_from_the_start(0.9990)
+    note_settled_from_the_start(0.9990, "delta")
     assert capsys.readouterr().err == ""
-    note_settled_from_the_start(0.9995)
-    assert "99.95% of the examples were settled" in capsys.readouterr().err
+    for margin in ("delta", "logit_margin"):
+        note_settled_from_the_start(0.9995, margin)
+        said = capsys.readouterr().err
+        assert "99.95% of the examples were settled" in said
+        assert f"or `loss.{margin}` is too small" in said
+    note_settled_from_the_start(0.9995, None)
+    assert "too small" not in capsys.readouterr().err
 
 
 def test_the_report_lists_what_most_runs_contradict():
@@ -145,6 +164,13 @@ def test_the_report_lists_what_most_runs_contradict():
     page = make_page([chapter], command="")
     assert "Training rows whose labels are contradicted" in page
     assert "predicted b or c in 2 of 2 runs" in page
+    # A run whose loss has a margin in logits lists its rows by logits.
+    runs[1].result["margin_unit"] = "logits"
+    chapter = make_chapter(compare(runs))
+    assert list(chapter.suspicious.values()) == [
+        "a; predicted b or c in 2 of 2 runs, margin -0.50 and -0.70 in logits",
+        "c; predicted a, b in 1 of 2 runs, margin -0.90 in logits",
+    ]
 
 
 @pytest.mark.parametrize(

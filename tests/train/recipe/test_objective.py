@@ -40,8 +40,36 @@ def test_the_table_decides_whether_an_example_settles():
     logits = jnp.array([[9.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
     labels = jnp.array([0, 0], jnp.int32)
     arguments = {"where": jnp.array([True, True]), "delta": jnp.float32(0.1)}
-    settled = objective(name="as_softmax").settled(logits, labels, **arguments)
+    loss = objective(name="as_softmax", delta=0.1)
+    settled = loss.settled(logits, labels, **arguments)
     assert settled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "margin", "value", "unit"),
+    [
+        ({}, "logit_margin", LOSSES["as_softmax"].keywords["logit_margin"], "logits"),
+        ({"logit_margin": 3}, "logit_margin", 3.0, "logits"),
+        ({"delta": 0.2}, "delta", 0.2, "probability"),
+        ({"logit_margin": 0.0}, "logit_margin", 0.0, "logits"),
+        ({"name": "entmax", "delta": 0.2}, None, 0.0, "probability"),
+    ],
+)
+def test_the_loss_has_the_margin_that_is_given(fields, margin, value, unit):
+    loss = objective(**fields)
+    keywords = dict(loss.keywords)
+    assert loss.margin == loss.row.margin == margin
+    assert loss.active_up_to(keywords) == value
+    assert loss.unit == unit
+    assert {*keywords} & {"delta", "logit_margin"} == {margin} - {None}
+
+
+def test_an_output_layer_without_logits_takes_the_margin_of_the_loss():
+    for fields in ({"logit_margin": 3.0}, {"delta": 0.2}):
+        loss = objective(**fields)
+        assert loss.linear_keywords(dict(loss.keywords)) == fields | {
+            name: jnp.float32(value) for name, value in fields.items()
+        }
 
 
 def test_options_fill_the_keywords_and_keep_their_type():

@@ -1,5 +1,6 @@
 """Any number of classes an example."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
@@ -107,16 +108,40 @@ def test_without_a_label_the_threshold_is_zero():
 def test_the_margin_is_of_the_weakest_label_over_the_strongest_other():
     logits = np.log([[0.5, 0.3, 0.2]] * 3)
     labels = np.array([[True, True, False], [False] * 3, [True] * 3])
-    np.testing.assert_allclose(TARGET.margins(logits, labels), [0.1, 0.5, 0.2])
+    margins = TARGET.margins(logits, labels, unit="probability")
+    np.testing.assert_allclose(margins, [0.1, 0.5, 0.2])
+
+
+def test_the_margin_in_logits_is_how_far_each_class_is_on_its_side():
+    logits = np.array([[3.0, -2.0, -1.5], [3.0, 2.0, -1.5], [-1.0, -2.0, -3.0]])
+    labels = np.array([[True, False, False], [True, False, False], [False] * 3])
+    margins = TARGET.margins(logits, labels, unit="logits")
+    np.testing.assert_array_equal(margins, [1.5, -2.0, 1.0])
+    correct = TARGET.correct(jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_array_equal(margins > 0, correct)
+
+
+def test_too_many_labels_to_settle_are_told_of_delta(capsys):
+    labels = np.array([[True, True, False], [True, False, False]])
+    TARGET.note_settling(labels, 0.4)
+    assert capsys.readouterr().err == ""
+    TARGET.note_settling(labels, 0.5)
+    said = capsys.readouterr().err
+    assert "`loss.delta`=0.5: 1 of 2 training examples" in said
+    assert "a delta under 0.5 lets them, and so does `loss.logit_margin`" in said
 
 
 def test_an_answer_lists_its_labels_the_likeliest_first():
     logits = np.log([[3.0, 0.25, 9.0]]).astype(np.float32)
     calibration = Calibration(1.0, 0.5)
-    (answer,) = TARGET.answers(logits, NONE, ("a", "b", "c"), calibration)
+    asked = logits, NONE, ("a", "b", "c"), calibration
+    (answer,) = TARGET.answers(*asked, unit="probability")
     assert answer["labels"] == ["c", "a"]
     assert answer["probabilities"] == pytest.approx([0.9, 0.75])
     assert answer["margin"] == pytest.approx(0.75 - 0.2)
+    # log 3 is nearest to the threshold of 0.5.
+    (in_logits,) = TARGET.answers(*asked, unit="logits")
+    assert in_logits == answer | {"margin": pytest.approx(np.log(3.0) - 0.5)}
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 5])

@@ -1,5 +1,7 @@
 """Labels as class indices: what they become, and what is refused."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -106,20 +108,40 @@ def test_calibration_makes_confidence_the_share_that_is_right():
 
 
 def test_lead_is_over_the_strongest_other():
-    probs = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]])
-    np.testing.assert_allclose(lead(probs, np.array([0, 2])), [0.7 - 0.2, 0.3 - 0.5])
-    assert lead(np.ones((1, 1)), np.array([0])).tolist() == [1.0]
+    logits, labels = np.log([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]]), np.array([0, 2])
+    in_probability = lead(logits, labels, unit="probability")
+    np.testing.assert_allclose(in_probability, [0.7 - 0.2, 0.3 - 0.5])
+    in_logits = lead(logits, labels, unit="logits")
+    np.testing.assert_allclose(in_logits, np.log([0.7 / 0.2, 0.3 / 0.5]))
+    alone = np.ones((1, 1)), np.array([0])
+    assert lead(*alone, unit="probability").tolist() == [1.0]
+    assert lead(*alone, unit="logits").tolist() == [np.inf]
 
 
 def test_an_answer_has_its_calibrated_probability_and_lead():
     logits = np.log([[0.64, 0.36]]).astype(np.float32)
     # Temperature 2 takes square roots: 0.8 and 0.6, over 1.4.
-    (answer,) = OneClass().answers(
-        logits, Encoded(np.zeros(1)), ("a", "b"), Calibration(2.0, 0.0)
+    answers = functools.partial(
+        OneClass().answers,
+        logits,
+        Encoded(np.zeros(1)),
+        ("a", "b"),
+        Calibration(2.0, 0.0),
     )
+    (answer,) = answers(unit="probability")
     assert answer["label"] == "a"
     assert answer["probability"] == pytest.approx(0.8 / 1.4)
     assert answer["margin"] == pytest.approx((0.8 - 0.6) / 1.4)
+    # Logits count as they are.
+    (answer,) = answers(unit="logits")
+    assert answer["probability"] == pytest.approx(0.8 / 1.4)
+    assert answer["margin"] == pytest.approx(np.log(0.64 / 0.36), rel=1e-6)
+
+
+def test_one_class_alone_leads_by_no_number_of_logits():
+    alone = Encoded(np.zeros(1)), ("a",), Calibration(1.0, 0.0)
+    (answer,) = OneClass().answers(np.ones((1, 1), np.float32), *alone, unit="logits")
+    assert answer == {"label": "a", "probability": 1.0, "margin": None}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_what_lies_beyond_the_text_counts_as_missed():
     # What is not read has no probability.
     alone = TARGET.score(guess, true[:, :3], CLASSES)
     assert figures["ece"] == alone["ece"]
-    assert TARGET.margins(guess, true).shape == (3,)
+    assert TARGET.margins(guess, true, unit="probability").shape == (3,)
     assert TARGET.calibrate(guess, true) == TARGET.calibrate(guess, true[:, :3])
 
 
@@ -109,13 +109,19 @@ def test_refuses_another_number_of_tags_than_of_tokens():
 
 def test_answers_have_a_tag_for_every_word():
     encoded = Encoded(np.zeros((1, 3)), first_pieces=[np.array([0, 2, 9])])
-    (answer,) = TARGET.answers(
-        logits_of(["B-loc", "O", "B-per"]), encoded, CLASSES, Calibration(1.0, 0.0)
+    asked = (
+        logits_of(["B-loc", "O", "B-per"]),
+        encoded,
+        CLASSES,
+        Calibration(1.0, 0.0),
     )
+    (answer,) = TARGET.answers(*asked, unit="probability")
     assert answer["tags"] == ["B-loc", "B-per", "O"]
     likeliest = np.e / (np.e + 4)
     assert answer["probabilities"][:2] == pytest.approx([likeliest] * 2, rel=1e-6)
     assert answer["probabilities"][2] is answer["margins"][2] is None
+    (in_logits,) = TARGET.answers(*asked, unit="logits")
+    assert in_logits == answer | {"margins": [1.0, 1.0, None]}
 
 
 def test_calibration_is_over_the_labelled_words():

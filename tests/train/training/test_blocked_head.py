@@ -71,16 +71,18 @@ def text_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "delta", "mesh"),
+    ("loss", "mesh"),
     [
-        ("as_softmax", 0.1, (2, 4)),
-        pytest.param("as_softmax", 0.1, (8, 1), marks=pytest.mark.long),
-        pytest.param("as_softmax", 1.0, (1, 1), marks=pytest.mark.long),
-        pytest.param("softmax", 0.1, (1, 1), marks=pytest.mark.long),
+        ({"delta": 0.1}, (2, 4)),
+        pytest.param({"delta": 0.1}, (8, 1), marks=pytest.mark.long),
+        pytest.param({"delta": 1.0}, (1, 1), marks=pytest.mark.long),
+        pytest.param({"name": "softmax"}, (1, 1), marks=pytest.mark.long),
+        pytest.param({"logit_margin": 1.0}, (2, 4), marks=pytest.mark.long),
+        ({"logit_margin": 1.0, "class_margins": {"▁the": 0.0, "▁on": 4.0}}, (2, 4)),
     ],
 )
-def test_blocked_is_dense(text_config, change, tmp_path, loss, delta, mesh):
-    config = change(text_config, "loss", name=loss, delta=delta)
+def test_blocked_is_dense(text_config, change, tmp_path, loss, mesh):
+    config = change(text_config, "loss", **{"delta": None} | loss)
     config = change(config, "mesh", data=mesh[0], model=mesh[1])
     blocked = train_and_evaluate(config, tmp_path / "blocked", quiet=True)
     dense = change(config, "model", head="linear")
@@ -211,6 +213,30 @@ def test_a_step_moves_the_drawn_classes_alone(text_config, change, optimizer, mo
     # Each of four devices has room for every label.
     assert len(moved) == {1: 56 // 4, 4: 4 * batch["labels"].size}[model]
     assert set(batch["labels"][batch["labels"] >= 0].tolist()) <= moved
+
+
+@pytest.mark.long
+def test_drawn_classes_keep_their_margins(text_config, change):
+    """A huge margin of the classes that are no label here changes nothing."""
+    config = change(text_config, "model", class_share=0.5)
+    config = change(config, "training", batch_size=1)
+    data = prepare(config)
+    *_, batch = evaluation_batches(data.splits["validation"], batch_size=1)
+    labels = batch["labels"][batch["labels"] >= 0]
+    others = set(data.classes) - {data.classes[label] for label in labels}
+
+    def loss(**fields):
+        margins = {"delta": None, "logit_margin": 0.0} | fields
+        recipe = make_recipe(change(config, "loss", **margins), data)
+        info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
+        arguments = initial_state(recipe, seed=0), put_batch(recipe.mesh, batch), info
+        step = jax.jit(train_step, static_argnums=0)
+        return float(step(recipe, *arguments).sums.loss)
+
+    huge = {str(name): 1e6 for name in others}
+    assert loss(class_margins=huge) == loss()
+    everything = {str(name): 1e6 for name in data.classes}
+    assert loss(class_margins=everything) > loss() + 1
 
 
 def test_a_share_of_the_classes_is_learned(text_config, change, tmp_path):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from as_softmax_jax import as_softmax_settled
 from train.config import CompactConfig
 from train.errors import ConfigError
 from train.loop import initial_state, train_and_evaluate
@@ -144,6 +145,48 @@ def test_slack_takes_in_what_is_barely_settled(make):
         # What the pass says of settled examples does not depend on it.
         assert wider.state.looked_sums.num_settled == feed.state.looked_sums.num_settled
         assert active.sum() < wider.look(state, rows).active.sum() < ROWS
+
+
+@pytest.fixture
+def make_in_logits(make, feature_config, change):
+    """`make`, of a loss with a margin in logits."""
+
+    def build(margin, **fields):
+        config = change(feature_config, "loss", delta=None, logit_margin=margin)
+        config = compact(config, change, **{"break_even": 0.0} | fields)
+        data = prepare(config)
+        recipe = make_recipe(config, data)
+        feed = make_feed(recipe, data.splits["train"], seed=0)
+        return feed, initial_state(recipe, seed=0)
+
+    return build
+
+
+def test_without_a_slack_in_logits_the_unsettled_ones_are_active(make_in_logits):
+    feed, state = make_in_logits(0.5)
+    assert feed.recipe.slack == 0.0
+    looked = feed.look(state, np.arange(ROWS))
+    inputs, labels = feed.examples.inputs, feed.examples.labels
+    logits = feed.recipe.network.logits(state.params, inputs, rngs=None)
+    settled = as_softmax_settled(logits, labels, logit_margin=0.5)
+    np.testing.assert_array_equal(looked.active, ~settled)
+    assert 0 < looked.active.sum() < ROWS
+    logits = np.array(logits)
+    of_label = logits[np.arange(ROWS), labels]
+    logits[np.arange(ROWS), labels] = -np.inf
+    np.testing.assert_allclose(looked.lead, of_label - logits.max(-1), atol=1e-5)
+
+
+def test_a_slack_in_logits_is_added_to_the_margin(make_in_logits):
+    feed, state = make_in_logits(0.5, slack=1.0)
+    looked = feed.look(state, np.arange(ROWS))
+    np.testing.assert_array_equal(looked.active, looked.lead <= np.float32(1.5))
+    assert ((looked.lead > 0.5) & looked.active).any()
+
+
+def test_the_slack_in_probability_is_what_it_was(make):
+    feed, _ = make(slack=None)
+    assert feed.recipe.slack == 0.3
 
 
 def test_below_the_break_even_training_is_plain(feature_config, change, tmp_path):
@@ -299,6 +342,27 @@ def test_clearly_settled_rows_are_skipped_for_longer(make, monkeypatch):
     assert feed.state.audit.num_skipped == 4 * (ROWS - 10)
     # The last epoch looks at everything.
     assert look(epoch=8, look=sure) == everything
+
+
+def test_leads_in_logits_skip_as_the_same_leads_in_probability(
+    make, make_in_logits, monkeypatch
+):
+    """Over one rival: log 9 is p = 0.9 against 0.1, a lead of 0.8."""
+    for times, lead in ((1, 0.8), (2, 0.3), (1, 0.3)):
+        kept = []
+        for feed, value in (
+            (make(max_skipped_epochs=9)[0], lead),
+            (
+                make_in_logits(0.5, max_skipped_epochs=9)[0],
+                np.log((1 + lead) / (1 - lead)),
+            ),
+        ):
+            rows = np.array([5])
+            looked = Looked(np.zeros(1, bool), np.full(1, value, np.float32))
+            for _ in range(times):
+                feed._remember(rows, looked)
+            kept.append(feed.state.look_from[5] - feed.state.epoch - 1)
+        assert kept[0] == kept[1] == round(lead * times)
 
 
 def test_rows_that_are_barely_settled_are_not_skipped(make, monkeypatch):
