@@ -1,7 +1,7 @@
 """Probabilities that mean what they say: temperature scaling and its measure.
 
-AS-Softmax stops pushing the label's probability once it leads by delta, so its raw
-probabilities are timid; one temperature, fitted on validation data, corrects that
+AS-Softmax stops pushing the label's probability once it leads by the margin, so its
+raw probabilities are timid; one temperature, fitted on validation data, corrects that
 (Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599).
 """
 
