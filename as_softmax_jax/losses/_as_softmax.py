@@ -384,7 +384,8 @@ def _nan_in_bad_rows(x: inputs.Inputs, given: Margin) -> Margin:
 
 def _own(x: inputs.Inputs, given: Margin) -> tuple[inputs.Inputs, Margin]:
     """Returns the inputs, rows of a margin out of range bad, and one in range."""
-    x, value = inputs.own(x, given.value)
+    widest = math.inf if given.in_logits else 1.0  # so that a bad row drops nothing
+    x, value = inputs.own(x, given.value, widest)
     return x, dataclasses.replace(given, value=value)
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.experimental import checkify
 from jax.sharding import PartitionSpec as P
-from oracle import as_softmax, assert_no_worse, logsumexp
+from oracle import as_softmax, assert_no_worse, label_places, logsumexp
 
 from as_softmax_jax import (
     as_softmax_settled,
@@ -33,11 +33,20 @@ NARROW = [*FAST, pytest.param("mosaic_gpu", marks=pytest.mark.long)]
 DTYPES = {"mosaic_gpu": jnp.bfloat16}
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 CLASSES, ROWS = _blocks.CLASSES, _blocks.ROW_SIZES
-DELTA = np.float32(0.1)
+MARGINS = {"logit_margin": np.float32(2), "delta": np.float32(0.1)}
+DELTA = MARGINS["delta"]
+every_margin = pytest.mark.parametrize("margin", MARGINS)
+# Where another quick test does the same with delta.
+quick_in_logits = pytest.mark.parametrize(
+    "margin", ["logit_margin", pytest.param("delta", marks=pytest.mark.long)]
+)
 
 
-def draw(kind, n, c, *, d=64, scale=1.0, seed=0, dtype=np.float32):
-    """Draws features [n, d], a kernel [d, c] and labels whose rows are of one kind."""
+def draw(kind, n, c, *, d=64, scale=1.0, seed=0, dtype=np.float32, logit_margin=None):
+    """Draws features [n, d], a kernel [d, c] and labels whose rows are of one kind.
+
+    The kinds are meant for a margin between logits, or for delta = 0.1.
+    """
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d)) * scale
     w = np.asarray(rng.normal(size=(d, c)) / np.sqrt(d), dtype).astype(np.float64)
@@ -50,11 +59,17 @@ def draw(kind, n, c, *, d=64, scale=1.0, seed=0, dtype=np.float32):
     for _ in range(30):  # until label and rival stand where they should
         o = x @ w
         o[rows, t] = o[rows, rival] = -np.inf
-        rest = logsumexp(np.concatenate([o, np.zeros((n, 1))], 1))
+        rest = np.concatenate([o, np.zeros((n, 1))], 1)
+        weak = logsumexp(rest) - 3
+        if logit_margin is not None:
+            lowest = np.min(rest, 1, where=rest > -np.inf, initial=0)
+            weak = (lowest + rest.max(1)) / 2
+            rest = np.where(rest > -np.inf, rest, lowest[:, None])
+        low, high, close = label_places(rest, logit_margin)
         o = x @ w
         for place, goal in (
-            (t, np.where(which == "hard", rest - 4, rest + 2.5)),
-            (rival, np.where(which == "partial", rest + 2.45, rest - 3)),
+            (t, np.where(which == "hard", low, high)),
+            (rival, np.where(which == "partial", close, weak)),
         ):
             push = (goal - (x * w.T[place]).sum(1)) / (w.T[place] ** 2).sum(1)
             x += 0.7 * push[:, None] * w.T[place]
@@ -65,8 +80,16 @@ def draw(kind, n, c, *, d=64, scale=1.0, seed=0, dtype=np.float32):
     )
 
 
+def draw_for(margin, kind, n, c, **keywords):
+    """Draws rows of one kind by the margin of `MARGINS`."""
+    logit_margin = MARGINS[margin] if margin == "logit_margin" else None
+    return draw(kind, n, c, logit_margin=logit_margin, **keywords)
+
+
 def run(implementation, x, w, t, cotangent, *, bias=None, layout="dc", **keywords):
     """Loss and gradients of one implementation; the kernel's as [d, c]."""
+    if not keywords.keys() & MARGINS.keys():
+        keywords["delta"] = DELTA
 
     @jax.jit
     def all_of_them(x, w, bias):
@@ -75,7 +98,6 @@ def run(implementation, x, w, t, cotangent, *, bias=None, layout="dc", **keyword
                 x,
                 w if layout == "dc" else w.T,
                 t,
-                delta=DELTA,
                 bias=bias,
                 kernel_layout=layout,
                 implementation=implementation,
@@ -88,8 +110,11 @@ def run(implementation, x, w, t, cotangent, *, bias=None, layout="dc", **keyword
     return all_of_them(x, w, bias)
 
 
-def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
+def hold_to_the_plain_form(
+    implementation, x, w, t, *, bias=None, layout="dc", **margin
+):
     """Compares loss and gradients, for a random cotangent, with the truth."""
+    margin = margin or {"delta": DELTA}
     n = len(t)
     cotangent = np.random.default_rng(7).normal(size=n).astype(np.float32)
     exact_x, exact_w = np.asarray(x, np.float64), np.asarray(w, np.float64)
@@ -99,13 +124,14 @@ def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
         logits, size = logits + np.float64(bias), size + np.abs(np.float64(bias))
     # Products may be summed in any order, so logits are known to that many units.
     growth = np.max(size) / (1 + np.abs(logits).max())
-    truth = as_softmax(logits, t, DELTA, rounding=2.0**-23 * max(1.0, growth / 16))
+    unit = 2.0**-23 * max(1.0, growth / 16)
+    truth = as_softmax(logits, t, **margin, rounding=unit)
     rounding = float(np.max(size)) * 2.0**-24
     where = truth.clear  # one row on the wrong side would be in every sum
     assert where.mean() >= 0.9
     g = truth.gradient * (cotangent * where)[:, None]
     expected = [truth.loss * where, g @ exact_w.T, exact_x.T @ g, g.sum(0)]
-    keywords = {"bias": bias, "layout": layout, "where": where}
+    keywords = {"bias": bias, "layout": layout, "where": where} | margin
     fast = run(implementation, x, w, t, cotangent, **keywords)
     plain = run("reference", x, w, t, cotangent, **keywords)
     for ours, naive, true in zip(fast, plain, expected, strict=True):
@@ -118,21 +144,25 @@ def hold_to_the_plain_form(implementation, x, w, t, *, bias=None, layout="dc"):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("implementation", "layout"),
+    ("implementation", "layout", "margin"),
     [
-        ("xla", "dc"),
-        ("xla", "cd"),
+        ("xla", "dc", "logit_margin"),
+        ("xla", "dc", "delta"),
+        ("xla", "cd", "logit_margin"),
+        pytest.param("xla", "cd", "delta", marks=pytest.mark.long),
         *(
-            pytest.param(f"mosaic_{device}", layout, marks=pytest.mark.long)
+            pytest.param(f"mosaic_{device}", layout, margin, marks=pytest.mark.long)
             for device in ("tpu", "gpu")
             for layout in LAYOUTS
+            for margin in MARGINS
         ),
     ],
 )
-def test_each_kind_of_row_alone(implementation, kind, layout):
+def test_each_kind_of_row_alone(implementation, kind, layout, margin):
     dtype = DTYPES.get(implementation, np.float32)
-    x, w, t = draw(kind, 97, CLASSES + 77, dtype=dtype)
-    truth = hold_to_the_plain_form(implementation, x, w, t, layout=layout)
+    x, w, t = draw_for(margin, kind, 97, CLASSES + 77, dtype=dtype)
+    given = {margin: MARGINS[margin]}
+    truth = hold_to_the_plain_form(implementation, x, w, t, layout=layout, **given)
     hard = truth.kept.all(-1).mean()
     shares = {"hard": hard, "settled": truth.settled.mean()}
     shares["partial"] = 1 - sum(shares.values())
@@ -141,27 +171,42 @@ def test_each_kind_of_row_alone(implementation, kind, layout):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "dtype"),
+    ("implementation", "dtype", "margin"),
     [
-        *[("xla", jnp.float32), ("xla", jnp.bfloat16)],
-        pytest.param("mosaic_tpu", jnp.float32, marks=pytest.mark.long),
-        pytest.param("mosaic_tpu", jnp.bfloat16, marks=pytest.mark.long),
-        pytest.param("mosaic_gpu", jnp.bfloat16, marks=pytest.mark.long),
+        ("xla", jnp.float32, "logit_margin"),
+        ("xla", jnp.bfloat16, "logit_margin"),
+        ("xla", jnp.bfloat16, "delta"),
+        pytest.param("xla", jnp.float32, "delta", marks=pytest.mark.long),
+        *(
+            pytest.param(implementation, dtype, margin, marks=pytest.mark.long)
+            for implementation, dtype in (
+                ("xla", jnp.float16),
+                ("mosaic_tpu", jnp.float32),
+                ("mosaic_tpu", jnp.bfloat16),
+                ("mosaic_gpu", jnp.bfloat16),
+                ("mosaic_gpu", jnp.float16),
+            )
+            for margin in MARGINS
+        ),
     ],
 )
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
-def test_error_is_no_worse_than_the_plain_form(implementation, dtype, scale):
-    x, w, t = draw("mixed", 96, CLASSES + 101, scale=scale, dtype=dtype)
-    hold_to_the_plain_form(implementation, x, w, t)
+def test_error_is_no_worse_than_the_plain_form(implementation, dtype, scale, margin):
+    if dtype == jnp.float16 and scale > 100:
+        return  # the features overflow
+    x, w, t = draw_for(margin, "mixed", 96, CLASSES + 101, scale=scale, dtype=dtype)
+    hold_to_the_plain_form(implementation, x, w, t, **{margin: MARGINS[margin]})
 
 
 @pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize(
     "c", [2, 3, 257, CLASSES - 1, CLASSES, CLASSES + 1, 2 * CLASSES + 1]
 )
-def test_any_number_of_classes(implementation, c):
+@quick_in_logits
+def test_any_number_of_classes(implementation, c, margin):
     dtype = DTYPES.get(implementation, np.float32)
-    hold_to_the_plain_form(implementation, *draw("mixed", 48, c, dtype=dtype))
+    drawn = draw_for(margin, "mixed", 48, c, dtype=dtype)
+    hold_to_the_plain_form(implementation, *drawn, **{margin: MARGINS[margin]})
 
 
 SOME_ROWS = [2, ROWS[0] + 1, ROWS[-1], ROWS[-1] - 1]
@@ -175,20 +220,39 @@ SOME_ROWS = [2, ROWS[0] + 1, ROWS[-1], ROWS[-1] - 1]
         for n in (1, 2, *(size + k for size in ROWS for k in (-1, 0, 1)))
     ],
 )
-def test_any_number_of_rows(implementation, n):
+@every_margin
+def test_any_number_of_rows(implementation, n, margin):
     dtype = DTYPES.get(implementation, np.float32)
-    hold_to_the_plain_form(implementation, *draw("mixed", n, 131, dtype=dtype))
+    drawn = draw_for(margin, "mixed", n, 131, dtype=dtype)
+    hold_to_the_plain_form(implementation, *drawn, **{margin: MARGINS[margin]})
+
+
+@pytest.mark.parametrize("implementation", NARROW)
+@pytest.mark.parametrize(
+    "margin",
+    [*(pytest.param(m, marks=pytest.mark.long) for m in (0.0, 0.7, np.inf)), "by row"],
+)
+def test_any_margin_between_logits(implementation, margin):
+    dtype = DTYPES.get(implementation, np.float32)
+    x, w, t = draw("mixed", 97, CLASSES + 9, dtype=dtype, logit_margin=1.0)
+    if margin == "by row":
+        margin = np.linspace(0, 6, 97, dtype=np.float32)
+        margin[::7] = np.inf
+    hold_to_the_plain_form(implementation, x, w, t, logit_margin=margin)
 
 
 @pytest.mark.parametrize("implementation", FAST)
-def test_a_class_just_inside_the_margin_and_one_just_outside(implementation):
+@pytest.mark.parametrize(
+    "margin", [{"delta": DELTA}, {"logit_margin": np.float32(np.log(0.38 / 0.28))}]
+)
+def test_a_class_just_inside_the_margin_and_one_just_outside(implementation, margin):
     # Label, both classes and the small rest lie in blocks of their own.
     c, n, inside, outside = 4 * CLASSES, 8, CLASSES + 5, 2 * CLASSES + 7
     prob = np.full((n, c), 0.06 / (c - 3))
     t = np.arange(n, dtype=np.int32)
     prob[np.arange(n), t], prob[:, inside], prob[:, outside] = 0.38, 0.281, 0.279
     x, w = np.log(prob).astype(np.float32), np.eye(c, dtype=np.float32)
-    loss, d_x, *_ = run(implementation, x, w, t, np.ones(n, np.float32))
+    loss, d_x, *_ = run(implementation, x, w, t, np.ones(n, np.float32), **margin)
     np.testing.assert_allclose(loss, np.log(1 + 0.281 / 0.38), rtol=1e-5)
     expected = np.zeros((n, c))
     expected[np.arange(n), t] = -0.281 / (0.38 + 0.281)
@@ -198,11 +262,13 @@ def test_a_class_just_inside_the_margin_and_one_just_outside(implementation):
 
 @pytest.mark.parametrize("implementation", NARROW)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_large_random_bias(implementation, layout):
+@quick_in_logits
+def test_a_large_random_bias(implementation, layout, margin):
     dtype = DTYPES.get(implementation, np.float32)
-    x, w, t = draw("mixed", 40, CLASSES + 9, dtype=dtype)
+    x, w, t = draw_for(margin, "mixed", 40, CLASSES + 9, dtype=dtype)
     bias = np.random.default_rng(3).normal(size=w.shape[1]).astype(np.float32) * 100
-    hold_to_the_plain_form(implementation, x, w, t, bias=bias, layout=layout)
+    given = {"bias": bias, "layout": layout, margin: MARGINS[margin]}
+    hold_to_the_plain_form(implementation, x, w, t, **given)
 
 
 def equal(actual, expected, **keywords):
@@ -217,16 +283,17 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 @pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_left_out_may_hold_anything(implementation, kind):
-    x, w, t = draw(kind, 37, 40)
+@quick_in_logits
+def test_rows_left_out_may_hold_anything(implementation, kind, margin):
+    x, w, t = draw_for(margin, kind, 37, 40)
+    given = {margin: MARGINS[margin]}
     where = np.arange(37) % 3 != 0
     cotangent = np.where(where, 1.5, np.nan).astype(np.float32)
     dirty = np.where(where[:, None], x, np.nan)
     dirty_labels = np.where(where, t, -100)
-    got = run(implementation, dirty, w, dirty_labels, cotangent, where=where)
-    loss, d_x, d_w, _ = run(
-        implementation, x[where], w, t[where], np.full(where.sum(), 1.5, np.float32)
-    )
+    got = run(implementation, dirty, w, dirty_labels, cotangent, where=where, **given)
+    same = np.full(where.sum(), 1.5, np.float32)
+    loss, d_x, d_w, _ = run(implementation, x[where], w, t[where], same, **given)
     np.testing.assert_allclose(got[0][where], loss, **CLOSE)
     np.testing.assert_allclose(got[1][where], d_x, **CLOSE)
     np.testing.assert_allclose(got[2], d_w, **CLOSE)
@@ -235,29 +302,30 @@ def test_rows_left_out_may_hold_anything(implementation, kind):
 
 
 @pytest.mark.parametrize("implementation", EVERY)
-@pytest.mark.parametrize("bad", ["label", "negative label", "feature", "delta"])
-def test_a_bad_row_is_nan_alone(implementation, bad):
-    x, w, t = draw("mixed", 33, 20)
-    delta = np.full(33, 0.1, np.float32)
+@pytest.mark.parametrize("bad", ["label", "negative label", "feature", "margin"])
+@every_margin
+def test_a_bad_row_is_nan_alone(implementation, bad, margin):
+    x, w, t = draw_for(margin, "mixed", 33, 20)
+    margins = np.full(33, MARGINS[margin])
     if bad == "feature":
         x[7, 3] = np.nan
-    elif bad == "delta":
-        delta[7] = 1.5
+    elif bad == "margin":
+        margins[7] = -0.5
     else:
         t[7] = {"label": 20, "negative label": -1}[bad]
     ones = np.ones(33, np.float32)
 
     @jax.jit
-    def f(x, w, delta):
+    def f(x, w, margins):
         def loss(x, w):
             return linear_as_softmax_loss(
-                x, w, t, delta=delta, implementation=implementation
+                x, w, t, implementation=implementation, **{margin: margins}
             )
 
         value, vjp = jax.vjp(loss, x, w)
         return value, *vjp(ones)
 
-    loss, d_x, d_w = f(x, w, delta)
+    loss, d_x, d_w = f(x, w, margins)
     rows = np.arange(33) == 7
     np.testing.assert_array_equal(np.isnan(loss), rows)
     np.testing.assert_array_equal(np.isnan(d_x).any(-1), rows)
@@ -267,8 +335,10 @@ def test_a_bad_row_is_nan_alone(implementation, bad):
 @pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rank", [1, 2])
-def test_masked_classes_have_no_part(implementation, layout, rank):
-    x, w, t = draw("mixed", 20, 30)
+@quick_in_logits
+def test_masked_classes_have_no_part(implementation, layout, rank, margin):
+    x, w, t = draw_for(margin, "mixed", 20, 30)
+    given = {margin: MARGINS[margin]}
     rng = np.random.default_rng(5)
     mask = rng.random((20, 30) if rank == 2 else 30) < 0.7
     ones = np.ones(20, np.float32)
@@ -276,10 +346,10 @@ def test_masked_classes_have_no_part(implementation, layout, rank):
         with pytest.raises(ValueError, match="one class mask"):
             run(implementation, x, w, t, ones, class_mask=mask, layout=layout)
         return
-    got = run(implementation, x, w, t, ones, class_mask=mask, layout=layout)
+    got = run(implementation, x, w, t, ones, class_mask=mask, layout=layout, **given)
     valid = mask | (np.arange(30) == t[:, None])  # a label counts, masked or not
     logits = np.where(valid, np.float64(x) @ np.float64(w), -np.inf)
-    truth = as_softmax(logits, t, DELTA)
+    truth = as_softmax(logits, t, **given)
     expected = truth.loss, truth.gradient @ w.T, x.T @ truth.gradient
     equal(got[:3], expected, rtol=1e-4, atol=1e-5)
 
@@ -295,16 +365,13 @@ def test_a_class_mask_broadcasts_to_the_logits(shape):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-def test_one_pass_tells_what_is_settled_and_what_leads(implementation):
-    x, w, t = draw("mixed", 40, CLASSES + 7)
-    where = np.arange(40) % 7 != 0
-    logits = x @ w
-    got = heads.row_statistics(
-        x, w, t, delta=DELTA, where=where, implementation=implementation
-    )
-    np.testing.assert_array_equal(
-        got.settled, as_softmax_settled(logits, t, delta=DELTA, where=where)
-    )
+@every_margin
+def test_one_pass_tells_what_is_settled_and_what_leads(implementation, margin):
+    x, w, t = draw_for(margin, "mixed", 40, CLASSES + 7)
+    given = {margin: MARGINS[margin], "where": np.arange(40) % 7 != 0}
+    where, logits = given["where"], x @ w
+    got = heads.row_statistics(x, w, t, implementation=implementation, **given)
+    np.testing.assert_array_equal(got.settled, as_softmax_settled(logits, t, **given))
     of_label = logits[np.arange(40), t]
     rivals = np.where(np.arange(CLASSES + 7) == t[:, None], -np.inf, logits)
     np.testing.assert_allclose(
@@ -313,17 +380,24 @@ def test_one_pass_tells_what_is_settled_and_what_leads(implementation):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-def test_ties_at_delta_zero_keep_every_equal_class(implementation):
+@pytest.mark.parametrize(
+    # The label's own product is rounded apart: a tie is known up to rounding.
+    "margin",
+    [{"delta": 0.0}, {"logit_margin": 1e-5}],
+)
+def test_equal_classes_are_all_kept(implementation, margin):
     w = np.repeat(np.random.default_rng(0).normal(size=(8, 40)), 2, 1)
     w = w.astype(np.float32)  # each class twice
     x = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
     label = np.argmax(x @ w, 1)
-    loss = linear_as_softmax_loss(x, w, label, delta=0.0, implementation=implementation)
-    np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
+    keywords = {"implementation": implementation} | margin
+    loss = linear_as_softmax_loss(x, w, label, **keywords)
+    np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("implementation", FAST)
-def test_a_margin_of_one_is_softmax_cross_entropy(implementation):
+@pytest.mark.parametrize("margin", [{"delta": 1.0}, {"logit_margin": np.inf}])
+def test_at_the_largest_margin_it_is_softmax_cross_entropy(implementation, margin):
     x, w, t = draw("mixed", 70, CLASSES + 3)
 
     def plain(x, w):
@@ -331,7 +405,7 @@ def test_a_margin_of_one_is_softmax_cross_entropy(implementation):
 
     def ours(x, w):
         return linear_as_softmax_loss(
-            x, w, t, delta=1.0, implementation=implementation
+            x, w, t, implementation=implementation, **margin
         ).sum()
 
     expected = jax.value_and_grad(plain, (0, 1))(x, w)
@@ -344,13 +418,13 @@ def test_a_margin_of_one_is_softmax_cross_entropy(implementation):
 
 
 @pytest.mark.parametrize("num_classes", [50, 1030])
-def test_float64_stays_float64(num_classes):
+@every_margin
+def test_float64_stays_float64(num_classes, margin):
     with jax.enable_x64(True):
-        x, w, t = draw("mixed", 30, num_classes, dtype=np.float64)
-        truth = as_softmax(x @ w, t, np.float64(0.1), rounding=2.0**-52)
-        loss, vjp = jax.vjp(
-            lambda x, w: linear_as_softmax_loss(x, w, t, delta=0.1), x, w
-        )
+        x, w, t = draw_for(margin, "mixed", 30, num_classes, dtype=np.float64)
+        given = {margin: np.float64(MARGINS[margin])}
+        truth = as_softmax(x @ w, t, **given, rounding=2.0**-52)
+        loss, vjp = jax.vjp(lambda x, w: linear_as_softmax_loss(x, w, t, **given), x, w)
         d_x, d_w = vjp(np.ones(30))
         assert {a.dtype for a in (loss, d_x, d_w)} == {np.dtype("float64")}
         np.testing.assert_allclose(loss, truth.loss, rtol=1e-12, atol=1e-13)
@@ -378,12 +452,13 @@ def test_as_many_rows_as_features_or_classes(layout):
         hold_to_the_plain_form("xla", x, w, t, layout=layout)
 
 
-def test_leading_axes_are_rows():
-    x, w, t = draw("mixed", 24, 50)
-    where, delta = np.arange(24) % 5 != 0, np.linspace(0, 0.9, 24, dtype=np.float32)
-    keywords = {"where": where, "delta": delta}
+@every_margin
+def test_leading_axes_are_rows(margin):
+    x, w, t = draw_for(margin, "mixed", 24, 50)
+    margins = np.linspace(0, 9 * MARGINS[margin], 24, dtype=np.float32)
+    keywords = {"where": np.arange(24) % 5 != 0, margin: margins}
     flat = linear_as_softmax_loss(x, w, t, **keywords)
-    keywords = {"where": where.reshape(4, 6), "delta": delta.reshape(4, 6)}
+    keywords = {name: array.reshape(4, 6) for name, array in keywords.items()}
     stacked = linear_as_softmax_loss(
         x.reshape(4, 6, -1), w, t.reshape(4, 6), **keywords
     )
@@ -398,11 +473,13 @@ def test_no_row_counts(n):
     assert not any(np.any(a) for a in got[:3])
 
 
-def test_transformations_compose():
-    x, w, t = draw("mixed", 24, 40)
+@quick_in_logits
+def test_transformations_compose(margin):
+    x, w, t = draw_for(margin, "mixed", 24, 40)
+    given = {margin: MARGINS[margin]}
 
     def mean_loss(x, w, t):
-        return linear_as_softmax_loss(x, w, t, delta=0.1).mean()
+        return linear_as_softmax_loss(x, w, t, **given).mean()
 
     f = jax.jit(jax.value_and_grad(mean_loss, (0, 1)))
     parts = x.reshape(3, 8, -1), t.reshape(3, 8)
@@ -424,13 +501,15 @@ def test_transformations_compose():
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_devices_differentiate_their_own_rows(check_vma):
-    x, w, t = draw("mixed", 64, 90)
+@quick_in_logits
+def test_devices_differentiate_their_own_rows(check_vma, margin):
+    x, w, t = draw_for(margin, "mixed", 64, 90)
+    given = {margin: MARGINS[margin]}
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, whole = P("data"), P()
 
     def loss(x, w, bias, t):
-        return linear_as_softmax_loss(x, w, t, delta=0.1, bias=bias)
+        return linear_as_softmax_loss(x, w, t, bias=bias, **given)
 
     spread = jax.shard_map(
         loss,
@@ -458,9 +537,11 @@ def test_devices_differentiate_their_own_rows(check_vma):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(1, 8), (2, 4)], ids=["8 of classes", "2 x 4"])
-def test_classes_split_over_devices(layout, shape):
+@quick_in_logits
+def test_classes_split_over_devices(layout, shape, margin):
     c = 4 * CLASSES + 37  # no multiple of the devices: the last ones hold padding
-    x, w, t = draw("mixed", 32, c)
+    x, w, t = draw_for(margin, "mixed", 32, c)
+    given = {margin: MARGINS[margin]}
     bias = np.linspace(-1, 1, c, dtype=np.float32)
     padded = -(-c // shape[1]) * shape[1]
     mask = np.arange(padded) < c
@@ -475,11 +556,11 @@ def test_classes_split_over_devices(layout, shape):
             x,
             kernel,
             t,
-            delta=DELTA,
             bias=bias,
             class_mask=mask,
             kernel_layout=layout,
             axis_name="model",
+            **given,
         )
 
     spread = jax.shard_map(
@@ -503,7 +584,7 @@ def test_classes_split_over_devices(layout, shape):
     f = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))
     (_, loss), (d_x, d_kernel, d_bias) = f(*arguments)
     d_w = d_kernel if layout == "dc" else d_kernel.T
-    expected = run("xla", x, w, t, cotangent, bias=bias)
+    expected = run("xla", x, w, t, cotangent, bias=bias, **given)
     got = loss, d_x, d_w[:, :c], d_bias[:c]
     equal(got, expected, rtol=1e-5, atol=1e-5)
     assert not np.any(d_w[:, c:])
@@ -515,13 +596,13 @@ def statistics_loss(*args, **keywords):
     return heads.row_statistics(*args, **keywords).loss
 
 
-def split_over(mesh, check_vma, function=linear_as_softmax_loss):
+def split_over(mesh, check_vma, function=linear_as_softmax_loss, margin="delta"):
     """The loss with classes split over an axis, and its gradient inside the map."""
     specs = {"mesh": mesh, "check_vma": check_vma}
     specs["in_specs"] = (P(), P(None, "model"), P())
 
     def loss(x, w, t):
-        return function(x, w, t, delta=0.1, axis_name="model")
+        return function(x, w, t, axis_name="model", **{margin: MARGINS[margin]})
 
     def gradient(x, w, t):
         return jax.grad(lambda w: loss(x, w, t).sum())(w)
@@ -536,19 +617,22 @@ def split_over(mesh, check_vma, function=linear_as_softmax_loss):
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize("function", [linear_as_softmax_loss, statistics_loss])
 @pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "margin", [pytest.param("logit_margin", marks=pytest.mark.long), "delta"]
+)
 def test_split_classes_have_the_whole_gradient_or_none(
-    devices, function, check_vma, inside
+    devices, function, check_vma, inside, margin
 ):
-    x, w, t = draw("mixed", 16, 64)
+    x, w, t = draw_for(margin, "mixed", 16, 64)
     ones = np.ones(16, np.float32)
-    expected, _, d_w, _ = run("xla", x, w, t, ones)
+    expected, _, d_w, _ = run("xla", x, w, t, ones, **{margin: MARGINS[margin]})
     mesh = jax.make_mesh(
         (devices,),
         ("model",),
         devices=jax.devices()[:devices],
         axis_types=(jax.sharding.AxisType.Auto,),
     )
-    loss, within = split_over(mesh, check_vma, function)
+    loss, within = split_over(mesh, check_vma, function, margin)
     np.testing.assert_allclose(jax.jit(loss)(x, w, t), expected, **CLOSE)
     gradient = within if inside else jax.grad(lambda *a: loss(*a).sum(), 1)
     if check_vma:
@@ -559,7 +643,42 @@ def test_split_classes_have_the_whole_gradient_or_none(
         jax.jit(gradient)(x, w, t)
 
 
-def test_split_classes_have_second_derivatives():
+@pytest.mark.parametrize(
+    ("margin", "by_row"),
+    [
+        ("logit_margin", True),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("logit_margin", False), ("delta", True), ("delta", False))
+        ),
+    ],
+)
+def test_rows_and_classes_on_a_mesh(margin, by_row):
+    x, w, t = draw_for(margin, "mixed", 32, 2 * CLASSES + 37)
+    value = MARGINS[margin]
+    if by_row:
+        value = np.linspace(0, 2 * value, 32, dtype=np.float32)
+    bias = np.linspace(-1, 1, w.shape[1], dtype=np.float32)
+    keywords = {margin: value, "bias": bias, "where": np.arange(32) % 5 != 0}
+    mesh = jax.make_mesh(
+        (2, 4), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+
+    def both(function, *args):
+        def total(x, w):
+            found = function(*args, x, w, t, **keywords)
+            return jnp.sum(found.loss), found
+
+        return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(x, w)
+
+    (_, found), gradients = both(heads.row_statistics_on_mesh, mesh)
+    (_, expected), expected_gradients = both(heads.row_statistics)
+    equal(found, expected, rtol=1e-5, atol=1e-5)
+    equal(gradients, expected_gradients, rtol=1e-5, atol=1e-5)
+
+
+@quick_in_logits
+def test_split_classes_have_second_derivatives(margin):
     rng = np.random.default_rng(1)
     x, w = (rng.normal(size=s).astype("f") for s in ((40, 5), (5, 16)))
     t = rng.integers(0, 16, 40)
@@ -577,20 +696,21 @@ def test_split_classes_have_second_derivatives():
         return jax.jit(jax.grad(f))(w)
 
     def plain(x, w, t):
-        return linear_as_softmax_loss(x, w, t, delta=0.1, implementation="reference")
+        given = {margin: MARGINS[margin], "implementation": "reference"}
+        return linear_as_softmax_loss(x, w, t, **given)
 
     expected = penalty(plain)
-    got = penalty(split_over(mesh, True)[0])
+    got = penalty(split_over(mesh, True, margin=margin)[0])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_forward_mode_is_refused_with_the_form_that_serves_it():
-    x, w, t = draw("mixed", 16, 20)
+@every_margin
+def test_forward_mode_is_refused_with_the_form_that_serves_it(margin):
+    x, w, t = draw_for(margin, "mixed", 16, 20)
 
     def loss(w, implementation=None):
-        return linear_as_softmax_loss(
-            x, w, t, delta=0.1, implementation=implementation
-        ).sum()
+        given = {margin: MARGINS[margin], "implementation": implementation}
+        return linear_as_softmax_loss(x, w, t, **given).sum()
 
     with pytest.raises(TypeError, match='needs `implementation="reference"`'):
         jax.jvp(loss, (w,), (w,))
@@ -602,7 +722,8 @@ def test_forward_mode_is_refused_with_the_form_that_serves_it():
     "n", [40, *(pytest.param(n, marks=pytest.mark.long) for n in (9, 600))]
 )
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_second_derivatives_are_those_of_the_plain_form(n, layout):
+@quick_in_logits
+def test_second_derivatives_are_those_of_the_plain_form(n, layout, margin):
     rng = np.random.default_rng(2)
     x, w, cotangent = (rng.normal(size=s).astype("f") for s in ((n, 8), (8, 60), n))
     t = rng.integers(0, 60, n)
@@ -616,10 +737,10 @@ def test_second_derivatives_are_those_of_the_plain_form(n, layout):
                 x,
                 w,
                 t,
-                delta=DELTA,
                 bias=bias,
                 kernel_layout=layout,
                 implementation=implementation,
+                **{margin: MARGINS[margin]},
             )
             return jnp.vdot(loss, cotangent)
 
@@ -641,8 +762,9 @@ def test_second_derivatives_are_those_of_the_plain_form(n, layout):
 
 @pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("left_out", ["by where", "by weight"])
-def test_what_has_no_part_is_in_no_derivative(implementation, left_out):
-    x, w, t = draw("mixed", 40, 30, d=8)
+@quick_in_logits
+def test_what_has_no_part_is_in_no_derivative(implementation, left_out, margin):
+    x, w, t = draw_for(margin, "mixed", 40, 30, d=8)
     good = np.arange(40) % 3 != 0
     bad = np.where(good[:, None], x, np.nan)
     if (left_out, implementation) == ("by weight", "reference"):
@@ -656,9 +778,9 @@ def test_what_has_no_part_is_in_no_derivative(implementation, left_out):
             loss = linear_as_softmax_loss(
                 *operands,
                 labels,
-                delta=DELTA,
                 where=where,
                 implementation=implementation,
+                **{margin: MARGINS[margin]},
             )
             return jnp.sum(jnp.where(good, loss, 0))
 
@@ -676,8 +798,10 @@ def test_what_has_no_part_is_in_no_derivative(implementation, left_out):
 
 
 @pytest.mark.long
-def test_exports_with_a_symbolic_batch():
-    x, w, t = draw("mixed", 600, 70, d=8)
+@every_margin
+def test_exports_with_a_symbolic_batch(margin):
+    x, w, t = draw_for(margin, "mixed", 600, 70, d=8)
+    given = {margin: MARGINS[margin]}
     (batch,) = jax.export.symbolic_shape("b")
     shapes = (
         jax.ShapeDtypeStruct((batch, 8), jnp.float32),
@@ -688,7 +812,7 @@ def test_exports_with_a_symbolic_batch():
 
     def f(x, w, t, where):
         def total(x, w):
-            return linear_as_softmax_loss(x, w, t, delta=0.1, where=where).sum()
+            return linear_as_softmax_loss(x, w, t, where=where, **given).sum()
 
         return jax.value_and_grad(total, (0, 1))(x, w)
 
@@ -723,13 +847,15 @@ def test_features_that_lie_spread_over_an_explicit_mesh_are_refused():
 
 
 @pytest.mark.parametrize("padded", [pytest.param(False, marks=pytest.mark.long), True])
-def test_debugging_modes_find_no_nan(padded):
-    x, w, t = map(jnp.asarray, draw("mixed", 16, 20, d=8))
+@quick_in_logits
+def test_debugging_modes_find_no_nan(padded, margin):
+    x, w, t = map(jnp.asarray, draw_for(margin, "mixed", 16, 20, d=8))
+    given = {margin: MARGINS[margin]}
     where = jnp.arange(16) % 3 != 0 if padded else None
     t = jnp.where(jnp.arange(16) % 3 != 0, t, -100) if padded else t
 
     def loss(x, w):
-        return linear_as_softmax_loss(x, w, t, delta=0.1, where=where).sum()
+        return linear_as_softmax_loss(x, w, t, where=where, **given).sum()
 
     both = jax.value_and_grad(loss, (0, 1))
     error, _ = checkify.checkify(both, errors=checkify.nan_checks)(x, w)
@@ -741,12 +867,14 @@ def test_debugging_modes_find_no_nan(padded):
             loss(x, w)
 
 
-def test_a_label_outside_all_devices_classes_is_nan():
+@every_margin
+def test_a_label_outside_all_devices_classes_is_nan(margin):
     x, w, t = draw("mixed", 16, 64)
     t[3], t[5] = 64, -1
+    given = {margin: MARGINS[margin], "axis_name": "model"}
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     loss = jax.shard_map(
-        lambda x, w: linear_as_softmax_loss(x, w, t, delta=0.1, axis_name="model"),
+        lambda x, w: linear_as_softmax_loss(x, w, t, **given),
         mesh=mesh,
         in_specs=(P(), P(None, "model")),
         out_specs=P(),
@@ -755,12 +883,14 @@ def test_a_label_outside_all_devices_classes_is_nan():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_array_has_the_size_of_the_logits(layout):
+@every_margin
+def test_no_array_has_the_size_of_the_logits(layout, margin):
     n, d, c = 512, 32, 20_000
     x, w = jnp.zeros((n, d)), jnp.zeros((d, c) if layout == "dc" else (c, d))
 
     def loss(x, w, t):
-        return linear_as_softmax_loss(x, w, t, delta=0.1, kernel_layout=layout).sum()
+        given = {margin: MARGINS[margin], "kernel_layout": layout}
+        return linear_as_softmax_loss(x, w, t, **given).sum()
 
     compiled = (
         jax.jit(jax.grad(loss, (0, 1))).lower(x, w, jnp.zeros(n, jnp.int32)).compile()
@@ -785,6 +915,9 @@ def test_no_array_has_the_size_of_the_logits(layout):
         ({"class_mask": np.ones(4, bool)}, "`class_mask` must broadcast"),
         ({"where": np.ones(2, bool)}, "`where` must broadcast"),
         ({"delta": 1.5}, r"`delta` must be in \[0, 1\]; got 1.5"),
+        ({"delta": None, "logit_margin": -1.0}, "`logit_margin` must be at least 0"),
+        ({"logit_margin": 2.0}, "takes one margin, `logit_margin` .* `delta` .*both"),
+        ({"delta": None}, "takes one margin, `logit_margin` .* `delta` .*neither"),
         ({"kernel_layout": "cb"}, "`kernel_layout` must be one of 'dc', 'cd'"),
         ({"implementation": "fast"}, "`implementation` must be one of"),
     ],
@@ -809,9 +942,10 @@ def test_a_kernel_that_cannot_run_is_refused():
 
 @pytest.mark.parametrize("width", [96, 768])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_gpu_kernel_lowers_without_a_gpu(monkeypatch, layout, width):
+@every_margin
+def test_the_gpu_kernel_lowers_without_a_gpu(monkeypatch, layout, width, margin):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    arguments = {"delta": 0.1, "implementation": "mosaic_gpu"}
+    arguments = {margin: MARGINS[margin], "implementation": "mosaic_gpu"}
 
     def loss(x, w):
         w = w if layout == "dc" else w.T

@@ -150,11 +150,11 @@ def test_one_class_is_always_settled(margin):
 
 @pytest.mark.parametrize("margin", [0.0, 2.0, 3e38, np.inf])
 def test_a_label_at_minus_infinity_costs_infinity_and_is_pulled_up(margin):
-    logits = jnp.array([[-jnp.inf, 1.0, 0.0], [-jnp.inf] * 3])
+    logits = jnp.array([[-jnp.inf, 1.0, -3.0], [-jnp.inf] * 3])
     labels = jnp.zeros(2, int)
     loss, gradient = value_and_grad(logits, labels, logit_margin=margin)
     np.testing.assert_array_equal(loss, [np.inf, np.inf])
-    share = 0.5 / (1 + exp(-1.0))
+    share = 0.5 / (1 + exp(-4.0))
     expected = [[-0.5, share, 0.5 - share], [-2, 0, 0]]
     np.testing.assert_allclose(gradient, expected, rtol=1e-6)
     assert not as_softmax_settled(logits, labels, logit_margin=margin).any()
