@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from train.predict import Predictor
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.steps import BatchInfo, train_step
+from train.training.steps import BatchInfo, filter_step, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -237,6 +238,40 @@ def test_drawn_classes_keep_their_margins(text_config, change):
     assert loss(class_margins=huge) == loss()
     everything = {str(name): 1e6 for name in data.classes}
     assert loss(class_margins=everything) > loss() + 1
+
+
+@pytest.mark.parametrize(
+    ("of_cat", "slack", "active"),
+    [
+        (2.0, None, [False, True]),
+        (2.0, 1.5, [True, True]),
+        (4.0, None, [True, True]),
+    ],
+)
+def test_a_look_compares_each_token_with_the_margin_of_its_class(
+    text_config, change, quick_jit, of_cat, slack, active
+):
+    """Cats lead by 3 everywhere; a margin of 5 for other classes is not theirs."""
+    rows = ["cat cat cat", "cat mat cat"]
+    lines = [json.dumps({"text": row}) for row in rows]
+    train = Path(text_config.data.path) / "train.jsonl"
+    train.write_text("\n".join(lines) + "\n")
+    margins = {"logit_margin": 5.0, "class_margins": {"▁cat": of_cat}}
+    config = change(text_config, "loss", delta=None, **margins)
+    config = change(config, "training", mode="compact")
+    config = change(config, "compact", slack=slack)
+    data = prepare(config)
+    recipe, batch = make_recipe(config, data), data.splits["train"].batch
+    batch = batch(np.arange(2), slice(None)) | {"where": np.ones(2, bool)}
+    params = initial_state(recipe, seed=0).params
+    layer = params["head"]["linear"]
+    leading = 3.0 * (np.array(data.classes) == "▁cat")
+    head = {"kernel": 0 * layer["kernel"], "bias": jnp.float32(leading)}
+    looked = quick_jit(filter_step, static_argnums=0)(
+        recipe, params | {"head": {"linear": head}}, batch, np.int32(0)
+    )
+    assert looked.active.tolist() == active
+    np.testing.assert_allclose(looked.lead, [3.0, -3.0])
 
 
 def test_a_share_of_the_classes_is_learned(text_config, change, tmp_path):
