@@ -283,12 +283,14 @@ class CompactFeed(PlainFeed):
         recipe = self.recipe
         size = recipe.compact.batch_size or recipe.training.batch_size
         order = self.examples.order_of(rows)
-        seen = np.int32(self.state.examples_seen)
         outputs = []
         for start in range(0, len(rows), size):
             chunk = rows[order[start : start + size]]
             read = read_batch(self.examples, chunk, batch_size=size)
             batch = put_batch(recipe.mesh, read)
+            # Of an epoch's examples each stands where plain training would see it: the
+            # margin may move on while a look goes far ahead.
+            seen = np.int32(self.state.examples_seen + (start if counted else 0))
             outputs.append(_filter_step(recipe, now.params, batch, seen, now.held))
         outputs = jax.device_get(outputs)
         active, lead = np.empty(len(rows), bool), np.empty(len(rows), np.float32)

@@ -184,6 +184,28 @@ def test_a_slack_in_logits_is_added_to_the_margin(make_in_logits):
     assert ((looked.lead > 0.5) & looked.active).any()
 
 
+def test_a_look_ahead_follows_the_margin(feature_config, change):
+    config = change(
+        feature_config, "loss", delta=None, logit_margin=0.0, margin_end_share=1.0
+    )
+    config = compact(config, change, break_even=0.0)
+    data = prepare(config)
+    recipe = make_recipe(config, data)
+    feed = make_feed(recipe, data.splits["train"], seed=0)
+    state = initial_state(recipe, seed=0)
+    feed.state.examples_seen = ROWS
+    rows = np.arange(ROWS)
+    looked = feed.look(state, rows)
+    # In the order of the data, 16 at a time, after one epoch of three.
+    seen = ROWS + rows // 16 * 16
+    margin = -np.log1p(-seen / (3 * ROWS))
+    np.testing.assert_array_equal(looked.active, looked.lead <= margin)
+    # What is not of the epoch, a sample for instance, is looked at as things stand.
+    now = feed.look(state, rows, counted=False)
+    np.testing.assert_array_equal(now.active, now.lead <= -np.log1p(-1 / 3))
+    assert now.active.sum() < looked.active.sum() < ROWS
+
+
 def test_the_slack_in_probability_is_what_it_was(make):
     feed, _ = make(slack=None)
     assert feed.recipe.slack == 0.3
