@@ -64,9 +64,8 @@ def linear_as_softmax_loss(
     is softmax cross-entropy of a layer with many classes.
 
     With a margin in logits that pass is all: the label's logit comes first, and what is
-    kept is known as it is made. Its product is rounded apart from the others, so that
-    a tie at ``logit_margin=0`` may fall either way. With the paper's margin, rows that
-    keep few classes are looked at once more.
+    kept is known as it is made. With the paper's margin, rows that keep few classes
+    are looked at once more.
 
     Products of bfloat16 or float16 are summed in float32, and the mask is decided on
     these sums, not on logits rounded to the operands' dtype.

@@ -103,8 +103,9 @@ def classify_rows(program: Program, layer: Layer, rows: Rows) -> Statistics:
     """
     bound = None
     if rows.margin.in_logits:
-        label_logit = _label_logits(program, layer, rows)
-        bound = Bound(label_logit, rows.margin.gap_in_logits(label_logit))
+        label_logit, rounding = _label_logits(program, layer, rows)
+        gap = rows.margin.gap_in_logits(label_logit) - rounding
+        bound = Bound(label_logit, gap)
     if program.first_pass in KERNELS:
         sums, block_best = KERNELS[program.first_pass].online_log_sum_exp(
             rows.features,
@@ -118,24 +119,33 @@ def classify_rows(program: Program, layer: Layer, rows: Rows) -> Statistics:
         sums, block_best = _online_log_sum_exp(program, layer, rows, bound)
     if program.axis_name is not None:
         sums = _joined(sums, program.axis_name, bound)
-    return _classified(rows, sums, block_best)
+    return _classified(rows, sums, block_best, bound)
 
 
-def _label_logits(program: Program, layer: Layer, rows: Rows) -> jax.Array:
-    """Returns o_t of each row, [N], by a product of its own."""
+def _label_logits(
+    program: Program, layer: Layer, rows: Rows
+) -> tuple[jax.Array, jax.Array]:
+    """Returns o_t of each row, [N], by a product of its own, and how it may be rounded.
+
+    A block sums the same terms in another order. What that leaves undecided is kept, so
+    that a class with the label's own kernel is, at a margin of 0.
+    """
     inside = (rows.labels >= 0) & (rows.labels < program.num_classes)
     labels = jnp.clip(rows.labels, 0, program.num_classes - 1)
     dtype = rows.margin.value.dtype
     columns = (
         layer.kernel[:, labels].T if program.layout == "dc" else layer.kernel[labels]
     )
-    logits = jnp.sum(rows.features.astype(dtype) * columns.astype(dtype), axis=1)
+    terms = rows.features.astype(dtype) * columns.astype(dtype)
+    logits, sizes = jnp.sum(terms, axis=1), jnp.sum(jnp.abs(terms), axis=1)
     if layer.bias is not None:
-        logits += layer.bias[labels]
+        logits, sizes = logits + layer.bias[labels], sizes + jnp.abs(layer.bias[labels])
+    found = logits, 4 * jnp.finfo(dtype).eps * sizes
     if program.axis_name is None:
-        return logits
+        return found
     # The label lies on one device.
-    return lax.psum(jnp.where(inside, logits, 0), program.axis_name)
+    of_this = jax.tree.map(lambda values: jnp.where(inside, values, 0), found)
+    return lax.psum(of_this, program.axis_name)
 
 
 def _joined(sums: OnlineSums, axis_name: str, bound: Bound | None) -> OnlineSums:
@@ -212,17 +222,16 @@ def _add_logits(
     return OnlineSums(strongest, total, label_logit), block_best
 
 
-def _classified(rows: Rows, sums: OnlineSums, block_best: jax.Array) -> Statistics:
+def _classified(
+    rows: Rows, sums: OnlineSums, block_best: jax.Array, bound: Bound | None
+) -> Statistics:
     """Tells the kinds of rows apart."""
     label_logit, strongest = sums.label_logit, sums.strongest
     shift = finite_shift(jnp.maximum(strongest, label_logit))
     at_label = jnp.exp(label_logit - shift)
     total = sums.total * jnp.exp(finite_shift(strongest) - shift) + at_label
     label_prob = at_label / nonzero(total)
-    if rows.margin.in_logits:
-        gap = rows.margin.gap_in_logits(label_logit)
-    else:
-        gap = rows.margin.gap_in_probs(label_prob)
+    gap = rows.margin.gap_in_probs(label_prob) if bound is None else bound.gap
     # Without any rival the label settles its row, whatever the margin.
     settled = (strongest - label_logit < gap) | (strongest == -jnp.inf)
     gap = jnp.where(settled & (label_logit > -jnp.inf), jnp.inf, gap)
