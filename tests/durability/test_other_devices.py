@@ -36,7 +36,9 @@ def end_after(monkeypatch):
     return end_after
 
 
-@pytest.mark.parametrize("window", ["none", "settled_ratio"])
+@pytest.mark.parametrize(
+    "window", [pytest.param("none", marks=pytest.mark.long), "settled_ratio"]
+)
 def test_from_eight_devices_to_four_to_one(
     feature_config, change, tmp_path, capsys, end_after, window
 ):

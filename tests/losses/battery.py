@@ -40,9 +40,28 @@ TABLE = each_margin(LOSSES.values())
 EVERY_ROW = [*TABLE, *each_margin(SCRATCH)]
 
 
+# A loss of each kind. Checks that compile much are quick for these, and long for the
+# others; `-m "long or not long" -k NAME` runs all of one loss.
+SAMPLE = (
+    "as_softmax-logit_margin",
+    "multi_label_as_softmax-logit_margin",
+    "softmax",
+    "entmax",
+)
+
+
 def rows_that(holds):
     """Runs a test on the rows of losses for which something holds."""
     rows = [row for row in EVERY_ROW if holds(row)]
+    return pytest.mark.parametrize("row", rows, ids=id_of)
+
+
+def sampled(every):
+    """Runs a test of `rows_that` on all of its rows, quickly on those of the sample."""
+    rows = [
+        pytest.param(row, marks=[pytest.mark.long] * (id_of(row) not in SAMPLE))
+        for row in every.args[1]
+    ]
     return pytest.mark.parametrize("row", rows, ids=id_of)
 
 

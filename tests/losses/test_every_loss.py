@@ -43,6 +43,7 @@ from battery import (
     rows_of,
     rows_that,
     run,
+    sampled,
     settled_rows,
     shapeless_losses,
     takes_logits,
@@ -203,7 +204,7 @@ def poisoned(row):
 class TestDerivatives:
     """NaN in what has no part never reaches a derivative, in any order."""
 
-    @every_loss
+    @sampled(every_loss)
     def test_rows_left_out_may_hold_anything(self, row):
         clean, bad, good = poisoned(row)
         expected = weighted(row, *clean, cotangents(clean[0]), good)
@@ -214,7 +215,7 @@ class TestDerivatives:
             np.testing.assert_array_equal(part[~good], 0)
             assert jnp.isfinite(part).all()
 
-    @every_loss
+    @sampled(every_loss)
     def test_rows_without_weight_may_hold_anything(self, row):
         clean, bad, good = poisoned(row)
         weights = jnp.where(good, cotangents(clean[0]), 0)
@@ -223,7 +224,7 @@ class TestDerivatives:
             np.testing.assert_allclose(part[good], wanted[good], 1e-6, 1e-6)
             np.testing.assert_array_equal(part[~good], 0)
 
-    @every_loss
+    @sampled(every_loss)
     def test_a_bad_row_with_a_weight_is_nan(self, row):
         _, bad, _ = poisoned(row)
         wrong = picked(0, 1, 3, 4)
@@ -249,7 +250,7 @@ class TestDerivatives:
             np.testing.assert_array_equal(part[good], wanted[good])
             np.testing.assert_array_equal(part[~good], 0)
 
-    @every_loss
+    @sampled(every_loss)
     def test_masked_classes_may_hold_anything(self, row):
         logits, target, mask, bad = masked_case(row)
 
@@ -267,7 +268,7 @@ class TestDerivatives:
             np.testing.assert_array_equal(part, wanted)
             assert jnp.isfinite(part).all()
 
-    @every_loss
+    @sampled(every_loss)
     def test_second_derivatives_are_differences_of_first_ones(self, row):
         with jax.enable_x64(True):
             logits, target = draw(row, scale=1.0, dtype="float64")
@@ -320,7 +321,7 @@ class TestMaskedClasses:
 
 
 class TestDtypes:
-    @every_loss
+    @sampled(every_loss)
     @pytest.mark.parametrize(
         ("how", "dtype"),
         # Of eager calls, which are slow, one of the two is enough.
@@ -388,7 +389,7 @@ class TestParameters:
 
 
 class TestTargets:
-    @label_losses
+    @sampled(label_losses)
     def test_labels_of_every_integer_width_mean_the_same(self, row):
         logits, _ = draw(row, classes=1000)
         labels = np.array([0, 1, 2, 5, 50, 100, 126, 127])
@@ -404,7 +405,7 @@ class TestTargets:
                 typed = jnp.asarray(typed)
             assert_rows_equal(result(typed), expected, EVERYONE)
 
-    @label_losses
+    @sampled(label_losses)
     @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
     def test_wide_labels_do_not_wrap_around(self, row, dtype):
         logits, _ = draw(row)
@@ -431,7 +432,7 @@ class TestTargets:
 
 
 class TestShapes:
-    @shapeless_losses
+    @sampled(shapeless_losses)
     @pytest.mark.parametrize("axis", [0, 1])
     def test_the_class_axis_may_be_any(self, row, axis):
         logits, target = draw(row)
@@ -472,7 +473,7 @@ class TestShapes:
         refuses(f, ValueError, message, logits, jnp.zeros(shape, int), class_mask=mask)
         f(logits, jnp.zeros(shape, int), class_mask=mask[:, None])
 
-    @shapeless_losses
+    @sampled(shapeless_losses)
     def test_one_example_and_no_example(self, row):
         logits, target = draw(row)
         loss, gradient = run(row, logits, target)
@@ -557,7 +558,7 @@ def mesh_of_8():
 
 
 class TestTransformations:
-    @shapeless_losses
+    @sampled(shapeless_losses)
     def test_scan_of_vmap_of_checkpoint(self, row):
         logits, target = draw(row)
         extras = extras_of(row)
@@ -580,7 +581,7 @@ class TestTransformations:
         result = jax.tree.map(lambda x: x.reshape(ROWS, *x.shape[2:]), result)
         assert_close(result, run(row, logits, target))
 
-    @shapeless_losses
+    @sampled(shapeless_losses)
     def test_shard_map(self, row):
         logits, target = draw(row)
         sharded = jax.shard_map(
@@ -593,7 +594,7 @@ class TestTransformations:
         result = jax.jit(sharded)(*args, extras_of(row))
         assert_close(result, run(row, logits, target))
 
-    @every_loss
+    @sampled(every_loss)
     def test_compiles_once_and_without_a_collective(self, row):
         logits, target = draw(row)
         args = (logits, target, cotangents(logits), EVERYONE, ALL_CLASSES)
@@ -617,7 +618,7 @@ class TestTransformations:
 
 
 class TestMathematics:
-    @every_loss
+    @sampled(every_loss)
     def test_gradients_are_finite_differences(self, row):
         with jax.enable_x64(True):
             logits, target = draw(row, scale=1.0, dtype="float64")
@@ -631,7 +632,7 @@ class TestMathematics:
                 expected = (gradient * along).sum(axis=-1)
                 np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)
 
-    @every_loss
+    @sampled(every_loss)
     @pytest.mark.parametrize(
         "classes",
         [CLASSES, *(pytest.param(c, marks=pytest.mark.long) for c in (2, 999))],
@@ -650,7 +651,7 @@ class TestMathematics:
             for a, n, t in zip(fast, naive, truth, strict=True):
                 assert_no_worse(a, n, t, slack=slack)
 
-    @every_loss
+    @sampled(every_loss)
     def test_float64_equals_its_reference(self, row):
         with jax.enable_x64(True):
             for seed in range(12):
@@ -789,7 +790,7 @@ def check_invariants(row, logits, target, where, mask):
     assert (gradient[settled] == 0).all()
 
 
-@every_loss
+@sampled(every_loss)
 def test_invariants_on_any_input(row):
     check = given(inputs(row))(lambda drawn: check_invariants(row, *drawn))
     settings(max_examples=50, derandomize=True, deadline=None, database=None)(check)()

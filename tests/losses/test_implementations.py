@@ -23,6 +23,9 @@ DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 # Of 1.9 no two numbers of bfloat16 at 500 are apart.
 MARGINS = {"logit_margin": 1.9, "delta": 0.1}
 every_margin = pytest.mark.parametrize("margin", MARGINS)
+quick_in_logits = pytest.mark.parametrize(
+    "margin", ["logit_margin", pytest.param("delta", marks=pytest.mark.long)]
+)
 SCALES = {"|o| about 5": 1.0, "|o| about 50": 15.0, "|o| about 500": 150.0}
 
 
@@ -68,7 +71,7 @@ def hold_to_the_plain_form(implementation, logits, labels, **margin):
     return truth
 
 
-@every_margin
+@quick_in_logits
 @pytest.mark.parametrize("implementation", LONG_ON_GPU)
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -109,7 +112,7 @@ def test_any_margin_between_logits(implementation, margin):
     )
 
 
-@every_margin
+@quick_in_logits
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_left_out_may_hold_anything(implementation, kind, margin):

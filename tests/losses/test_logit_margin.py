@@ -44,7 +44,7 @@ def test_value_and_gradient_are_the_formula():
     assert gradient[0, 3] == 0
 
 
-@pytest.mark.parametrize("how", ["eager", "jit"])
+@pytest.mark.parametrize("how", [pytest.param("eager", marks=pytest.mark.long), "jit"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("shape", "dtype"),

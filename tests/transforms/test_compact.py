@@ -168,7 +168,9 @@ def in_float64(network, params, batch):
     "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)]
 )
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize(
+    "share", [0.0, pytest.param(0.5, marks=pytest.mark.long), 0.75, 1.0]
+)
 def test_the_gradient_is_that_of_all_rows(network, share, dtype, devices):
     params = make_params(network, dtype)
     batch = make_batch(network, share, dtype)

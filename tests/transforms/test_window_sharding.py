@@ -98,7 +98,7 @@ def counters(state):
     return [int(value) for value in state[:6]]
 
 
-@pytest.mark.parametrize("num_devices", [1, 3, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.long), 3, 8])
 @pytest.mark.parametrize("window", [None, active_count_window(40)])
 def test_windows_and_steps_are_those_of_one_device(num_devices, window):
     batches = draw(num_devices)
@@ -147,7 +147,9 @@ def test_gradients_cross_devices_in_the_closing_branch_alone():
     assert "conditional(" in entry
 
 
-@pytest.mark.parametrize("num_devices", [1, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [*(pytest.param(n, marks=pytest.mark.long) for n in (1, 8)), 4]
+)
 def test_an_open_window_goes_on_with_any_number_of_devices(num_devices):
     batches = draw(8)
     half = STEPS // 2

@@ -74,7 +74,7 @@ def text_config(tmp_path):
 @pytest.mark.parametrize(
     ("loss", "mesh"),
     [
-        ({"delta": 0.1}, (2, 4)),
+        pytest.param({"delta": 0.1}, (2, 4), marks=pytest.mark.long),
         pytest.param({"delta": 0.1}, (8, 1), marks=pytest.mark.long),
         pytest.param({"delta": 1.0}, (1, 1), marks=pytest.mark.long),
         pytest.param({"name": "softmax"}, (1, 1), marks=pytest.mark.long),
