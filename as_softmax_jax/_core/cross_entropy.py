@@ -7,8 +7,6 @@ label alone is kept it is the largest logit: the sum is :math:`e^0 = 1`, so the 
 :math:`\log 1 - 0`, exactly 0, and the gradient :math:`1 / 1 - 1` likewise.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -32,35 +30,18 @@ def cross_entropy(
     logits = x.logits
     label_logit = inputs.take_label(logits, x.labels)
     shift = finite_shift(jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
-    exps = exp(logits - shift[..., None])
     if margin is not None:
         fixed = jax.lax.stop_gradient((logits, label_logit))
         kept = within(*fixed, margin.gap_in_logits(fixed[1]))
-        total = _sum(exps, kept | x.bad[..., None])
-    else:
-        total = jnp.sum(exps, axis=-1)
+        # Dropped before e^o, which is 0 there, and so is the derivative. The gradient
+        # then costs what it costs without a margin, and is NaN in all of a bad row.
+        logits = replaced(~kept, logits, jnp.full((), -jnp.inf, logits.dtype))
+    total = jnp.sum(exp(logits - shift[..., None]), axis=-1)
     bad = jnp.isnan(total)
     total = replaced(bad, total, jnp.ones((), total.dtype))
     # Every logit -inf: the label has probability 0, and the loss is +inf.
     total = total + (total == 0).astype(total.dtype)
     return jnp.log(total) - (label_logit - shift), bad
-
-
-@jax.custom_jvp
-def _sum(exps: jax.Array, kept: jax.Array) -> jax.Array:
-    """Returns the sum over the kept classes of each row, [...].
-
-    Every class of a row whose sum is NaN has a part in its derivative, as without a
-    margin, so that the whole gradient of a bad row is NaN.
-    """
-    return jnp.sum(jnp.where(kept, exps, jnp.zeros((), exps.dtype)), axis=-1)
-
-
-@_sum.defjvp
-def _sum_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    exps, kept = primals
-    total = _sum(exps, kept)
-    return total, _sum(tangents[0], kept | jnp.isnan(total)[..., None])
 
 
 def within(logits: jax.Array, label_logit: jax.Array, gap: jax.Array) -> jax.Array:
