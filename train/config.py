@@ -263,6 +263,23 @@ def row_of_margin(row: "Loss", given: Mapping[str, Any]) -> "Loss":
     )
 
 
+def with_margin(config: Config) -> Config:
+    """Returns the configuration with its margin written out where nobody gave one.
+
+    What is stored then means the same under a later default.
+    """
+    # Not at the top: whoever only reads a configuration does without JAX.
+    from as_softmax_jax.losses import LOSSES
+
+    if config.loss.name not in LOSSES:
+        return config
+    given = {m: getattr(config.loss, m) for m in MARGINS}
+    row = row_of_margin(LOSSES[config.loss.name], given)
+    if row.margin is None or given[row.margin] is not None:
+        return config
+    return _replace(config, f"loss.{row.margin}", float(row.keywords[row.margin]))
+
+
 def unread_fields(row: "Loss") -> dict[str, Any]:
     """Returns the fields of `LossConfig` that a loss does not read, at their defaults.
 

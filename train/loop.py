@@ -12,7 +12,7 @@ import numpy as np
 
 from train.command.notices import notice
 from train.command.signals import StopRequest, stop_requests
-from train.config import Config
+from train.config import Config, with_margin
 from train.data.examples import TaskData
 from train.errors import TrainerError
 from train.evaluation.evaluation import (
@@ -74,6 +74,7 @@ def train_and_evaluate(
       Stopped: a signal ended the run; the next one goes on from there.
     """
     start, workdir = time.perf_counter(), as_folder(workdir)
+    config = with_margin(config)
 
     # Phase 1: everything that can be refused, before anything is written.
     finished = check_workdir(workdir, config)

@@ -122,6 +122,18 @@ def test_what_nobody_gives_is_what_the_table_has():
     assert settings_of("sparsemax")["compact.slack"] == 0.3
 
 
+def test_what_nobody_gives_is_written_out_for_what_is_stored():
+    def written(**fields):
+        return config_module.with_margin(
+            Config(loss=config_module.LossConfig(**fields))
+        ).loss
+
+    default = LOSSES["as_softmax"].keywords["logit_margin"]
+    assert written(name="as_softmax").logit_margin == default
+    for given in ({"name": "as_softmax", "delta": 0.2}, {"name": "softmax"}):
+        assert written(**given) == config_module.LossConfig(**given)
+
+
 def test_a_configuration_of_an_earlier_version_counts_as_it_was():
     """It had delta=0.1 for every loss, and no other margin."""
     plain = as_dict(Config())
