@@ -3,8 +3,8 @@
 python -m train --config configs/digits.py --workdir runs/digits
 
 Cost: 10 seconds, compilation included, on two busy CPU cores.
-Score: 99.2 % test accuracy, the mean of three seeds (softmax: 99.2 %, and 98.9 % on
-another machine: three seeds on 300 images tell no difference).
+Score: 99.3 % test accuracy, the mean of three seeds (softmax: 99.4 %; three seeds on
+300 images tell no difference).
 """
 
 from train.config import (
@@ -20,7 +20,7 @@ def get_config() -> Config:
     return Config(
         task="image",
         model=ModelConfig(dropout=0.5),
-        loss=LossConfig(name="as_softmax", delta=0.1),
+        loss=LossConfig(name="as_softmax", logit_margin=2.0),
         optimizer=OptimizerConfig(learning_rate=6e-3),
         training=TrainingConfig(epochs=20, batch_size=32),
     )
