@@ -63,18 +63,18 @@ def test_overrides_take_the_type_of_their_field():
 
 
 def margins(*flags):
-    """The two margins of the configuration of digits, whose file says delta=0.1."""
+    """The two margins of the configuration of digits, whose file says logit_margin=2."""
     loss = load(DIGITS, [f"--config.loss.{flag}" for flag in flags]).loss
     return loss.logit_margin, loss.delta
 
 
 def test_a_flag_for_a_margin_takes_the_place_of_the_other_one():
-    assert margins() == (None, 0.1)
-    assert margins("logit_margin=3") == (3.0, None)
-    assert margins("logit_margin=3", "logit_margin=4") == (4.0, None)
-    assert margins("delta=0.2", "logit_margin=none") == (None, 0.2)
-    assert margins("logit_margin=none") == (None, 0.1)
-    assert margins("delta=NONE") == (None, None)
+    assert margins() == (2.0, None)
+    assert margins("delta=0.3") == (None, 0.3)
+    assert margins("delta=0.3", "delta=0.4") == (None, 0.4)
+    assert margins("logit_margin=3", "delta=none") == (3.0, None)
+    assert margins("delta=none") == (2.0, None)
+    assert margins("logit_margin=NONE") == (None, None)
 
 
 @pytest.mark.parametrize("order", [1, -1])
