@@ -27,7 +27,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from as_softmax_jax._core.log_sum_exp import finite_shift
-from as_softmax_jax.kernels._linear import Bound, OnlineSums
+from as_softmax_jax.kernels._linear import Bound, OnlineSums, filled_in
 
 # The features of 128 rows must fit into shared memory, together with the ring.
 MAX_WIDTH = 768
@@ -70,13 +70,7 @@ def online_log_sum_exp(
       of classes, [N, blocks].
     """
     (num_rows, width), num_classes = features.shape, kernel.shape[layout.index("c")]
-    if bias is None:
-        bias = jnp.zeros(num_classes, jnp.float32)
-    if class_mask is None:
-        class_mask = jnp.ones((1, num_classes), bool)
-    if bound is None:
-        nothing = jnp.zeros(num_rows, jnp.float32)
-        bound = Bound(nothing, nothing - jnp.inf)
+    bias, mask, bound = filled_in(bias, class_mask, bound, num_rows, num_classes)
     rows, depth, spare = -num_rows % _ROWS, -width % _DEPTH, -num_classes % classes
     features = jnp.pad(features, [(0, rows), (0, depth)])
     padding = {"d": (0, depth), "c": (0, spare)}
@@ -100,7 +94,7 @@ def online_log_sum_exp(
         jnp.pad(labels, (0, rows), constant_values=-1),
         *(jnp.pad(array, (0, rows)) for array in bound),
         jnp.pad(bias, (0, spare)),
-        jnp.pad(class_mask[0].astype(jnp.int32), (0, spare)),
+        jnp.pad(mask, (0, spare)),
         features,
         kernel,
     )

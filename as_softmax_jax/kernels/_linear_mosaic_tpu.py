@@ -24,7 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from as_softmax_jax._core.log_sum_exp import finite_shift
-from as_softmax_jax.kernels._linear import Bound, OnlineSums
+from as_softmax_jax.kernels._linear import Bound, OnlineSums, filled_in
 
 # Of one step; a kernel's columns lie in fast memory twice, one set on its way.
 _ROWS, _CLASSES = 256, 512
@@ -62,15 +62,10 @@ def online_log_sum_exp(
     num_classes = kernel.shape[layout.index("c")]
     steps, rows = pl.cdiv(num_classes, _CLASSES), min(_ROWS, num_rows)
     blocks = pl.cdiv(num_classes, classes)
-    if bias is None:
-        bias = jnp.zeros(num_classes, jnp.float32)
-    if class_mask is None:
-        class_mask = jnp.ones((1, num_classes), bool)
-    if bound is None:
-        nothing = jnp.zeros(num_rows, jnp.float32)
-        bound = Bound(nothing, nothing + _LOW)
+    bias, mask, bound = filled_in(bias, class_mask, bound, num_rows, num_classes)
     across = pl.BlockSpec((1, _CLASSES), lambda i, j: (0, j))
     column = pl.BlockSpec((rows, 1), lambda i, j: (i, 0))
+    row = pl.BlockSpec((rows, width), lambda i, j: (i, 0))
     part = {
         "dc": pl.BlockSpec((width, _CLASSES), lambda i, j: (0, j)),
         "cd": pl.BlockSpec((_CLASSES, width), lambda i, j: (j, 0)),
@@ -83,18 +78,9 @@ def online_log_sum_exp(
             num_classes=num_classes,
             steps_a_block=classes // _CLASSES,
         ),
-        out_shape=[
-            *[number] * 3,
-            jax.ShapeDtypeStruct((num_rows, blocks), jnp.float32),
-        ],
+        out_shape=[*[number] * 3, number.update(shape=(num_rows, blocks))],
         grid=(pl.cdiv(num_rows, rows), steps),
-        in_specs=[
-            pl.BlockSpec((rows, width), lambda i, j: (i, 0)),
-            part[layout],
-            across,
-            across,
-            *[column] * 3,
-        ],
+        in_specs=[row, part[layout], across, across, *[column] * 3],
         out_specs=[*[column] * 3, pl.BlockSpec((rows, blocks), lambda i, j: (i, 0))],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary")
@@ -104,7 +90,7 @@ def online_log_sum_exp(
         features,
         kernel,
         bias[None],
-        class_mask.astype(jnp.int32),
+        mask[None],
         labels[:, None],
         *(array[:, None] for array in bound),
     )

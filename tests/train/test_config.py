@@ -63,7 +63,7 @@ def test_overrides_take_the_type_of_their_field():
 
 
 def margins(*flags):
-    """The two margins of the configuration of digits, whose file says logit_margin=2."""
+    """The two margins of the configuration of digits; its file has logit_margin=2."""
     loss = load(DIGITS, [f"--config.loss.{flag}" for flag in flags]).loss
     return loss.logit_margin, loss.delta
 
