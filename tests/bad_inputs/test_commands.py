@@ -10,7 +10,7 @@ from cases import CASES, GIT_LFS, TRAIN, VALIDATION
 from tables import COLUMNS, FAULTS, FORMATS, GOOD, write_json_lines
 
 import train
-from train import evaluate, predict
+from train import compare, evaluate, predict
 from train.__main__ import main
 
 pytestmark = [
@@ -252,3 +252,25 @@ def test_names_the_extra_when_a_package_is_missing(tmp_path):
         "error: the trainer needs grain: pip install 'as_softmax_jax[train]'\n"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tilde_is_the_home_folder_in_every_flag(tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    write(home / "data", USUAL)
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    data = ["--config=~/data/config.py", "--config.data.path=~/data"]
+    grid = ["--losses=softmax", "--seeds=0", "--workdir=~/grid"]
+    tables = ["--results=~/cells", "--markdown=~/page.md"]
+    answers = ["--input=~/data/validation.csv", "--output=~/answers.jsonl"]
+    for command, flags in (
+        (main, [*data, "--workdir=~/run"]),
+        (evaluate.main, ["--workdir=~/run", "--split=validation"]),
+        (predict.main, ["--workdir=~/run", *answers]),
+        (compare.main, [*data, *grid, *tables]),
+    ):
+        assert command([*flags, "--compilation-cache=~/cache"]) == 0
+    written = {path.name for path in home.iterdir()}
+    assert {"run", "answers.jsonl", "grid", "cells", "page.md"} <= written
+    assert list(here.iterdir()) == []
