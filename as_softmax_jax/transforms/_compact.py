@@ -26,6 +26,9 @@ class LossSums(NamedTuple):
     loss: jax.Array  # the sum of the losses, shape=(), float32 or wider
     num_valid: jax.Array  # at most 2**31 - 1, shape=(), dtype=int32
     num_active: jax.Array  # valid and not exactly 0, likewise
+    # `loss` once more, of the rows that pass a second time: equal to it, to rounding,
+    # unless rows depend on each other; shape=(), as `loss`.
+    loss_again: jax.Array
 
 
 class _Rows(NamedTuple):
@@ -62,8 +65,9 @@ def compact_value_and_grad(
 
     What ties rows together breaks the equation. Dropout must draw each row's mask by
     a key of the row's own, an entry of `batch`; a draw by one key for all rows, or by
-    keys split from it, is refused. Statistics of a batch (BatchNorm) cannot be seen in
-    general, and must not be used.
+    keys split from it, is refused. Statistics of a batch (BatchNorm) must not be used:
+    those kept among the parameters are refused, and those that are taken on the fly
+    show in `sums.loss_again`, which then is not `sums.loss`.
 
     Under `jax.jit`, a batch that is spread over devices is gathered across them. So
     call `f` inside `jax.shard_map`: there each device compacts its own rows, at one
@@ -140,9 +144,11 @@ def compact_value_and_grad(
         total = jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype))
         total = jax.lax.psum(total, axes) if axes else total
         num_valid, num_active = (_counted(mask, axes) for mask in (valid, active))
-        sums = LossSums(total, num_valid.low, num_active.low)
         rows = _Rows(batch, valid, _any_entry(active))
-        grads = _compact_gradient(pair, sizes, axes, params, rows, num_valid)
+        grads, again = _compact_gradient(
+            pair, sizes, axes, params, rows, num_valid, total.dtype
+        )
+        sums = LossSums(total, num_valid.low, num_active.low, again)
         return ((sums, aux) if has_aux else sums), grads
 
     return value_and_grad_fn
@@ -155,8 +161,9 @@ def _compact_gradient(
     params: Any,
     rows: _Rows,
     num_valid: Count,
-) -> Any:
-    """Returns the gradient of the mean loss, over all devices."""
+    dtype: Any,
+) -> tuple[Any, jax.Array]:
+    """Returns the gradient of the mean loss, and the sum, over all devices."""
     num_rows = rows.active.shape[0]
     known = isinstance(num_rows, int)  # else symbolic, and every capacity may serve
     sizes = (0, *(s for s in sizes if not known or s < num_rows), num_rows)
@@ -166,17 +173,24 @@ def _compact_gradient(
     branch = jnp.sum(most > np.array(sizes[:-1], np.int32), dtype=jnp.int32)
     # The gradient is taken device by device, and added up once, after the branch.
     local = jax.tree.map(functools.partial(as_varying, axes=axes), params)
+    nothing = as_varying(jnp.zeros([], dtype), axes)
     gradients = [functools.partial(_gradient_of, pair, size) for size in sizes]
-    grads = jax.lax.switch(branch, gradients, local, rows, num_valid)
-    return jax.tree.map(functools.partial(_add_up, axes=axes), grads, params)
+    grads, total = jax.lax.switch(branch, gradients, local, rows, num_valid, nothing)
+    grads = jax.tree.map(functools.partial(_add_up, axes=axes), grads, params)
+    return grads, jax.lax.psum(total, axes) if axes else total
 
 
 def _gradient_of(
-    pair: PerExampleLoss, capacity: int, params: Any, rows: _Rows, num_valid: Count
-) -> Any:
-    """Returns the gradient by at most `capacity` active rows."""
+    pair: PerExampleLoss,
+    capacity: int,
+    params: Any,
+    rows: _Rows,
+    num_valid: Count,
+    nothing: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """Returns the gradient by at most `capacity` active rows, and their losses' sum."""
     if isinstance(capacity, int) and capacity == 0:
-        return jax.tree.map(jnp.zeros_like, params)
+        return jax.tree.map(jnp.zeros_like, params), nothing
     # What is left of the capacity repeats an active row: another might hold NaN.
     first = jnp.argmax(rows.active)
     (chosen,) = jnp.nonzero(rows.active, size=capacity, fill_value=first)
@@ -184,12 +198,13 @@ def _gradient_of(
     batch, valid = jax.tree.map(lambda x: x[chosen], (rows.batch, rows.valid))
     valid &= real.reshape(-1, *[1] * (valid.ndim - 1))
 
-    def mean_loss(params: Any) -> jax.Array:
+    def mean_loss(params: Any) -> tuple[jax.Array, jax.Array]:
         losses, _ = pair(params, batch)
         total = jnp.sum(losses, where=valid, dtype=compute_dtype(losses.dtype))
-        return total / jnp.maximum(num_valid.astype(total.dtype), 1)
+        return total / jnp.maximum(num_valid.astype(total.dtype), 1), total
 
-    return jax.grad(mean_loss)(params)
+    grads, total = jax.grad(mean_loss, has_aux=True)(params)
+    return grads, nothing + total
 
 
 def _counted(mask: jax.Array, axes: tuple[str, ...]) -> Count:
