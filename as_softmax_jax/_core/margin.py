@@ -50,6 +50,18 @@ class Margin:
         return jnp.where(logits == -jnp.inf, -jnp.inf, 0.0) - self.value
 
 
+def check_one_given(
+    delta: ArrayLike | None, logit_margin: ArrayLike | None, op: str
+) -> None:
+    """Refuses both margins, and none, of a function `op`."""
+    if (delta is None) == (logit_margin is None):
+        got = "neither" if delta is None else "both"
+        raise ValueError(
+            f"`{op}` takes one margin, `logit_margin` (of logits, for example 2.0) or "
+            f"`delta` (of probabilities, the paper's, for example 0.1); got {got}."
+        )
+
+
 def read(
     delta: ArrayLike | None,
     logit_margin: ArrayLike | None,
@@ -68,12 +80,7 @@ def read(
       TypeError: the margin is no real number.
       ValueError: not exactly one is given, or it is out of range.
     """
-    if (delta is None) == (logit_margin is None):
-        got = "neither" if delta is None else "both"
-        raise ValueError(
-            f"`{op}` takes one margin, `logit_margin` (of logits, for example 2.0) or "
-            f"`delta` (of probabilities, the paper's, for example 0.1); got {got}."
-        )
+    check_one_given(delta, logit_margin, op)
     if delta is not None:
         value = checks.unit_interval(delta, like, "delta")
     elif logit_margin is not None:

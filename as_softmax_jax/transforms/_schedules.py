@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
+from as_softmax_jax._core.margin import check_one_given
 
 Schedule = Callable[[ArrayLike], jax.Array]
 
@@ -66,11 +67,7 @@ def margin_schedule(
       Lv et al., `Adaptive Sparse Softmax <https://arxiv.org/abs/2508.03175>`_,
       2025: its margin warm-up, with ``delta`` and ``warmup_steps``.
     """
-    if (delta is None) == (logit_margin is None):
-        got = "neither" if delta is None else "both"
-        raise ValueError(
-            f"`margin_schedule` takes one margin, `logit_margin` or `delta`; got {got}."
-        )
+    check_one_given(delta, logit_margin, "margin_schedule")
     unit = _PROBABILITY if logit_margin is None else _LOGITS
     given = delta if logit_margin is None else logit_margin
     margin = unit.check(given, unit.keyword)

@@ -38,9 +38,7 @@ class MarginMeaning(NamedTuple):
 class LabelEvidence(NamedTuple):
     """What a network says of the labels of some examples."""
 
-    margins: (
-        np.ndarray
-    )  # the least of each example's, in the unit asked for, shape=(n,)
+    margins: np.ndarray  # the least of each example's, in some unit, shape=(n,)
     present: np.ndarray  # the classes that are labels, shape=(classes,), dtype=bool
     ahead: np.ndarray  # of those, the ones that lead somewhere, as `present`
 
