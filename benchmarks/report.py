@@ -1,4 +1,4 @@
-"""Names the machine, and puts a script's table into docs/benchmarks.md."""
+"""Names the machine, and puts a script's table into a page of docs/."""
 
 import os
 import platform
@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import optax
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, LOSSES_PAGE = DOCS / "benchmarks.md", DOCS / "losses.md"
 
 
 def machine() -> str:
@@ -25,9 +26,9 @@ def machine() -> str:
     )
 
 
-def write_section(name: str, section: str) -> None:
+def write_section(name: str, section: str, page: Path = PAGE) -> None:
     """Puts a section between its own markers, and touches nothing else."""
     # The trainer's packages are not needed to measure.
     from train.comparison import sections
 
-    sections.write_section(PAGE, name, section)
+    sections.write_section(page, name, section)

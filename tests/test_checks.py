@@ -103,7 +103,22 @@ REFUSALS = {
     "axis that is no integer": (
         {"axis": 1.0},
         TypeError,
-        r"`axis` must be an integer; got float",
+        r"`axis` must be an integer or a tuple of integers; got 1.0",
+    ),
+    "axis that names a class axis twice": (
+        {"axis": (1, -1)},
+        ValueError,
+        r"`axis` must name each class axis once; got \(1, -1\)",
+    ),
+    "axis that names none": (
+        {"axis": ()},
+        ValueError,
+        r"`axis` must name each class axis once; got \(\)",
+    ),
+    "axes, one of which is no axis": (
+        {"axis": (0, 2)},
+        ValueError,
+        r"`axis` must be in \[-2, 2\) for logits of rank 2; got \(0, 2\)",
     ),
     "delta above 1": (
         {"delta": 1.5},

@@ -40,21 +40,28 @@ def floating_array(value: ArrayLike, name: str) -> jax.Array:
     return array
 
 
-def class_axis(ndim: int, axis: int) -> int:
-    """Returns the class axis as a non-negative integer."""
+def class_axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the class axes as non-negative integers, in the order given."""
     if ndim == 0:
         raise ValueError(
             "`logits` must have a class axis; got a scalar. "
             "Pass an array of shape [..., num_classes]."
         )
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"`axis` must be an integer; got {type(axis).__name__}.")
-    if not -ndim <= axis < ndim:
-        raise ValueError(
-            f"`axis` must be in [{-ndim}, {ndim}) for logits of rank {ndim}; "
-            f"got {axis}."
-        )
-    return int(axis) % ndim
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for a in axes:
+        if isinstance(a, bool) or not isinstance(a, (int, np.integer)):
+            raise TypeError(
+                f"`axis` must be an integer or a tuple of integers; got {axis!r}."
+            )
+        if not -ndim <= a < ndim:
+            raise ValueError(
+                f"`axis` must be in [{-ndim}, {ndim}) for logits of rank {ndim}; "
+                f"got {axis}."
+            )
+    found = tuple(int(a) % ndim for a in axes)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"`axis` must name each class axis once; got {axis}.")
+    return found
 
 
 def at_least_one_class(num_classes: int) -> None:
@@ -126,18 +133,25 @@ def boolean_mask(
 
 
 def not_along_another_axis(
-    mask: ArrayLike | None, shape: Sequence[int], axis: int, name: str
+    mask: ArrayLike | None, shape: Sequence[int], axes: tuple[int, ...], name: str
 ) -> None:
-    """Refuses [C] where broadcasting would read it along an axis that is not C's."""
-    last = len(shape) - 1
-    if mask is None or axis == last or shape[axis] == 1:
+    """Refuses [C] where broadcasting would read it along axes that are not C's."""
+    if mask is None:
         return
-    if jnp.shape(mask) == (shape[axis],) == (shape[last],):
+    last = tuple(range(len(shape)))[-len(axes) :]
+    classes, trailing = ([shape[a] for a in there] for there in (axes, last))
+    if axes == last or math.prod(classes) == 1:
+        return
+    if list(jnp.shape(mask)) == classes == trailing:
+        cure = "Give it one axis for each of `logits`."
+        along = f"axes {axes}"
+        if len(axes) == 1:
+            along = f"axis {axes[0]}"
+            new = ", None" * (last[0] - axes[0])
+            cure = f"Give it the axes of `logits` from there on: `{name}[:{new}]`."
         raise ValueError(
-            f"`{name}` of shape {jnp.shape(mask)} would be read along the last axis of "
-            f"logits of shape {tuple(shape)}, and the classes are axis {axis}. Give it "
-            f"the axes of `logits` from there on: `{name}[:"
-            f"{', None' * (last - axis)}]`."
+            f"`{name}` of shape {jnp.shape(mask)} would be read along the end of "
+            f"logits of shape {tuple(shape)}, and the classes are {along}. {cure}"
         )
 
 

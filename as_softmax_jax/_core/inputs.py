@@ -14,6 +14,7 @@ computes on what it returns, and hands its per-example values to `finish`:
 """
 
 import functools
+import math
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -22,6 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
+from as_softmax_jax._core.class_axes import Axis, to_last
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.nan import nan_where, replaced
 
@@ -52,7 +54,7 @@ def read(
     labels: ArrayLike,
     where: ArrayLike | None,
     class_mask: ArrayLike | None,
-    axis: int,
+    axis: Axis,
     *,
     clean: bool = True,
     cast: bool = True,
@@ -60,11 +62,11 @@ def read(
     """Checks and masks the inputs of a loss on integer labels.
 
     Args:
-      logits: floating point, the class axis at `axis`.
-      labels: integers, the shape of `logits` without the class axis.
+      logits: floating point, the class axes at `axis`.
+      labels: integers, the shape of `logits` without the class axes.
       where: boolean, broadcasts to the shape of `labels`; None: every row counts.
       class_mask: boolean, broadcasts to the shape of `logits`; None: every class.
-      axis: the class axis.
+      axis: the class axis, or axes.
       clean: makes bad rows harmless, by a pass over the logits. A loss that finds bad
         logits in its sums does that by itself.
       cast: brings logits to the compute dtype, and makes rows that are left out
@@ -114,13 +116,13 @@ def read_multi_hot(
     targets: ArrayLike,
     where: ArrayLike | None,
     class_mask: ArrayLike | None,
-    axis: int,
+    axis: Axis,
 ) -> MultiHotInputs:
     """Checks and masks the inputs of a loss on multi-hot targets; see `read`."""
     logits = checks.floating_array(logits, "logits")
     targets = checks.multi_hot_targets(targets, logits.shape)
     logits, class_mask = _read_logits(logits, class_mask, axis)
-    targets = jnp.moveaxis(targets, axis, -1)
+    targets = to_last(targets, axis)
     where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
     return _mask_multi_hot(logits, targets, where, class_mask)
 
@@ -155,7 +157,7 @@ def read_unlabelled(
     logits: ArrayLike,
     where: ArrayLike | None,
     class_mask: ArrayLike | None,
-    axis: int,
+    axis: Axis,
 ) -> UnlabelledInputs:
     """Checks and masks logits that come without labels; see `read`."""
     logits, class_mask = _read_logits(logits, class_mask, axis)
@@ -175,22 +177,21 @@ def _mask_unlabelled(
     return UnlabelledInputs(logits, where, class_mask, bad)
 
 
-def finish_probs(probs: jax.Array, x: UnlabelledInputs, axis: int) -> jax.Array:
+def finish_probs(probs: jax.Array, x: UnlabelledInputs) -> jax.Array:
     """Gives probabilities of bad rows, masked classes and rows left out their due.
 
     Args:
       probs: [..., C], computed on the clean inputs `x`.
       x: what `read_unlabelled` returned.
-      axis: where the classes go back to.
 
     Returns:
-      The probabilities, the shape of the logits.
+      The probabilities, [..., C].
     """
     probs = nan_where(jnp.broadcast_to(x.bad[..., None], probs.shape), probs)
     for there in (x.class_mask, None if x.where is None else x.where[..., None]):
         if there is not None:
             probs = jnp.where(there, probs, jnp.zeros((), probs.dtype))
-    return jnp.moveaxis(probs, -1, axis)
+    return probs
 
 
 @jax.jit
@@ -262,21 +263,19 @@ def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> checks.LossType:
 
 
 def _read_logits(
-    logits: ArrayLike, class_mask: ArrayLike | None, axis: int, *, cast: bool = True
+    logits: ArrayLike, class_mask: ArrayLike | None, axis: Axis, *, cast: bool = True
 ) -> tuple[jax.Array, jax.Array | None]:
     """Returns logits, in the compute dtype or as they come, and mask, classes last."""
     logits = checks.floating_array(logits, "logits")
-    axis = checks.class_axis(logits.ndim, axis)
-    checks.at_least_one_class(logits.shape[axis])
-    checks.not_along_another_axis(class_mask, logits.shape, axis, "class_mask")
+    axes = checks.class_axes(logits.ndim, axis)
+    checks.at_least_one_class(math.prod(logits.shape[a] for a in axes))
+    checks.not_along_another_axis(class_mask, logits.shape, axes, "class_mask")
     class_mask = checks.boolean_mask(class_mask, logits.shape, "logits", "class_mask")
     if cast:
         logits = logits.astype(compute_dtype(logits.dtype))
-    if axis != logits.ndim - 1:
-        logits = jnp.moveaxis(logits, axis, -1)
-        if class_mask is not None:
-            class_mask = jnp.moveaxis(class_mask, axis, -1)
-    return logits, class_mask
+    if class_mask is not None:
+        class_mask = to_last(class_mask, axis)
+    return to_last(logits, axis), class_mask
 
 
 def _clean(

@@ -1,6 +1,7 @@
 """An output layer with its loss on a mesh: rows over one axis, classes over another."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,10 @@ def row_statistics_on_mesh(
         out_specs=rows,
     )
     def on_device(
-        features: jax.Array, kernel: jax.Array, labels: jax.Array, options: dict
+        features: jax.Array,
+        kernel: jax.Array,
+        labels: jax.Array,
+        options: dict[str, Any],
     ) -> RowStatistics:
         return row_statistics(features, kernel, labels, axis_name=axis, **options)
 

@@ -16,7 +16,7 @@ again for active rows alone, block by block; `_passes` has the passes.
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from as_softmax_jax._core.mesh import as_varying, is_tracked, varying_axes
 from as_softmax_jax._core.nan import nan_where
 from as_softmax_jax.heads import _dense, _passes
 from as_softmax_jax.heads._blocks import ROW_SIZES, Layer
+from as_softmax_jax.kernels import Implementation
 from as_softmax_jax.losses._as_softmax import as_softmax_loss
 
 IMPLEMENTATIONS = ("xla", *_passes.KERNELS, "reference")
@@ -49,7 +50,7 @@ def linear_as_softmax_loss(
     class_mask: ArrayLike | None = None,
     kernel_layout: str = "dc",
     axis_name: str | None = None,
-    implementation: str | None = None,
+    implementation: Implementation | None = None,
 ) -> jax.Array:
     r"""AS-Softmax of an output layer, without an array of its logits.
 
@@ -181,7 +182,7 @@ def row_statistics(
     class_mask: ArrayLike | None = None,
     kernel_layout: str = "dc",
     axis_name: str | None = None,
-    implementation: str = "xla",
+    implementation: Literal["xla", "mosaic_tpu", "mosaic_gpu"] = "xla",
 ) -> RowStatistics:
     """Returns the loss of each row, and what its pass over the logits tells of it.
 
@@ -399,7 +400,7 @@ def _pass(
     labels: jax.Array,
     margin: Margin,
     num_valid: jax.Array,
-) -> tuple[RowStatistics, tuple]:
+) -> tuple[RowStatistics, tuple[Any, ...]]:
     """Returns the loss, and what the gradient needs: a few numbers a row."""
     rows = _rows(static, features, labels, margin, num_valid)
     found = _statistics(static.program, *jax.lax.stop_gradient((layer, rows)))
@@ -422,7 +423,7 @@ def _forward(
     labels: jax.Array,
     margin: Margin,
     num_valid: jax.Array,
-) -> tuple[RowStatistics, tuple]:
+) -> tuple[RowStatistics, tuple[Any, ...]]:
     """What `_pass` returns, where its gradient is asked for."""
     axis_name = static.program.axis_name
     if axis_name is not None and not is_tracked(axis_name):
@@ -435,7 +436,9 @@ def _forward(
     return _pass(static, features, layer, labels, margin, num_valid)
 
 
-def _backward(static: _Static, saved: tuple, cotangents: RowStatistics) -> tuple:
+def _backward(
+    static: _Static, saved: tuple[Any, ...], cotangents: RowStatistics
+) -> tuple[jax.Array, Layer, None, None, None]:
     """Returns the gradients of features and layer."""
     features, layer, labels, margin, num_valid, statistics = saved
     rows = _rows(static, features, labels, margin, num_valid)

@@ -10,11 +10,14 @@ import importlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from as_softmax_jax._core import checks
+
+Implementation = Literal["xla", "mosaic_tpu", "mosaic_gpu", "reference"]
+"""The forms that an op may have; see its own `implementation`."""
 
 _log = logging.getLogger("as_softmax_jax")
 
@@ -82,7 +85,9 @@ def interpreted(implementation: str) -> Iterator[None]:
         _interpreted.reset(token)
 
 
-def choose(implementation: str | None, there: Collection[str], op: str) -> str:
+def choose(
+    implementation: Implementation | None, there: Collection[str], op: str
+) -> Implementation:
     """Returns the implementation that an op takes, XLA where none is asked for.
 
     No kernel has won on a device yet, so each must be asked for. What is taken is

@@ -12,13 +12,14 @@ Args:
   where: boolean, broadcasts to the shape of the loss: the rows that count. None: all.
   class_mask: boolean, broadcasts to the shape of `logits`: the valid classes. None:
     all.
-  axis: the class axis.
+  axis: the class axis; or a tuple of them, whose classes count as one axis would, row
+    by row in the order of `axis`: a label is the flat index.
 
 A loss's own keywords are documented with it. One that is a number may be an array, too,
 which broadcasts to the shape of the loss, and it may be traced.
 
 Returns:
-  The loss of each example, the shape of `logits` without the class axis; float32, or
+  The loss of each example, the shape of `logits` without the class axes; float32, or
   float64 for float64 logits. Reduce it with ``loss.mean(where=where)``, weigh it with
   ``loss * weights[labels]``. Gradients have the dtype of what they belong to.
 

@@ -9,7 +9,7 @@ is always kept. Either way class i is kept where :math:`o_i - o_t \ge g`, see
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import kernels
 from as_softmax_jax._core import checks, inputs, margin
+from as_softmax_jax._core.class_axes import Axis, from_last, to_last
 from as_softmax_jax._core.cross_entropy import cross_entropy, within
 from as_softmax_jax._core.log_sum_exp import exp, finite_shift, nonzero
 from as_softmax_jax._core.margin import Margin
 from as_softmax_jax._core.mesh import as_varying, varying_axes
 from as_softmax_jax._core.nan import nan_unless_zero, nan_where
-from as_softmax_jax.kernels import _as_softmax
+from as_softmax_jax.kernels import Implementation, _as_softmax
 from as_softmax_jax.losses._table import register_loss
 from as_softmax_jax.reference import _as_softmax as reference
 
@@ -48,8 +49,8 @@ def as_softmax_loss(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
-    implementation: str | None = None,
+    axis: Axis = -1,
+    implementation: Implementation | None = None,
 ) -> jax.Array:
     r"""Adaptive Sparse Softmax cross-entropy, one value an example.
 
@@ -155,8 +156,8 @@ def as_softmax_kept(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
-    implementation: str | None = None,
+    axis: Axis = -1,
+    implementation: Literal["xla", "reference"] | None = None,
 ) -> jax.Array:
     r"""The classes that `as_softmax_loss` keeps in its sum.
 
@@ -184,10 +185,10 @@ def as_softmax_kept(
        [ True  True False]]
     """
     op = "as_softmax_kept"
-    implementation = kernels.choose(implementation, MASKED, op)
+    form = kernels.choose(implementation, MASKED, op)
     x = inputs.read(logits, labels, where, class_mask, axis)
     given = _nan_in_bad_rows(x, _read_margin(delta, logit_margin, x, op))
-    if implementation == "reference":
+    if form == "reference":
         kept = reference.as_softmax_kept(x.logits, x.labels, **_keyword(given))
         kept |= jnp.isnan(given.value)[..., None]
     else:
@@ -196,7 +197,7 @@ def as_softmax_kept(
         kept &= x.class_mask
     if x.where is not None:
         kept &= x.where[..., None]
-    return jnp.moveaxis(kept, -1, axis)
+    return from_last(kept, jnp.shape(logits), axis)
 
 
 def as_softmax_probs(
@@ -207,8 +208,8 @@ def as_softmax_probs(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
-    implementation: str | None = None,
+    axis: Axis = -1,
+    implementation: Literal["xla", "reference"] | None = None,
 ) -> jax.Array:
     r"""The probabilities that `as_softmax_loss` scores: softmax over kept classes.
 
@@ -245,7 +246,7 @@ def as_softmax_probs(
         axis=axis,
         implementation=implementation,
     )
-    kept = jnp.moveaxis(kept, axis, -1)
+    kept = to_last(kept, axis)
     there = kept if x.where is None else kept | ~x.where[..., None]
     probs = jax.nn.softmax(x.logits, axis=-1, where=there)
     bad = jnp.isnan(given.value) | x.bad | x.empty
@@ -253,7 +254,7 @@ def as_softmax_probs(
         bad &= x.where
     probs = nan_where(bad[..., None] & kept, probs)
     probs = jnp.where(kept, probs, jnp.zeros((), probs.dtype))
-    return jnp.moveaxis(probs, -1, axis)
+    return from_last(probs, jnp.shape(logits), axis)
 
 
 def as_softmax_settled(
@@ -264,8 +265,8 @@ def as_softmax_settled(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
-    implementation: str | None = None,
+    axis: Axis = -1,
+    implementation: Literal["xla", "reference"] | None = None,
 ) -> jax.Array:
     r"""Whether each example is settled: no class but its label is kept.
 
@@ -294,12 +295,10 @@ def as_softmax_settled(
       [ True False]
     """
     op = "as_softmax_settled"
-    implementation = kernels.choose(implementation, MASKED, op)
-    x = inputs.read(
-        logits, labels, where, class_mask, axis, clean=implementation == "reference"
-    )
+    form = kernels.choose(implementation, MASKED, op)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=form == "reference")
     given = _nan_in_bad_rows(x, _read_margin(delta, logit_margin, x, op))
-    if implementation == "reference":
+    if form == "reference":
         settled = reference.as_softmax_settled(
             x.logits, x.labels, **_keyword(given), class_mask=x.class_mask
         )
@@ -434,7 +433,7 @@ def _kept(logits: jax.Array, labels: jax.Array, given: Margin) -> jax.Array:
 
 def _forward(
     logits: jax.Array, labels: jax.Array, given: Margin, where: jax.Array | None
-) -> tuple[jax.Array, tuple]:
+) -> tuple[jax.Array, tuple[Any, ...]]:
     r"""Computes the loss of a margin in probability, and what the gradient needs.
 
     1. ``exps``, their sum, p_t and g                            (`_statistics`)
@@ -467,7 +466,9 @@ def _cross_entropy(
     return _forward(logits, labels, given, where)[0]
 
 
-def _backward(residuals: tuple, cotangent: jax.Array) -> tuple:
+def _backward(
+    residuals: tuple[Any, ...], cotangent: jax.Array
+) -> tuple[jax.Array, None, None, None]:
     r"""Computes cotangent * (p~ - onehot), exactly 0 in settled rows."""
     kept_exps, total, labels, where, bad = residuals
     zero = jnp.zeros((), kept_exps.dtype)

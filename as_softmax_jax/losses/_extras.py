@@ -93,7 +93,7 @@ def extra_keywords(keyword: str, extra: Extra) -> dict[str, Any]:
 
 
 def own_keywords(
-    function: Callable, but: frozenset[str] | set[str] = frozenset()
+    function: Callable[..., jax.Array], but: frozenset[str] | set[str] = frozenset()
 ) -> dict[str, Any]:
     """Returns the keywords of a function that not all losses share, with defaults.
 
@@ -113,7 +113,10 @@ def own_keywords(
 
 
 def _call(
-    function: Callable, logits: Any, target: Any, keywords: Mapping[str, Any]
+    function: Callable[..., jax.Array],
+    logits: Any,
+    target: Any,
+    keywords: Mapping[str, Any],
 ) -> jax.Array:
     """Calls a function with the arrays and keywords that it takes, without gradient."""
     parameters = inspect.signature(function).parameters

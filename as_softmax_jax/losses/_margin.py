@@ -9,6 +9,7 @@ import jax
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
 from as_softmax_jax.losses._table import register_loss
 
@@ -26,7 +27,7 @@ def am_softmax_loss(
     scale: ArrayLike = 30.0,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Additive-margin softmax on cosine similarities (AM-Softmax).
 
@@ -79,7 +80,7 @@ def soft_margin_softmax_loss(
     margin: ArrayLike = 0.5,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy with the label's logit lowered by a margin (SM-Softmax).
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs, margin
+from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.log_odds import softplus
 from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax._core.margin import Margin, gap
@@ -39,7 +40,7 @@ def multi_label_as_softmax_loss(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Adaptive Sparse Softmax for multi-label classification.
 
@@ -114,7 +115,7 @@ def multi_label_as_softmax_settled(
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Whether each example is settled: no class, positive or negative, is kept.
 
@@ -164,7 +165,7 @@ def multi_label_softmax_loss(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy for multi-label classification (ZLPR).
 
@@ -209,7 +210,7 @@ def multi_label_sparse_softmax_loss(
     k: int = 10,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Sparse-Softmax for multi-label classification: the k strongest negatives.
 
@@ -264,7 +265,7 @@ def multi_label_sigmoid_loss(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Binary cross-entropy of each class on its own, summed over the classes.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.cross_entropy import cross_entropy
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
 from as_softmax_jax.losses._table import register_loss
@@ -26,7 +27,7 @@ def softmax_loss(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy, one value an example.
 
@@ -62,7 +63,7 @@ def temperature_softmax_loss(
     temperature: ArrayLike = 2.0,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy on logits divided by a temperature (T-Softmax).
 
@@ -107,7 +108,7 @@ def label_smoothing_loss(
     smoothing: ArrayLike = 0.1,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy against a label that shares its mass with all classes.
 
@@ -157,7 +158,7 @@ def focal_loss(
     gamma: ArrayLike = 2.0,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy that weighs easy examples down.
 

@@ -24,6 +24,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.class_axes import Axis, from_last
 from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
 from as_softmax_jax.losses._table import register_loss
 
@@ -39,7 +40,7 @@ def sparse_softmax_loss(
     k: int = 10,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Softmax cross-entropy over the k strongest classes and the label.
 
@@ -98,7 +99,7 @@ def sparsemax_loss(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Sparsemax loss, which is exactly 0 once the label leads by 1.
 
@@ -136,7 +137,7 @@ def sparsemax_settled(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Whether the label leads by 1, so that `sparsemax_loss` is exactly 0.
 
@@ -159,7 +160,7 @@ def sparsemax_probs(
     *,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Sparsemax: the projection of the logits onto the probability simplex.
 
@@ -196,7 +197,7 @@ def entmax_loss(
     alpha: ArrayLike = 1.5,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Entmax loss, between softmax cross-entropy and the sparsemax loss.
 
@@ -248,7 +249,7 @@ def entmax_settled(
     alpha: ArrayLike = 1.5,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Whether the label leads by 1 / (alpha - 1), so that `entmax_loss` is exactly 0.
 
@@ -279,7 +280,7 @@ def entmax_probs(
     alpha: ArrayLike = 1.5,
     where: ArrayLike | None = None,
     class_mask: ArrayLike | None = None,
-    axis: int = -1,
+    axis: Axis = -1,
 ) -> jax.Array:
     r"""Entmax, between softmax and sparsemax, whose weak classes are exactly 0.
 
@@ -309,7 +310,8 @@ def entmax_probs(
     x = inputs.read_unlabelled(logits, where, class_mask, axis)
     x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
-    return inputs.finish_probs(probs, x, axis)
+    probs = inputs.finish_probs(probs, x)
+    return from_last(probs, jnp.shape(logits), axis)
 
 
 def _alpha(alpha: ArrayLike, x: inputs.Inputs | inputs.UnlabelledInputs) -> jax.Array:

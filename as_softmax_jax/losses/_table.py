@@ -13,7 +13,10 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
+
+import jax
+from jax.typing import ArrayLike
 
 from as_softmax_jax.losses._extras import Extra, extra_keywords, own_keywords
 
@@ -22,7 +25,19 @@ _ROWS: dict[str, "Loss"] = {}
 LOSSES: Mapping[str, "Loss"] = MappingProxyType(_ROWS)
 """Every loss of the library by its name."""
 
-Function = TypeVar("Function", bound=Callable)
+
+class LossFunction(Protocol):
+    """A loss: two arrays, then keywords only; see `as_softmax_jax.losses`."""
+
+    __name__: str
+
+    def __call__(
+        self, logits: ArrayLike, target: ArrayLike, /, *args: Any, **keywords: Any
+    ) -> jax.Array:
+        """Returns the loss of each example; beyond two arrays all are keywords."""
+
+
+Function = TypeVar("Function", bound=LossFunction)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +78,7 @@ class Loss:
         and pushes every other class down.
     """
 
-    function: Callable
+    function: LossFunction
     paper: str
     at_zero_logits: Callable[[int], float] | None
     input: Literal["logits", "cosines"] = "logits"
@@ -154,24 +169,26 @@ class Loss:
         return self.margin == "logit_margin"
 
     @functools.cached_property
-    def settled(self) -> Callable | None:
+    def settled(self) -> Callable[..., jax.Array] | None:
         """`<name>_settled`, which tells what rows are settled; None: none ever is."""
         return self._companion("settled")
 
     @functools.cached_property
-    def probs(self) -> Callable | None:
+    def probs(self) -> Callable[..., jax.Array] | None:
         """`<name>_probs`, the probabilities that the loss scores, or None.
 
         It takes the loss's arguments, without labels where these have no part.
         """
         return self._companion("probs")
 
-    def _companion(self, kind: str) -> Callable | None:
+    def _companion(self, kind: str) -> Callable[..., jax.Array] | None:
         module = sys.modules[self.function.__module__]
-        return getattr(module, f"{self.name}_{kind}", None)
+        found: Callable[..., jax.Array] | None
+        found = getattr(module, f"{self.name}_{kind}", None)
+        return found
 
     @functools.cached_property
-    def reference(self) -> Callable:
+    def reference(self) -> Callable[..., jax.Array]:
         """The loss as its paper writes it, on clean inputs, by autodiff alone.
 
         ``f(logits, labels, <own keywords>)``; for several labels ``f(logits,
@@ -179,7 +196,8 @@ class Loss:
         """
         family = self.function.__module__.rpartition(".")[2]
         module = importlib.import_module(f"as_softmax_jax.reference.{family}")
-        return getattr(module, self.function.__name__)
+        found: Callable[..., jax.Array] = getattr(module, self.function.__name__)
+        return found
 
     @property
     def exact_zeros(self) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,27 @@ class LossSums(NamedTuple):
     loss_again: jax.Array
 
 
+Params = TypeVar("Params")
+
+
+class CompactValueAndGrad(Protocol):
+    """What `compact_value_and_grad` returns."""
+
+    def __call__(
+        self, params: Params, batch: Any, *, where: ArrayLike | None = None
+    ) -> tuple[LossSums, Params]:
+        """Returns the losses' sums, and the gradient in the form of `params`."""
+
+
+class CompactValueAndGradWithAux(Protocol):
+    """What `compact_value_and_grad` returns with `has_aux`."""
+
+    def __call__(
+        self, params: Params, batch: Any, *, where: ArrayLike | None = None
+    ) -> tuple[tuple[LossSums, Any], Params]:
+        """Returns sums and auxiliary output, and the gradient."""
+
+
 class _Rows(NamedTuple):
     """One batch after its forward pass; masks are of the losses' shape."""
 
@@ -39,13 +60,33 @@ class _Rows(NamedTuple):
     active: jax.Array  # bool [N], rows with an entry that is active
 
 
+@overload
+def compact_value_and_grad(
+    per_example_loss: PerExampleLoss,
+    *,
+    capacities: Sequence[int],
+    has_aux: Literal[False] = False,
+    axis_name: str | Sequence[str] | None = None,
+) -> CompactValueAndGrad: ...
+
+
+@overload
+def compact_value_and_grad(
+    per_example_loss: PerExampleLoss,
+    *,
+    capacities: Sequence[int],
+    has_aux: Literal[True],
+    axis_name: str | Sequence[str] | None = None,
+) -> CompactValueAndGradWithAux: ...
+
+
 def compact_value_and_grad(
     per_example_loss: PerExampleLoss,
     *,
     capacities: Sequence[int],
     has_aux: bool = False,
     axis_name: str | Sequence[str] | None = None,
-) -> Callable[..., tuple[Any, Any]]:
+) -> CompactValueAndGrad | CompactValueAndGradWithAux:
     r"""Returns a function for the losses, and their gradient by the active rows alone.
 
     `f(params, batch, where=None)` makes one forward pass without gradient over the N

@@ -18,6 +18,7 @@ from as_softmax_jax import (
     as_softmax_settled,
     count_active,
 )
+from as_softmax_jax.losses import entmax_probs
 
 KINDS = ("hard", "partial", "settled", "mixed")
 LABELS = jnp.array([0], jnp.int32)
@@ -151,6 +152,20 @@ def test_probs_score_the_loss():
     )
     kept = as_softmax_kept(logits, labels, delta=0.1)
     np.testing.assert_array_equal(probs > 0, kept)
+
+
+def test_several_class_axes_count_as_one_in_each_companion():
+    logits, labels = draw("mixed", 40, 12)
+    apart = jnp.moveaxis(jnp.reshape(logits, (40, 3, 4)), (1, 2), (2, 0))
+    for companion in (as_softmax_kept, as_softmax_probs, as_softmax_settled):
+        expected = companion(logits, labels, delta=0.1)
+        result = companion(apart, labels, delta=0.1, axis=(2, 0))
+        if expected.ndim == 2:
+            result = jnp.moveaxis(result, (2, 0), (1, 2)).reshape(40, 12)
+        np.testing.assert_array_equal(result, expected)
+    result = entmax_probs(apart, axis=(2, 0))
+    result = jnp.moveaxis(result, (2, 0), (1, 2)).reshape(40, 12)
+    np.testing.assert_array_equal(result, entmax_probs(logits))
 
 
 def test_each_row_has_its_own_cotangent():

@@ -460,6 +460,32 @@ class TestShapes:
         )
         assert_close(result, (arrange(loss, False), arrange(gradient)))
 
+    @sampled(shapeless_losses)
+    @pytest.mark.parametrize("axis", [(1, 2), (0, -1), (2, 0)])
+    def test_several_class_axes_count_as_one(self, row, axis):
+        logits, target = draw(row)
+        mask = jnp.tile(jnp.arange(CLASSES) != 4, (ROWS, 1))
+        loss, gradient = run(row, logits, target, None, mask)
+
+        def arrange(x):
+            x = x.reshape(ROWS, 2, CLASSES // 2)
+            return jnp.moveaxis(x, (-2, -1), axis)
+
+        result = plain(
+            row,
+            arrange(logits),
+            arrange(target) if multi_hot(row) else target,
+            cotangents(logits),
+            class_mask=arrange(mask),
+            axis=axis,
+            **rows_of(
+                row,
+                extras_of(row),
+                lambda array: arrange(array) if array.ndim == 2 else array,
+            ),
+        )
+        assert_close(result, (loss, arrange(gradient)))
+
     @shapeless_losses
     def test_a_class_mask_along_another_axis_is_refused(self, row):
         logits = jnp.zeros((2, CLASSES, CLASSES))
