@@ -31,7 +31,7 @@ from train.loop import initial_state
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.compact import make_feed
+from train.training.feeds import make_feed
 from train.training.steps import BatchInfo, train_step
 from train.training.sums import Sums
 from train.workdir.checkpoints import LatestCheckpoint, Progress

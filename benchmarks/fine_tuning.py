@@ -45,7 +45,7 @@ def time_jax(examples, skipped):
     from train.recipe.mesh import put_batch
     from train.recipe.recipe import make_recipe
     from train.tasks import prepare
-    from train.training.compact import make_feed
+    from train.training.feeds import make_feed
     from train.training.steps import BatchInfo, train_step
 
     config = load(

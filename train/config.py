@@ -153,8 +153,11 @@ class TrainingConfig:
     """How long, in which batches, and how gradients accumulate."""
 
     # What is trained on: plain: every example; compact: those that a pass without
-    # gradient finds active, see CompactConfig.
-    mode: str = _choice("plain", "plain", "compact")
+    # gradient finds active, see CompactConfig; else a choice that others make, see
+    # SelectionConfig.
+    mode: str = _choice(
+        "plain", "plain", "compact", "random", "selective_backprop", "infobatch"
+    )
     epochs: int = _number(10, 1)
     batch_size: int = _number(64, 1)
     # Batches of texts of about one length: less padding, and order is less random.
@@ -190,8 +193,14 @@ class CompactConfig:
     # With a smaller share of settled examples in the last epoch, train plainly. About
     # what a pass without gradient costs of a whole step.
     break_even: float = _number(0.25, 0.0, 1.0)
-    # Examples that such a pass takes at once; 0: training.batch_size.
+    # While training is plain, decide anew whenever so many examples have passed; 0: at
+    # the beginning of an epoch alone.
+    decide_every: int = _number(2048, 0)
+    # Examples that a pass without gradient takes at once; 0: training.batch_size.
     batch_size: int = _number(0, 0)
+    # Examples that are looked at under one set of parameters, sorted by length; 0: as
+    # many as fill the next batch, so that none is active by parameters of before.
+    look_rows: int = _number(0, 0)
     # Of such a pass. Empty: bfloat16 on a GPU or TPU, on a CPU model.compute_dtype.
     compute_dtype: str = _choice("", "", "float32", "bfloat16")
     # Batches of active examples may shrink to this, as fewer are active, so that there
@@ -201,11 +210,31 @@ class CompactConfig:
     # than the margin and this, in the margin's unit, is trained on, too. None: 0.3 in
     # probability, 0 in logits.
     slack: float | None = _number(None, 0.0)
-    # An approximation: an example that is settled clearly, and again and again, is not
-    # looked at for up to so many epochs; 0: every example is, in each epoch.
+    # The learning rate of a batch times the square root of k, at most 2, where it
+    # stands for k times the examples that it holds.
+    scale_learning_rate: bool = False
+    # An approximation: an example whose lead is not used up so soon, at the speed at
+    # which leads fall, is not looked at for up to so many epochs; 0: every one is.
     max_skipped_epochs: int = _number(0, 0)
-    # This share of the skipped examples is looked at anyway, to see what is missed.
+    # This share of the skipped examples is looked at anyway, to see what is missed; an
+    # epoch in which more than 2 % of it is active is the last that skips.
     audit_share: float = _number(0.02, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """What other modes than plain and compact choose, for any loss."""
+
+    # The share of the examples that are trained on: at random, or in the mean where
+    # selective_backprop draws them by the rank of their loss.
+    share: float = _number(0.5, 1e-3, 1.0)
+    # Epochs between passes of selective_backprop that find the losses; between them it
+    # goes by the last ones.
+    look_every: int = _number(1, 1)
+    # infobatch leaves out this share of the examples whose loss is below the mean, and
+    # weighs the others of those up, until this share of training is left.
+    pruned_share: float = _number(0.5, 0.0, 0.99)
+    whole_share: float = _number(0.125, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,6 +257,7 @@ class Config:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     compact: CompactConfig = dataclasses.field(default_factory=CompactConfig)
+    selection: SelectionConfig = dataclasses.field(default_factory=SelectionConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
 

@@ -31,8 +31,8 @@ from train.storage import as_folder, as_json, finite, write_json
 from train.targets.metric import by_name
 from train.tasks import prepare
 from train.training.bad_steps import BadStepWatch
-from train.training.compact import make_feed
 from train.training.feed import PlainFeed
+from train.training.feeds import make_feed
 from train.training.measures import hold_inputs
 from train.training.state import TrainState, create_state
 from train.training.steps import BatchInfo, train_step
@@ -139,13 +139,19 @@ def initial_state(
       labels: of the training split, for a loss with extra inputs that are held.
     """
     options = _QUICK_COMPILE if jax.default_backend() == "cpu" else {}
-    create = jax.jit(create_state, static_argnums=0, compiler_options=options)
+    create = jax.jit(
+        create_state,
+        static_argnums=0,
+        static_argnames="num_rows",
+        compiler_options=options,
+    )
     held = None
     if labels is not None:
         scorer = recipe.scorer
         num_classes = scorer.network.spec.num_classes
         held = hold_inputs(scorer.objective.row, scorer.target, labels, num_classes)
-    state = create(recipe, np.uint32(seed), held)
+    num_rows = 0 if labels is None else len(labels)
+    state = create(recipe, np.uint32(seed), held, num_rows=num_rows)
     params = with_pretrained(recipe.network, state.params)
     if params is state.params:
         return state

@@ -28,7 +28,18 @@ pytestmark = pytest.mark.standard_promotion(
 
 ROOT = Path(train.__file__).parents[1]
 COMPACT = CompactConfig(
-    break_even=0.0, min_batch_size=4, max_skipped_epochs=2, audit_share=0.5
+    break_even=0.0,
+    min_batch_size=4,
+    max_skipped_epochs=2,
+    audit_share=0.5,
+    decide_every=32,
+    look_rows=40,
+)
+
+
+CLOCKED = (
+    *("seconds", "plain_seconds", "look_seconds", "step_seconds"),
+    *("look_cost", "speed_ratio", "speed_ceiling"),
 )
 
 
@@ -83,7 +94,8 @@ def figures(workdir):
     result = json.loads((workdir / "result.json").read_text())
     del result["seconds"]
     for record in result["records"]:
-        del record["seconds"]
+        for name in CLOCKED:
+            record.pop(name, None)
     return result
 
 
@@ -91,6 +103,8 @@ MODES = {
     "plain": {},
     "windows": {"window": "settled_ratio"},
     "compact": {"mode": "compact", "epochs": 4},
+    "selective_backprop": {"mode": "selective_backprop"},
+    "infobatch": {"mode": "infobatch", "epochs": 4},
 }
 
 

@@ -78,7 +78,9 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     path = found.pop("data.path")
     if not found["data.name"]:
         found["data.path"] = PurePath(path).name
-    if found["training.mode"] == "plain":
-        # Nothing reads these, so their defaults may become better ones.
-        found = {k: v for k, v in found.items() if not k.startswith("compact.")}
-    return found
+    # Nothing reads the sections of other modes, so their defaults may become better
+    # ones.
+    mode = found["training.mode"]
+    unread = {"selection."} if mode in ("plain", "compact") else {"compact."}
+    unread |= {"compact."} if mode == "plain" else set()
+    return {k: v for k, v in found.items() if not k.startswith(tuple(unread))}

@@ -65,6 +65,10 @@ class Examples:
         """Returns the order in which some rows are evaluated fastest."""
         return np.arange(len(rows))
 
+    def padding(self, rows: np.ndarray, size: int) -> float:
+        """Returns what share of a batch of `size` that holds some rows is padding."""
+        return 1.0 - len(rows) / size
+
     def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
         """Returns this process's part of a global batch.
 
@@ -95,11 +99,19 @@ class Sequences(Examples):
         """Returns the order of some rows by length: little padding."""
         return np.argsort(self.lengths[rows], kind="stable")
 
+    def padding(self, rows: np.ndarray, size: int) -> float:
+        """Returns what share of a batch of `size` that holds some rows is padding."""
+        return 1.0 - self.lengths[rows].sum() / (size * self._length(rows))
+
+    def _length(self, rows: np.ndarray) -> int:
+        """Returns the bucket that holds each of some rows."""
+        return bucket(int(self.lengths[rows].max(initial=1)), self.inputs.shape[1])
+
     def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
         """Returns this process's part of a global batch, cut to its bucket."""
         batch = super().batch(rows, local)
         # The global batch decides: every process must compile the same shape.
-        length = bucket(int(self.lengths[rows].max(initial=1)), self.inputs.shape[1])
+        length = self._length(rows)
         cut = ("inputs", "labels") if self.tagged else ("inputs",)
         return {k: v[:, :length] if k in cut else v for k, v in batch.items()}
 

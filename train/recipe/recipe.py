@@ -13,6 +13,7 @@ from train.config import (
     CompactConfig,
     Config,
     OptimizerConfig,
+    SelectionConfig,
     TrainingConfig,
     default_slack,
 )
@@ -42,6 +43,7 @@ class Recipe:
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
       compact: how active examples are found, where `training.mode` is compact.
+      selection: how others are chosen, where it is none of plain and compact.
       mini_steps_per_epoch: batches that hold every training example once.
       total_examples: examples seen at the end of training.
     """
@@ -52,6 +54,7 @@ class Recipe:
     optimizer: OptimizerConfig
     training: TrainingConfig
     compact: CompactConfig
+    selection: SelectionConfig
     mini_steps_per_epoch: int
     total_examples: int
 
@@ -117,8 +120,19 @@ class Recipe:
     def transformation(self) -> Any:
         """The optimizer as an optax transformation."""
         return make_optimizer(
-            self.optimizer, self.training, total_examples=self.total_examples
+            self.optimizer,
+            self.training,
+            total_examples=self.total_examples,
+            rescale=self.compact.scale_learning_rate,
         )
+
+    @property
+    def remembers(self) -> tuple[str, ...]:
+        """What of each example is kept from step to step: its lead, or its loss."""
+        if self.training.mode == "infobatch":
+            return ("loss",)
+        skips = self.training.mode == "compact" and self.compact.max_skipped_epochs
+        return ("lead",) if skips and self.network.head != "blocked" else ()
 
 
 def make_recipe(config: Config, data: TaskData) -> Recipe:
@@ -147,6 +161,8 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
     _check_class_share(config)
     if training.mode == "compact":
         _check_compact(config, scorer)
+    if training.mode != "plain":
+        _check_queued(config, scorer)
     if training.group_by_length and not isinstance(train, Sequences):
         raise ConfigError(
             f"`training.group_by_length`: inputs of {config.task} are all of one size; "
@@ -161,6 +177,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         optimizer=config.optimizer,
         training=training,
         compact=config.compact,
+        selection=config.selection,
         mini_steps_per_epoch=batches_per_epoch(train, training.batch_size),
         total_examples=total_examples,
     )
@@ -212,10 +229,14 @@ def _check_compact(config: Config, scorer: Scorer) -> None:
             "on a draw, so an example settled in one batch is active in another; train "
             "plainly"
         )
+
+
+def _check_queued(config: Config, scorer: Scorer) -> None:
+    """Refuses what no choice of examples goes with."""
     if config.training.window != "none":
         raise ConfigError(
-            "`training.window`: compact batches are full of active examples already; "
-            "set it to none"
+            f"`training.window`: {config.training.mode} batches are full of chosen "
+            "examples already; set it to none"
         )
     size, devices = config.compact.batch_size, scorer.mesh.shape["data"]
     if size % devices:

@@ -71,7 +71,7 @@ class PlainFeed:
 
     def first_state(self) -> FeedState:
         """Returns where it stands before the first batch."""
-        return FeedState()
+        return self.state_type()
 
     @property
     def has_begun(self) -> bool:
@@ -90,9 +90,13 @@ class PlainFeed:
           latest: asked for the training state when a batch depends on it.
         """
         del latest
+        yield from self.plain_items(self.epoch_end)
+
+    def plain_items(self, stop: int) -> Iterator[Item]:
+        """Yields mini-batches as they come, up to a position."""
         batches = training_batches(
             self.examples,
-            self.rows[self.state.position : self.epoch_end],
+            self.rows[self.state.position : stop],
             batch_size=self.recipe.training.batch_size,
         )
         for batch in batches:

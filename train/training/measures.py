@@ -23,7 +23,7 @@ from as_softmax_jax.losses import (
 )
 from train.recipe.network import Output
 from train.recipe.scorer import Scorer
-from train.targets import Target
+from train.targets import Target, most_lead
 from train.training.sums import Sums
 
 Batch = dict[str, jax.Array]
@@ -38,6 +38,7 @@ class Measures(NamedTuple):
     settled: jax.Array  # bool
     correct: jax.Array  # bool
     examples: dict[str, jax.Array]  # the state of the batch's examples from now on
+    lead: Any = None  # of the label, in the margin's unit; None: not asked for
 
     def sums(self, where: jax.Array) -> Sums:
         """Returns the sums over what is valid."""
@@ -72,20 +73,20 @@ def hold_inputs(
 
 
 def keep_examples(
-    held: Held | None, measures: Measures, batch: Batch, finite: jax.Array
+    held: Held | None, examples: Held, batch: Batch, finite: jax.Array
 ) -> Held | None:
-    """Returns what is held, with the state of a batch's examples written into it.
+    """Returns what is held, with what is new of a batch's examples written into it.
 
     Args:
       held: before the batch.
-      measures: of the batch.
+      examples: by keyword, one row an example of the batch.
       batch: with its `rows` in the training split.
       finite: whether the step counts; one that does not leaves everything as it was.
     """
     if held is None:
         return None
     changed = dict(held)
-    for keyword, new in measures.examples.items():
+    for keyword, new in examples.items():
         old = held[keyword]
         # A row past the end is dropped: padding repeats a real one.
         rows = jnp.where(batch["where"] & finite, batch["rows"], len(old))
@@ -104,6 +105,7 @@ def measure(
     held: Held | None = None,
     key: jax.Array | None = None,
     training: bool = False,
+    lead: bool = False,
 ) -> Measures:
     """Returns the losses of a batch, what is settled in it and what is right.
 
@@ -116,6 +118,7 @@ def measure(
       held: extra inputs that are held from step to step.
       key: of this step; None: always the same one.
       training: whether `held` has the state of these examples; else they begin anew.
+      lead: whether to tell how far each label leads, too.
     """
     target, objective = scorer.target, scorer.objective
     where, labels = target.where(batch), batch["labels"]
@@ -138,7 +141,27 @@ def measure(
         objective.settled(logits, labels, **arguments),
         target.correct(logits, labels),
         {keyword: inputs[keyword] for keyword in old},
+        leads(scorer, logits, labels) if lead else None,
     )
+
+
+def leads(scorer: Scorer, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns how far each label leads, in the margin's unit, of the loss's shape."""
+    objective = scorer.objective
+    scaled = logits.astype(jnp.float32) * objective.scale
+    return scorer.target.lead(scaled, labels, unit=objective.unit)
+
+
+def least_leads(scorer: Scorer, lead: jax.Array, where: jax.Array) -> jax.Array:
+    """Returns the least lead of each example, [n], of what is valid in it."""
+    lead = jnp.where(where, lead, most_lead(scorer.objective.unit))
+    return jnp.min(lead.reshape(len(lead), -1), axis=1)
+
+
+def mean_losses(losses: jax.Array, where: jax.Array) -> jax.Array:
+    """Returns the mean loss of each example, [n], over what is valid in it."""
+    losses, where = (x.reshape(len(x), -1) for x in (losses, where))
+    return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(where, axis=1), 1)
 
 
 def measure_blocked(

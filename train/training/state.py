@@ -26,6 +26,8 @@ class TrainState(NamedTuple):
     average: Any = None  # of params over gradient steps, where one is asked for
     # Extra inputs of the loss by keyword: class counts, the state of each example.
     held: Any = None
+    # What steps saw last of each example, by name, [rows]; see `Recipe.remembers`.
+    seen: Any = None
 
     @property
     def evaluated(self) -> Any:
@@ -33,13 +35,17 @@ class TrainState(NamedTuple):
         return self.params if self.average is None else self.average
 
 
-def create_state(recipe: Recipe, seed: jax.Array, held: Any = None) -> TrainState:
+def create_state(
+    recipe: Recipe, seed: jax.Array, held: Any = None, *, num_rows: int = 0
+) -> TrainState:
     """Returns the state before the first step; under jit, created where it lies.
 
     Args:
       recipe: static under jit.
       seed: uint32, of the parameters and of dropout.
       held: extra inputs of the loss, before the first step.
+      num_rows: of the training split, static under jit; 0: nothing is remembered of
+        its examples.
     """
     params_key, dropout_key = jax.random.split(jax.random.key(seed))
     params = recipe.network.init(nnx.Rngs(params=params_key))
@@ -54,5 +60,7 @@ def create_state(recipe: Recipe, seed: jax.Array, held: Any = None) -> TrainStat
         bad=BadSteps.none(),
         average=jax.tree.map(jnp.copy, params) if recipe.optimizer.ema_decay else None,
         held=held,
+        seen={n: jnp.full(num_rows, jnp.nan) for n in recipe.remembers if num_rows}
+        or None,
     )
     return constrain_state(recipe.mesh, state)

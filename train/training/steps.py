@@ -10,12 +10,13 @@ from flax import nnx
 from as_softmax_jax import count_active, has_updated
 from train.recipe.mesh import constrain_state, replicate
 from train.recipe.recipe import Recipe
-from train.targets import most_lead
 from train.training.class_sampling import draw_classes, narrow, widen
 from train.training.measures import (
     Batch,
     Measures,
     keep_examples,
+    least_leads,
+    mean_losses,
     measure,
     measure_blocked,
 )
@@ -41,6 +42,7 @@ class Filtered(NamedTuple):
     sums: Sums
     active: jax.Array  # or settled by less than the slack, shape=(n,), dtype=bool
     lead: jax.Array  # of the label, in the margin's unit, shape=(n,), dtype=float32
+    loss: jax.Array  # shape=(n,), dtype=float32
 
 
 def train_step(
@@ -55,7 +57,7 @@ def train_step(
       recipe: static under jit.
       state: before the batch; the loop donates it.
       batch: `inputs` [n, ...], `labels` with one row an example, `where` bool [n],
-        `rows` int32 [n].
+        `rows` int32 [n], and maybe `weights` [n] of the losses.
       info: where the batch stands in training.
 
     Returns:
@@ -88,8 +90,10 @@ def train_step(
                 held=state.held,
                 key=jax.random.fold_in(key, _LOSS),
                 training=True,
+                lead="lead" in recipe.remembers,
             )
-        loss = jnp.sum(measures.losses) / jnp.maximum(jnp.sum(where), 1)
+        losses = _weighted(measures.losses, batch.get("weights"))
+        loss = jnp.sum(losses) / jnp.maximum(jnp.sum(where), 1)
         return loss, measures
 
     gradient = jax.value_and_grad(mean_loss, has_aux=True)
@@ -97,11 +101,31 @@ def train_step(
     # Squares overflow before the gradient would: one as large as that is bad, too.
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     counts = count_active(measures.settled, where)
-    state = _apply_gradients(recipe, state, grads, finite, counts, info)
+    num_rows = jnp.sum(batch["where"])
+    state = _apply_gradients(recipe, state, grads, finite, counts, info, num_rows)
     sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
-    held = keep_examples(state.held, measures, batch, finite)
-    state = _count(state, sums, finite, info)._replace(held=held)
+    state = _count(state, sums, finite, info)._replace(
+        held=keep_examples(state.held, measures.examples, batch, finite),
+        seen=keep_examples(state.seen, _seen(recipe, measures, where), batch, finite),
+    )
     return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))
+
+
+def _weighted(losses: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Returns losses, [n] or one entry a token, times their examples' weights."""
+    if weights is None:
+        return losses
+    return losses * weights.reshape(-1, *(1,) * (losses.ndim - 1))
+
+
+def _seen(recipe: Recipe, measures: Measures, where: jax.Array) -> dict[str, jax.Array]:
+    """Returns what is remembered of a batch's examples, [n] each."""
+    found = {}
+    if "loss" in recipe.remembers:
+        found["loss"] = mean_losses(measures.losses, where)
+    if "lead" in recipe.remembers:
+        found["lead"] = least_leads(recipe.scorer, measures.lead, where)
+    return found
 
 
 def _count(
@@ -137,28 +161,25 @@ def filter_step(
     target, objective = scorer.target, scorer.objective
     keywords = objective.for_labels(recipe.keywords_at(num_seen), batch["labels"])
     output = scorer.network.apply(params, batch["inputs"], rngs=None)
-    logits = output.logits()
     measures = measure(
         scorer,
-        logits,
+        output.logits(),
         batch,
         keywords,
         other_logits=output.other_logits(),
         held=held,
         training=True,
+        lead=True,
     )
     where = target.where(batch)
-    logits = logits.astype(jnp.float32) * objective.scale
-    lead = target.lead(logits, batch["labels"], unit=objective.unit)
-    near = lead <= objective.active_up_to(keywords) + recipe.slack
-    active = active_rows(measures.settled & ~near, where)
-    least = _least(jnp.where(where, lead, most_lead(objective.unit)))
-    return replicate(recipe.mesh, Filtered(measures.sums(where), active, least))
-
-
-def _least(lead: jax.Array) -> jax.Array:
-    """Returns the least lead of each example, [n], of [n] or one entry a token."""
-    return jnp.min(lead.reshape(len(lead), -1), axis=1)
+    near = measures.lead <= objective.active_up_to(keywords) + recipe.slack
+    found = Filtered(
+        measures.sums(where),
+        active_rows(measures.settled & ~near, where),
+        least_leads(scorer, measures.lead, where),
+        mean_losses(measures.losses, where),
+    )
+    return replicate(recipe.mesh, found)
 
 
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:
@@ -176,6 +197,7 @@ def _apply_gradients(
     finite: jax.Array,
     counts: tuple[jax.Array, jax.Array],
     info: BatchInfo,
+    num_rows: jax.Array,
 ) -> TrainState:
     """Hands the mini-batch's gradient to the optimizer, which steps when it is time.
 
@@ -194,6 +216,7 @@ def _apply_gradients(
             flush=info.last,
             examples_seen=state.examples_seen,
             num_seen=info.num_seen,
+            num_rows=num_rows,
         )
         return optax.apply_updates(params, updates), optimizer_state
 

@@ -211,9 +211,12 @@ class LatestCheckpoint:
     def _restore(
         self, step: int, like: TrainState, feed: type[FeedState]
     ) -> tuple[TrainState, Progress]:
+        wanted = _as_saved(like)
+        # What steps remember of examples came later than the first checkpoints.
+        there = self._manager.item_metadata(step).state
+        wanted = {k: v for k, v in wanted.items() if k != "seen" or k in there}
         first = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_as_saved(like)),
-            progress=ocp.args.JsonRestore(),
+            state=ocp.args.StandardRestore(wanted), progress=ocp.args.JsonRestore()
         )
         restored = self._manager.restore(step, args=first)
         saved = dict(restored.progress)
@@ -223,7 +226,7 @@ class LatestCheckpoint:
             arrays = self._manager.restore(step, args=ocp.args.Composite(**second))
             saved |= {name: np.asarray(arrays[name]) for name in names}
         key = jax.random.wrap_key_data(restored.state["key"])
-        state = TrainState(**restored.state | {"key": key})
+        state = like._replace(**restored.state | {"key": key})
         return state, Progress.restored(saved, feed)
 
 
@@ -233,7 +236,8 @@ def _as_saved(state: TrainState) -> dict[str, Any]:
     Without a field that came later where it is empty, as in older checkpoints.
     """
     fields = state._asdict() | {"key": jax.random.key_data(state.key)}
-    return {k: v for k, v in fields.items() if k != "held" or v is not None}
+    later = ("held", "seen")
+    return {k: v for k, v in fields.items() if k not in later or v is not None}
 
 
 def _open(folder: Path, *, keep: int, fresh: bool) -> ocp.CheckpointManager:

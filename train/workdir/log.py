@@ -11,6 +11,7 @@ import tqdm
 
 from train.command.processes import is_first
 from train.storage import finite, write_text
+from train.training.gain import in_words
 from train.training.state import TrainState
 
 _MINI_STEPS_PER_READING = 20
@@ -88,6 +89,8 @@ class RunLog:
         self._show(means, record["gradient_steps"], record["examples_seen"])
         if not self._quiet:
             self._bar.write(_as_line(record, self._metric))
+            if gain := in_words(record):
+                self._bar.write(gain)
 
     def _write(self, record: dict[str, Any]) -> None:
         plain = {name: finite(value) for name, value in record.items()}

@@ -12,7 +12,7 @@ from train.loop import initial_state, train_and_evaluate
 from train.recipe.class_margins import make_class_margins
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.compact import make_feed
+from train.training.feeds import make_feed
 from train.training.measures import measure
 from train.workdir.finished_run import read_run
 

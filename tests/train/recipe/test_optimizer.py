@@ -7,7 +7,12 @@ import optax
 import pytest
 
 from train.config import OptimizerConfig, TrainingConfig
-from train.recipe.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from train.recipe.optimizer import (
+    clip_by_global_norm,
+    decay_mask,
+    learning_rate_schedule,
+    make_optimizer,
+)
 
 pytestmark = pytest.mark.standard_promotion(reason="optax's chains need it")
 
@@ -120,6 +125,30 @@ def test_updates_are_scaled_by_the_examples_seen(step):
             config(schedule="linear"), ones, examples_seen=jnp.int32(seen)
         )
         assert updates["norm"]["bias"].tolist() == pytest.approx([-rate, -rate])
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "expected"), [(8, 1.0), (4, 2**0.5), (2, 2.0), (1, 2.0), (0, 2.0)]
+)
+def test_a_batch_that_stands_for_more_has_a_larger_rate(num_rows, expected):
+    tx = make_optimizer(config(), TrainingConfig(), total_examples=100, rescale=True)
+    updates, _ = tx.update(
+        PARAMS, tx.init(PARAMS), PARAMS, examples_seen=0, num_seen=8, num_rows=num_rows
+    )
+    for update, param in zip(
+        jax.tree.leaves(updates), jax.tree.leaves(PARAMS), strict=True
+    ):
+        np.testing.assert_allclose(update, -0.5 * expected * param, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 1e3])
+def test_clipping_is_optax_s_to_rounding(size):
+    grads = jax.tree.map(lambda p: size * jnp.arange(1.0, p.size + 1), PARAMS)
+    ours, theirs = clip_by_global_norm(1.0), optax.clip_by_global_norm(1.0)
+    clipped, expected = (t.update(grads, t.init(PARAMS))[0] for t in (ours, theirs))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7), clipped, expected
+    )
 
 
 def test_clipping_bounds_the_global_norm(step):

@@ -9,7 +9,7 @@ from train.loop import initial_state, train_and_evaluate
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.compact import make_feed
+from train.training.feeds import make_feed
 from train.training.steps import BatchInfo, train_step
 from train.workdir.checkpoints import read_checkpoint
 

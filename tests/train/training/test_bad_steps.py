@@ -10,7 +10,7 @@ from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
 from train.training.bad_steps import BadSteps, BadStepWatch, DivergedError
-from train.training.compact import make_feed
+from train.training.feeds import make_feed
 from train.training.steps import BatchInfo, train_step
 
 pytestmark = pytest.mark.standard_promotion(

@@ -14,9 +14,11 @@ from train.loop import initial_state, train_and_evaluate
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.training.compact import CompactFeed, Looked, make_feed
+from train.training.compact import CompactFeed
 from train.training.feed import PlainFeed
-from train.training.steps import filter_step
+from train.training.feeds import make_feed
+from train.training.queued import Looked
+from train.training.steps import BatchInfo, filter_step, train_step
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -43,7 +45,7 @@ def make(feature_config, change):
         recipe = make_recipe(config, data)
         feed = make_feed(recipe, data.splits["train"], seed=0)
         feed.state.epoch, feed.state.saved_share = 1, share
-        feed.state.position = recipe.mini_steps_per_epoch
+        feed.state.position = feed.state.decided_at = recipe.mini_steps_per_epoch
         return feed, initial_state(recipe, seed=0)
 
     return build
@@ -136,7 +138,7 @@ def test_batches_shrink_only_when_asked_to(make, share, least, expected):
 def test_slack_takes_in_what_is_barely_settled(make):
     feed, state = make(slack=0.0)
     rows = np.arange(ROWS)
-    active, lead = feed.look(state, rows)
+    active, lead, _ = feed.look(state, rows)
     for slack in (0.02, 0.1):
         wider, _ = make(slack=slack)
         np.testing.assert_array_equal(
@@ -348,66 +350,165 @@ def seen_in(feed, state, epoch, monkeypatch, look):
     return sorted(seen)
 
 
-def test_clearly_settled_rows_are_skipped_for_longer(make, monkeypatch):
+def test_rows_are_looked_at_when_their_lead_could_be_used_up(make, monkeypatch):
     feed, state = make(epochs=9, max_skipped_epochs=2, audit_share=0.0)
-    active = list(range(10))
+    active, everything = list(range(10)), list(range(ROWS))
     look = functools.partial(seen_in, feed, state, monkeypatch=monkeypatch)
-    sure = look_with(active, 0.6)
-    everything = list(range(ROWS))
-    assert look(epoch=1, look=sure) == everything
-    # round(0.6 x 1) = 1 epoch, then round(0.6 x 2) = 1, then min(round(0.6 x 4), 2).
-    assert look(epoch=2, look=sure) == active
-    assert look(epoch=3, look=sure) == everything
-    assert look(epoch=4, look=sure) == active
-    assert look(epoch=5, look=sure) == everything
-    assert look(epoch=6, look=sure) == look(epoch=7, look=sure) == active
-    assert feed.state.audit.num_skipped == 4 * (ROWS - 10)
+    # Nothing is skipped before it is known how fast leads fall.
+    assert look(epoch=1, look=look_with(active, 0.9)) == everything
+    assert look(epoch=2, look=look_with(active, 0.7)) == everything
+    assert feed.state.leads.fall == pytest.approx(0.2, abs=1e-6)
+    # (0.7 - 0.1) / 0.2 is three epochs, and two are the most.
+    assert look(epoch=3, look=look_with(active, 0.7)) == active
+    assert look(epoch=4, look=look_with(active, 0.7)) == active
+    # Now (0.45 - 0.1) / 0.2 is one.
+    assert look(epoch=5, look=look_with(active, 0.45)) == everything
+    assert look(epoch=6, look=look_with(active, 0.45)) == active
+    assert look(epoch=7, look=look_with(active, 0.2)) == everything
+    assert feed.state.audit.num_skipped == 3 * (ROWS - 10)
     # The last epoch looks at everything.
-    assert look(epoch=8, look=sure) == everything
+    assert look(epoch=8, look=look_with(active, 0.9)) == everything
 
 
-def test_leads_in_logits_skip_as_the_same_leads_in_probability(
-    make, make_in_logits, monkeypatch
-):
-    """Over one rival: log 9 is p = 0.9 against 0.1, a lead of 0.8."""
-    for times, lead in ((1, 0.8), (2, 0.3), (1, 0.3)):
-        kept = []
-        for feed, value in (
-            (make(max_skipped_epochs=9)[0], lead),
-            (
-                make_in_logits(0.5, max_skipped_epochs=9)[0],
-                np.log((1 + lead) / (1 - lead)),
-            ),
-        ):
-            rows = np.array([5])
-            looked = Looked(np.zeros(1, bool), np.full(1, value, np.float32))
-            for _ in range(times):
-                feed._remember(rows, looked)
-            kept.append(feed.state.look_from[5] - feed.state.epoch - 1)
-        assert kept[0] == kept[1] == round(lead * times)
+def test_what_plain_steps_saw_tells_how_fast_leads_fall(make, monkeypatch):
+    feed, state = make(epochs=9, max_skipped_epochs=2, audit_share=0.0)
+    assert state.seen is None  # nothing is remembered for a feed alone
+    seen = np.full(ROWS, 0.6, np.float32)
+    seen[:4] = np.nan
+    state = state._replace(seen={"lead": seen})
+    seen_in(feed, state, 1, monkeypatch, look_with([], 0.5))
+    assert feed.state.leads.fall == pytest.approx(0.1, abs=1e-6)
 
 
-def test_rows_that_are_barely_settled_are_not_skipped(make, monkeypatch):
-    feed, state = make(epochs=9, max_skipped_epochs=3, audit_share=0.0)
-    barely = look_with([], 0.2)
-    for epoch in (1, 2):
-        looked_at = seen_in(feed, state, epoch, monkeypatch, barely)
-        assert looked_at == list(range(ROWS))
+def test_steps_remember_the_least_lead_of_each_example(feature_config, change):
+    config = compact(feature_config, change, max_skipped_epochs=1, break_even=1.0)
+    data = prepare(config)
+    recipe, train = make_recipe(config, data), data.splits["train"]
+    state = initial_state(recipe, seed=0, labels=train.labels)
+    assert np.isnan(state.seen["lead"]).all()
+    feed = make_feed(recipe, train, seed=0)
+    before = feed.look(state, np.arange(ROWS), counted=False).lead
+    item = next(feed.items(lambda: state))
+    info = BatchInfo(np.int32(16), np.bool_(True), np.bool_(False))
+    state = train_step(recipe, state, put_batch(recipe.mesh, item.batch), info)
+    seen = np.asarray(state.seen["lead"])
+    there = ~np.isnan(seen)
+    assert sorted(np.flatnonzero(there)) == sorted(item.rows)
+    np.testing.assert_allclose(seen[there], before[there], atol=1e-5)
 
 
-def test_an_audit_counts_what_was_wrongly_skipped(make, monkeypatch):
+def test_an_audit_counts_what_was_wrongly_skipped_and_ends_it(make, monkeypatch):
     feed, state = make(epochs=9, max_skipped_epochs=1, audit_share=0.5)
+    feed.state.leads.fall = 0.1
     seen_in(feed, state, 1, monkeypatch, look_with([], 1.0))
+    assert feed.state.skips
     looked_at = seen_in(feed, state, 2, monkeypatch, look_with(range(41), 1.0))
+    audit = feed.state.audit
+    # Half of the first rows of the epoch are audited; they end the skipping.
+    assert audit.num_skipped + len(looked_at) == ROWS
+    assert audit.num_skipped_active > 0
+    assert not feed.state.skips
+    figures = feed.figures()
+    assert figures["wrongly_skipped_share"] == pytest.approx(
+        audit.num_skipped_active / audit.num_skipped_checked
+    )
+    assert seen_in(feed, state, 3, monkeypatch, look_with([], 1.0)) == list(range(ROWS))
+
+
+def test_a_clean_audit_lets_rows_be_skipped(make, monkeypatch):
+    feed, state = make(epochs=9, max_skipped_epochs=1, audit_share=0.5)
+    feed.state.leads.fall = 0.1
+    seen_in(feed, state, 1, monkeypatch, look_with([], 1.0))
+    looked_at = seen_in(feed, state, 2, monkeypatch, look_with([], 1.0))
     audit = feed.state.audit
     assert audit.num_skipped_checked == len(looked_at)
     assert audit.num_skipped == ROWS - len(looked_at)
-    assert audit.num_skipped_active == sum(row < 41 for row in looked_at)
     assert 20 < len(looked_at) < 62
-    figures = feed.figures()
-    assert figures["wrongly_skipped_share"] == pytest.approx(
-        audit.num_skipped_active / len(looked_at)
+    assert feed.state.skips
+
+
+# Looking further than the next batch, and sooner than the next epoch.
+
+
+def test_a_window_is_looked_at_at_once(make, monkeypatch):
+    feed, state = make(look_rows=40)
+    looks = []
+
+    def look(self, state, rows, *, counted=True):
+        looks.append(len(rows))
+        return Looked(rows % 2 == 0, np.ones(len(rows), np.float32))
+
+    monkeypatch.setattr(CompactFeed, "look", look)
+    items = list(feed.items(lambda: state))
+    # After the sample, windows of three mini-batches.
+    assert looks == [ROWS, 48, ROWS - 48]
+    trained = [row for item in items for row in rows_of(feed, item)]
+    waiting = feed.state.queue.tolist()
+    assert sorted(trained + waiting) == list(range(0, ROWS, 2))
+    # What the first batch has left of the first window waits for an update.
+    window = np.concatenate([feed.rows[k] for k in (6, 7, 8)])
+    assert feed.state.audit.num_stale == (window % 2 == 0).sum() - 16 > 0
+
+
+@pytest.mark.parametrize(
+    ("every", "settled", "looked_at"),
+    [
+        # Of 6 mini-batches; it is decided after each second one.
+        (32, [True, True], ROWS - 32),
+        (32, [False, True], ROWS - 64),
+        (32, [False, False], 0),
+        (0, [True, True], 0),
+    ],
+)
+def test_an_epoch_becomes_compact_when_enough_is_settled(
+    make, monkeypatch, every, settled, looked_at
+):
+    feed, state = make(share=0.0, break_even=0.5, decide_every=every)
+    answers = iter(settled)
+    monkeypatch.setattr(CompactFeed, "_sample_saves", lambda *_: next(answers))
+    monkeypatch.setattr(CompactFeed, "look", look_with(range(0, ROWS, 4), 1.0))
+    trained = list(feed.items(lambda: state))
+    plain = [i for i in trained if i.num_seen == len(i.rows)]
+    assert sum(i.num_seen for i in trained) + feed.state.num_pending == ROWS
+    assert feed.state.examples_seen == ROWS
+    assert feed.state.compacts == bool(looked_at)
+    if looked_at:
+        assert len(plain) * 16 == ROWS - looked_at
+        feed.finish_epoch(state.sums.wide())
+        assert feed.state.saved_share == pytest.approx(0.75, abs=0.06)
+    else:
+        assert [row for i in trained for row in i.rows] == [
+            row for k in range(6, 12) for row in feed.rows[k]
+        ]
+
+
+def test_plain_steps_that_settle_little_ask_for_no_look(make, monkeypatch):
+    feed, state = make(share=0.0, break_even=0.5, decide_every=32)
+    state = state._replace(sums=state.sums._replace(num_active_rows=np.int32(20)))
+    asked = []
+    monkeypatch.setattr(CompactFeed, "_sample_saves", lambda *_: asked.append(1))
+    list(feed.items(lambda: state))
+    # 20 of the first 32 rows were active, and none of those that followed.
+    assert feed.state.decided_at == 6 + 4
+    assert len(asked) == 1
+
+
+def test_a_run_becomes_compact_in_its_first_epoch(feature_config, change, tmp_path):
+    config = compact(
+        feature_config, change, epochs=4, break_even=0.05, slack=0.0, decide_every=16
     )
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    first, last = result["records"][0], result["records"][-1]
+    assert 0 < first["examples_filtered"] < ROWS
+    assert first["examples_seen"] == ROWS
+    assert last["examples_trained"] < 4 * ROWS
+    assert 0 < first["settled_share"] < 1
+    seconds = sum(
+        last[name] for name in ("plain_seconds", "look_seconds", "step_seconds")
+    )
+    assert 0 < seconds < result["seconds"]
+    assert last["speed_ceiling"] > 0
+    assert 0 <= last["padded_share"] < 1
 
 
 # Refusals.
@@ -430,7 +531,9 @@ def test_refuses_a_loss_without_exact_zeros(feature_config, change):
 
 def test_refuses_windows(feature_config, change):
     config = change(feature_config, "training", window="settled_ratio")
-    assert "`training.window`: compact batches are full" in refusal(config, change)
+    assert "`training.window`: compact batches are full of chosen" in refusal(
+        config, change
+    )
 
 
 def test_refuses_batches_that_do_not_divide_over_devices(feature_config, change):

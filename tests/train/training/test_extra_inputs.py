@@ -33,7 +33,7 @@ from train.targets.multi_label import MultiLabel
 from train.targets.one_class import OneClass
 from train.targets.tags import Tags
 from train.tasks import prepare
-from train.training.compact import make_feed
+from train.training.feeds import make_feed
 from train.training.measures import hold_inputs
 from train.training.steps import BatchInfo
 from train.workdir.log import RunLog
