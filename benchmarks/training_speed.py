@@ -1,4 +1,4 @@
-"""Times whole epochs of training: plain, accumulated, and on active examples alone.
+"""Times whole epochs of training: plain, accumulated, compact, and as rivals do it.
 
     AS_SOFTMAX_DATA=FOLDER python benchmarks/training_speed.py
       --config configs/clinc150_minilm.py --epochs 5 --seed 0
@@ -7,7 +7,7 @@
 
 The modes take turns epoch by epoch in one process. Every program is compiled before the
 clock starts, and evaluation is not on it. A mode whose cell is there is not trained
-again; a ratio is to the softmax that took turns with it. With --untimed, for accuracy
+again; a ratio is to a baseline that took turns with it. With --untimed, for accuracy
 on a busy machine, cells hold no seconds. The report goes into docs/training_speed.md.
 """
 
@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,30 +39,118 @@ from train.training.steps import BatchInfo, train_step
 ROOT = Path(__file__).parents[1]
 CELLS = ROOT / "docs" / "results" / "training_speed"
 PAGE = ROOT / "docs" / "training_speed.md"
+
+
+class Mode(NamedTuple):
+    """One way to train, under the configuration of the task."""
+
+    title: str
+    settings: tuple[str, ...] = ()
+    epochs: int = 0  # over which the learning rate decays; 0: as many as the others
+    plotted: bool = False
+
+
+_GROUPED = "training.group_by_length=true"
+_DELTA = ("loss.delta=0.1",)
+_MARGIN = ("loss.logit_margin=2.0",)
+_SOFTMAX = ("loss.name=softmax", _GROUPED)
+_OF_DELTA = (*_DELTA, "training.mode=compact", "compact.decide_every=0")
+_COMPACT = (*_MARGIN, "training.mode=compact", "compact.decide_every=0")
+_LOOK = ("compact.look_rows=2048", "compact.batch_size=128")
+_BATCHES = ("compact.min_batch_size=0", "compact.scale_learning_rate=true")
+_SKIP = "compact.max_skipped_epochs=3"
+_WITHIN = "compact.decide_every=2048"
+_ALL = (*_COMPACT, _GROUPED, *_LOOK, _WITHIN, _SKIP)
+
 MODES = {
-    "softmax": ["loss.name=softmax"],
-    "as_softmax": [],
-    "accumulated": ["training.window=settled_ratio"],
-    "compact": ["training.mode=compact"],
+    "softmax": Mode("softmax", ("loss.name=softmax",), plotted=True),
+    "softmax_grouped": Mode("softmax, grouped by length", _SOFTMAX, plotted=True),
+    "softmax_in_2": Mode("softmax, grouped, 2 epochs", _SOFTMAX, 2, plotted=True),
+    "softmax_in_3": Mode("softmax, grouped, 3 epochs", _SOFTMAX, 3, plotted=True),
+    "random": Mode(
+        "softmax, grouped, a random third of the examples",
+        (*_SOFTMAX, "training.mode=random", "selection.share=0.33"),
+        plotted=True,
+    ),
+    "selective_backprop": Mode(
+        "softmax, grouped, Selective-Backprop of a third",
+        (*_SOFTMAX, "training.mode=selective_backprop", "selection.share=0.33"),
+        plotted=True,
+    ),
+    "selective_backprop_stale": Mode(
+        "softmax, grouped, Selective-Backprop of a third, a look each third epoch",
+        (
+            *(*_SOFTMAX, "training.mode=selective_backprop", "selection.share=0.33"),
+            "selection.look_every=3",
+        ),
+    ),
+    "infobatch": Mode(
+        "softmax, grouped, InfoBatch",
+        (*_SOFTMAX, "training.mode=infobatch"),
+        plotted=True,
+    ),
+    "margin_infobatch": Mode(
+        "AS-Softmax, m = 2, grouped, InfoBatch",
+        (*_MARGIN, _GROUPED, "training.mode=infobatch"),
+    ),
+    "as_softmax": Mode("AS-Softmax", _DELTA),
+    "margin": Mode("AS-Softmax, m = 2", _MARGIN),
+    "paper": Mode(
+        "AS-Softmax, accumulated as in the paper, up to 2 mini-batches",
+        (*_DELTA, "training.window=settled_ratio", "training.max_mini_steps=2"),
+    ),
+    "accumulated": Mode(
+        "AS-Softmax, accumulated, up to 8 mini-batches",
+        (*_DELTA, "training.window=settled_ratio", "training.max_mini_steps=8"),
+    ),
+    "compact": Mode("AS-Softmax, compact", _OF_DELTA),
     # Fewer gradient steps: batches keep their size however few examples are active.
-    "compact_full_batches": ["training.mode=compact", "compact.min_batch_size=0"],
-    "compact_less_slack": ["training.mode=compact", "compact.slack=0.2"],
+    "compact_full_batches": Mode(
+        "AS-Softmax, compact, batches do not shrink",
+        (*_OF_DELTA, "compact.min_batch_size=0"),
+    ),
+    "compact_less_slack": Mode(
+        "AS-Softmax, compact, a slack of 0.2", (*_OF_DELTA, "compact.slack=0.2")
+    ),
     # Nothing but what is active without dropout.
-    "compact_no_slack": ["training.mode=compact", "compact.slack=0.0"],
-    "compact_skipping": ["training.mode=compact", "compact.max_skipped_epochs=3"],
+    "compact_no_slack": Mode(
+        "AS-Softmax, compact, no slack", (*_OF_DELTA, "compact.slack=0.0")
+    ),
+    "compact_skipping": Mode(
+        "AS-Softmax, compact, looking less often", (*_OF_DELTA, _SKIP)
+    ),
     # A margin of 1 settles nothing: the price of trying.
-    "compact_unsettled": ["training.mode=compact", "loss.delta=1.0"],
+    "compact_unsettled": Mode(
+        "AS-Softmax, compact, nothing settles",
+        ("training.mode=compact", "loss.delta=1.0"),
+    ),
+    # Each lever alone, and all of them.
+    "margin_compact": Mode("AS-Softmax, m = 2, compact", _COMPACT),
+    "margin_compact_within": Mode(
+        "the same, from within the first epoch on", (*_COMPACT, _WITHIN)
+    ),
+    "margin_compact_look": Mode(
+        "the same, looks at 2,048 rows by 128", (*_COMPACT, *_LOOK)
+    ),
+    "margin_compact_grouped": Mode(
+        "the same, batches grouped by length", (*_COMPACT, _GROUPED)
+    ),
+    "margin_compact_batches": Mode(
+        "the same, whole batches with a larger rate", (*_COMPACT, *_BATCHES)
+    ),
+    "margin_compact_skipping": Mode("the same, looking less often", (*_COMPACT, _SKIP)),
+    "margin_compact_small": Mode(
+        "AS-Softmax, m = 2, compact, all of these, batches shrink", _ALL, plotted=True
+    ),
+    "margin_compact_all": Mode(
+        "AS-Softmax, m = 2, compact, all of these", (*_ALL, *_BATCHES), plotted=True
+    ),
 }
-TITLES = {
-    "softmax": "softmax",
-    "as_softmax": "AS-Softmax",
-    "accumulated": "AS-Softmax, accumulated (the paper)",
-    "compact": "AS-Softmax, compact",
-    "compact_full_batches": "AS-Softmax, compact, batches do not shrink",
-    "compact_less_slack": "AS-Softmax, compact, a slack of 0.2",
-    "compact_no_slack": "AS-Softmax, compact, no slack",
-    "compact_skipping": "AS-Softmax, compact, looking less often",
-    "compact_unsettled": "AS-Softmax, compact, nothing settles",
+# What ratios are to.
+BASELINES = {
+    "softmax": "softmax's / its",
+    "softmax_grouped": "grouped softmax's / its",
+    "margin_compact": "plain compact's / its",
 }
 
 _train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
@@ -73,8 +162,11 @@ class Trial:
     def __init__(self, config, data):
         self.config, self.data = config, data
         self.recipe = make_recipe(config, data)
-        self.state = initial_state(self.recipe, seed=config.seed)
-        self.feed = make_feed(self.recipe, data.splits["train"], seed=config.seed)
+        examples = data.splits["train"]
+        self.state = initial_state(
+            self.recipe, seed=config.seed, labels=examples.labels
+        )
+        self.feed = make_feed(self.recipe, examples, seed=config.seed)
         self.epochs = []
 
     def compile(self):
@@ -88,12 +180,17 @@ class Trial:
                 batch = read_batch(examples, rows, batch_size=size)
                 shapes[batch["inputs"].shape] = (batch, rows)
         info = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
+        mode = self.config.training.mode
         for batch, rows in shapes.values():
+            if mode == "infobatch":
+                batch["weights"] = np.ones(len(batch["where"]), np.float32)
             batch = put_batch(self.recipe.mesh, batch)
             held = _train_step(self.recipe, held, batch, info)
-            if self.config.training.mode == "compact":
+            if mode in ("compact", "selective_backprop"):
                 self.feed.look(held, rows, counted=False)
         self.test(held.params)
+        # The clock of what compact training wins has not begun.
+        self.feed.state = self.feed.first_state()
 
     def test(self, params):
         """Evaluates the test split."""
@@ -106,9 +203,11 @@ class Trial:
 
     def sizes(self):
         """The sizes of batches that may come: those of active examples shrink."""
-        size = self.recipe.training.batch_size
+        size, looks = self.recipe.training.batch_size, self.config.compact.batch_size
         least = self.config.compact.min_batch_size
         yield size
+        if looks:
+            yield looks
         while self.config.training.mode == "compact" and least and size >= 2 * least:
             size //= 2
             yield size
@@ -167,47 +266,69 @@ def forward_share(trial, rounds=64):
 def measure(flags, overrides):
     """Trains the modes whose cells are missing, in turn, and writes their cells."""
     trials, data = {}, None
-    for mode in flags.modes:
-        if not cell_file(flags, mode).exists():
-            settings = [f"--config.{setting}" for setting in MODES[mode]]
-            settings += [f"--config.training.epochs={flags.epochs}"]
+    for name in flags.modes:
+        mode = MODES[name]
+        if not cell_file(flags, overrides, name).exists():
+            settings = [f"--config.{setting}" for setting in mode.settings]
+            settings += [f"--config.training.epochs={mode.epochs or flags.epochs}"]
             config = load(flags.config, [*settings, *overrides])
             config = dataclasses.replace(config, seed=flags.seed)
             data = prepare(config) if data is None else data
-            trials[mode] = Trial(config, data)
+            trials[name] = Trial(config, data)
     for trial in trials.values():
         trial.compile()
     for epoch in range(flags.epochs):
         for mode, trial in trials.items():
-            trial.epoch()
-            print(epoch + 1, mode, json.dumps(trial.epochs[-1]), flush=True)
-    for mode, trial in trials.items():
-        cell = {
-            "mode": mode,
-            "task": flags.config.stem,
-            "seed": flags.seed,
-            "together_with": list(trials),
-            "examples": len(data.splits["train"]),
-            "epochs": trial.epochs,
-            "config": as_dict(trial.config),
-            "machine": machine(),
-        }
-        if flags.untimed:
-            for epoch in trial.epochs:
-                del epoch["seconds"]
-        else:
-            if "softmax" in trials:
-                cell["softmax_seconds"] = seconds({"epochs": trials["softmax"].epochs})
-            if mode.startswith("compact"):
-                cell["forward_share"] = forward_share(trial)
-        cell_file(flags, mode).parent.mkdir(parents=True, exist_ok=True)
-        cell_file(flags, mode).write_text(json.dumps(cell, indent=1) + "\n")
+            if epoch < trial.recipe.training.epochs:
+                trial.epoch()
+                print(epoch + 1, mode, json.dumps(trial.epochs[-1]), flush=True)
+    for mode in trials:
+        file = cell_file(flags, overrides, mode)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cell = as_cell(flags, overrides, mode, trials)
+        file.write_text(json.dumps(cell, indent=1) + "\n")
 
 
-def cell_file(flags, mode):
-    """Where a mode's cell lies."""
-    name = f"{flags.config.stem}-{mode}-epochs_{flags.epochs}-seed_{flags.seed}.json"
-    return CELLS / name
+def as_cell(flags, overrides, name, trials):
+    """What is kept of one mode's training."""
+    trial = trials[name]
+    cell = {
+        "mode": name,
+        "task": flags.config.stem,
+        "seed": flags.seed,
+        "of_epochs": flags.epochs,
+        "overrides": shown(overrides),
+        "together_with": list(trials),
+        "examples": len(trial.data.splits["train"]),
+        "epochs": trial.epochs,
+        "config": as_dict(trial.config),
+        "machine": machine(),
+    }
+    if flags.untimed:
+        for epoch in trial.epochs:
+            del epoch["seconds"]
+        return cell
+    cell["baselines"] = {
+        baseline: seconds({"epochs": trials[baseline].epochs})
+        for baseline in BASELINES
+        if baseline in trials
+    }
+    if trial.config.training.mode == "compact":
+        cell["forward_share"] = forward_share(trial)
+    return cell
+
+
+def shown(overrides):
+    """The overrides as a cell's name has them: of a path, its last part."""
+    settings = [override.removeprefix("--config.") for override in overrides]
+    parts = [setting.partition("=") for setting in settings]
+    return sorted(f"{key}={value.rpartition('/')[2]}" for key, _, value in parts)
+
+
+def cell_file(flags, overrides, mode):
+    """Where a mode's cell lies; its name says all that it was run with."""
+    parts = [flags.config.stem, mode, f"epochs_{flags.epochs}", *shown(overrides)]
+    return CELLS / f"{'-'.join([*parts, f'seed_{flags.seed}'])}.json"
 
 
 def is_timed(cell):
@@ -216,12 +337,13 @@ def is_timed(cell):
 
 
 def read_cells():
-    """(task, epochs) -> mode -> cells by seed, of all that are there."""
+    """(task, epochs, overrides) -> mode -> cells by seed, of all that are there."""
     cells = {}
     for file in sorted(CELLS.glob("*.json")):
         cell = json.loads(file.read_text())
-        group = cells.setdefault((cell["task"], len(cell["epochs"])), {})
-        group.setdefault(cell["mode"], []).append(cell)
+        overrides = [o for o in cell["overrides"] if not o.startswith("model.pre")]
+        key = cell["task"], cell["of_epochs"], *overrides
+        cells.setdefault(key, {}).setdefault(cell["mode"], []).append(cell)
     return cells
 
 
@@ -238,36 +360,32 @@ def ceiling(cell):
 
 def table(modes):
     """The Markdown table of one task: medians and means over seeds."""
-    lines = [
-        "| mode | seeds | seconds | softmax's / its | forward alone "
-        "| forward and backward | gradient steps | test accuracy |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for mode, title in TITLES.items():
-        cells = modes.get(mode, [])
+    there = [cell for cells in modes.values() for cell in cells if is_timed(cell)]
+    baselines = [b for b in BASELINES if any(b in c["baselines"] for c in there)]
+    names = ["mode", "seeds", "seconds", *(BASELINES[b] for b in baselines)]
+    names += ["forward alone", "forward and backward", "gradient steps"]
+    names += ["test accuracy"]
+    lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
+    for name, mode in MODES.items():
+        cells = modes.get(name, [])
         if not cells:
             continue
-        lasts = [cell["epochs"][-1] for cell in cells]
         timed = [cell for cell in cells if is_timed(cell)]
-        time = f"{statistics.median(map(seconds, timed)):.0f}" if timed else ""
-        ratios = [
-            cell["softmax_seconds"] / seconds(cell)
-            for cell in timed
-            if "softmax_seconds" in cell
-        ]
-        mean = {
-            key: statistics.mean(last[key] for last in lasts)
-            for key in ("examples_filtered", "examples_trained", "gradient_steps")
-        }
+        columns = [f"{statistics.median(map(seconds, timed)):.0f}" if timed else ""]
+        for baseline in baselines:
+            ratios = [
+                cell["baselines"][baseline] / seconds(cell)
+                for cell in timed
+                if baseline in cell["baselines"]
+            ]
+            columns.append(f"{statistics.median(ratios):.2f}" if ratios else "")
+        lasts = [cell["epochs"][-1] for cell in cells]
+        for key in ("examples_filtered", "examples_trained", "gradient_steps"):
+            columns.append(f"{statistics.mean(last[key] for last in lasts):.0f}")
         accuracies = [100 * last["test_accuracy"] for last in lasts]
         spread = f" ± {statistics.stdev(accuracies):.2f}" if len(cells) > 1 else ""
-        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
-        lines.append(
-            f"| {title} | {len(cells)} | {time} | {ratio} "
-            f"| {mean['examples_filtered']:.0f} "
-            f"| {mean['examples_trained']:.0f} | {mean['gradient_steps']:.0f} "
-            f"| {statistics.mean(accuracies):.2f}{spread} |"
-        )
+        columns.append(f"{statistics.mean(accuracies):.2f}{spread}")
+        lines.append(f"| {mode.title} | {len(cells)} | {' | '.join(columns)} |")
     return "\n".join(lines)
 
 
@@ -278,11 +396,13 @@ def notes(modes):
     for cell in modes.get("compact_unsettled", []):
         if cell["seed"] in plain:
             after = [seconds(c, since=1) for c in (cell, plain[cell["seed"]])]
+            title, ratio = MODES["compact_unsettled"].title, after[0] / after[1]
             yield (
-                f"{TITLES['compact_unsettled']}, seed {cell['seed']}: after the first "
-                f"epoch {after[0] / after[1]:.2f} times the seconds of AS-Softmax."
+                f"{title}, seed {cell['seed']}: after the first epoch {ratio:.2f} "
+                "times the seconds of AS-Softmax."
             )
-    for mode in ("compact", "compact_skipping"):
+    noted = ("compact", "compact_skipping", "margin_compact")
+    for mode in (*noted, "margin_compact_small", "margin_compact_all"):
         for cell in modes.get(mode, []):
             yield compact_note(mode, cell)
 
@@ -292,19 +412,19 @@ def compact_note(mode, cell):
     last, best = cell["epochs"][-1], ceiling(cell)
     shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
     text = (
-        f"{TITLES[mode]}, seed {cell['seed']}: settled by epoch {shares}; a pass "
+        f"{MODES[mode].title}, seed {cell['seed']}: settled by epoch {shares}; a pass "
         f"without gradient costs {cell['forward_share']:.2f} of a step. The ceiling is "
         f"{best:.2f} times plain training"
     )
-    if "softmax_seconds" in cell:
-        ratio = cell["softmax_seconds"] / seconds(cell)
+    if "softmax" in cell["baselines"]:
+        ratio = cell["baselines"]["softmax"] / seconds(cell)
         text += f", of which it reaches {ratio / best:.0%} ({ratio:.2f})"
     text += (
         f". {last['stale_share']:.1%} of the trained examples were looked at before "
         f"the last update, and {last['stale_settled_share']:.1%} of a sample of those "
         "were settled by then"
     )
-    if mode == "compact_skipping":
+    if last["skipped_share"]:
         text += (
             f". {last['skipped_share']:.1%} of all examples were not looked at, and "
             f"{last['wrongly_skipped_share']:.2%} of a sample of those were active"
@@ -322,12 +442,14 @@ def draw(task, modes, file):
     pyplot.rcParams["svg.hashsalt"] = "the same each time"
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for mode, title in TITLES.items():
-        if mode in modes and mode != "compact_unsettled" and is_timed(modes[mode][0]):
-            epochs = modes[mode][0]["epochs"]
+    crowded = any(MODES[name].plotted for name in modes if name != "softmax")
+    for name, mode in MODES.items():
+        shown = mode.plotted or not crowded
+        if name in modes and shown and is_timed(modes[name][0]):
+            epochs = modes[name][0]["epochs"]
             times = np.cumsum([epoch["seconds"] for epoch in epochs])
             scores = [100 * epoch["test_accuracy"] for epoch in epochs]
-            axes.plot(times, scores, marker="o", label=title)
+            axes.plot(times, scores, marker="o", label=mode.title)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(task)
@@ -339,11 +461,11 @@ def draw(task, modes, file):
 
 def report():
     """Writes each task's table, notes and plot into the page."""
-    for (task, epochs), modes in read_cells().items():
+    for (task, epochs, *overrides), modes in read_cells().items():
         name = f"{task}-epochs_{epochs}"
         first = next(iter(modes.values()))[0]
         lines = [
-            f"### {task}, {epochs} epochs",
+            f"### {', '.join([task, *overrides, f'{epochs} epochs'])}",
             f"{first['machine']}; {first['examples']} examples an epoch.",
             table(modes),
             *notes(modes),
