@@ -26,8 +26,9 @@ FLOORS = (
     ("train.evaluation",),
     ("train.workdir",),
     ("train.loop",),
+    ("train.runs",),
     (
-        *("train.__main__", "train.compare", "train.evaluate"),
+        *("train.__main__", "train.compare", "train.evaluate", "train.tune"),
         *("train.predict", "train.export"),
     ),
 )

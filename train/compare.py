@@ -10,26 +10,14 @@ the command names; while none is missing, no data is read.
 """
 
 import argparse
-import contextlib
-import dataclasses
 import shlex
-import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
-from train.command.cli import (
-    make_parser,
-    run,
-    use_compilation_cache,
-    user_path,
-    with_huge_pages,
-)
-from train.command.signals import Stopped
-from train.comparison.cells import keep_cell, read_cell
+from train.command.cli import make_parser, run, user_path, with_huge_pages
 from train.comparison.grid import (
     DECIDED,
     Cell,
@@ -41,18 +29,14 @@ from train.comparison.grid import (
     parse_sweep,
 )
 from train.comparison.sections import check_sections
-from train.config import (
-    Config,
-    LossConfig,
-    MeshConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
 from train.errors import ConfigError, WorkdirError
-from train.workdir.workdir import check_workdir
-
-if TYPE_CHECKING:
-    from train.comparison.results import Comparison
+from train.runs import (
+    Place,
+    read_comparison,
+    sigterm_raises,
+    train_cells,
+    unfinished,
+)
 
 
 class Grid(NamedTuple):
@@ -70,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "train.compare", *arguments])
 
     def work() -> int:
-        with _sigterm_raises():
+        with sigterm_raises():
             return _compare(flags, overrides, command)
 
     return run(
@@ -137,13 +121,15 @@ def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> i
     _refuse_flags(flags, overrides)
     grids = _make_grids(flags, overrides)
     cells = [cell for grid in grids for cell in grid.cells]
-    unfinished = _unfinished(cells, flags)
+    place = Place(flags.workdir, flags.results, flags.compilation_cache)
+    missing = unfinished(cells, place)
 
     # Phase 2: training.
-    _train(cells, unfinished, flags)
+    train_cells(cells, missing, place)
 
     # Phase 3: what came out.
-    chapters = [make_chapter(_comparison(grid, flags.results)) for grid in grids]
+    comparisons = [read_comparison(grid.name, grid.cells, place) for grid in grids]
+    chapters = [make_chapter(comparison) for comparison in comparisons]
     write_report(flags.workdir, chapters, command=command)
     print(f"\n{as_terminal(chapters)}\n")
     print(textwrap.fill(chapters[0].caveat, 88, initial_indent="note: "))
@@ -200,120 +186,6 @@ def _make_grids(flags: argparse.Namespace, overrides: Sequence[str]) -> list[Gri
         losses = fitting_losses(names, target, LOSSES, where=name)
         grids.append(Grid(name, make_cells(name, points, losses, seeds, LOSSES)))
     return grids
-
-
-def _unfinished(cells: Sequence[Cell], flags: argparse.Namespace) -> list[Cell]:
-    """Returns the cells to train; refuses what the trainer would refuse later."""
-    unfinished = [
-        cell
-        for cell in cells
-        if read_cell(_file(cell, flags.results), cell.config) is None
-        and check_workdir(flags.workdir / cell.name, cell.config) is None
-    ]
-    if unfinished:
-        _check_data([cell.config for cell in unfinished])
-    return unfinished
-
-
-def _check_data(configs: Sequence[Config]) -> None:
-    """Refuses, before the first cell writes, what the last one could not train on."""
-    from train.recipe.recipe import make_recipe
-    from train.tasks import prepare
-
-    # Cells of equal data read it once here, and one data set is held at a time.
-    by_data: dict[str, dict[str, Config]] = {}
-    for config in configs:
-        seedless = dataclasses.replace(config, seed=0)
-        # No task's data depends on these sections.
-        shared = dataclasses.replace(
-            seedless,
-            loss=LossConfig(),
-            optimizer=OptimizerConfig(),
-            training=TrainingConfig(),
-            mesh=MeshConfig(),
-        )
-        by_data.setdefault(repr(shared), {})[repr(seedless)] = config
-    for distinct in by_data.values():
-        data = None
-        for config in distinct.values():
-            data = data or prepare(config)
-            make_recipe(config, data)
-
-
-def _file(cell: Cell, results: Path) -> Path:
-    return results / f"{cell.name}.json"
-
-
-def _train(
-    cells: Sequence[Cell], unfinished: Sequence[Cell], flags: argparse.Namespace
-) -> None:
-    """Trains the unfinished cells in their order, in this process; keeps each."""
-    if len(unfinished) < len(cells):
-        done = len(cells) - len(unfinished)
-        rest = "" if unfinished else "; nothing to train"
-        print(f"{done} of {len(cells)} cells are finished already{rest}")
-    for cell in cells:
-        # A run may have ended just before its cell was kept.
-        if cell not in unfinished and not _file(cell, flags.results).exists():
-            keep_cell(_file(cell, flags.results), flags.workdir / cell.name)
-    if not unfinished:
-        return
-    from train.loop import train_and_evaluate
-
-    use_compilation_cache(flags.compilation_cache)
-    # On a terminal the trainer shows its bar; a log gets two lines a cell, between
-    # which its notes stand.
-    quiet = not sys.stderr.isatty()
-    for number, cell in enumerate(unfinished, start=1):
-        place = f"[{number}/{len(unfinished)}] {cell.name}"
-        print(place, flush=True)
-        folder = flags.workdir / cell.name
-        result = train_and_evaluate(cell.config, folder, quiet=quiet)
-        keep_cell(_file(cell, flags.results), folder)
-        print(f"{place}: {_figures(result)}", flush=True)
-
-
-def _figures(result: dict[str, Any]) -> str:
-    """Returns the score and the seconds of a run that has ended."""
-    metric = result["metric"]
-    split = "test" if f"test_{metric}" in result else "validation"
-    score = f"{split} {metric} {result[f'{split}_{metric}']:.4f}"
-    return f"{score}, {result['seconds']:.1f} s"
-
-
-def _comparison(grid: Grid, results: Path) -> "Comparison":
-    """Returns the runs of a grid, from the files of its cells."""
-    from train.comparison.results import Comparison, Run
-    from train.tasks import find_task
-
-    runs = []
-    for cell in grid.cells:
-        label, point, config = cell.label, cell.point, cell.config
-        result = read_cell(_file(cell, results), config)
-        if result is None:
-            raise WorkdirError(
-                f"--results: {_file(cell, results)} is gone; give the command again"
-            )
-        runs.append(Run(label, config.loss.name, point, config.seed, result))
-    return Comparison(grid.name, runs, find_task(grid.cells[0].config.task).target)
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Lets SIGTERM between two runs end the grid as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise Stopped(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # Only a main thread can; others never stop.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

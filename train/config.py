@@ -53,8 +53,21 @@ class DataConfig:
     test: str = ""
     # With an empty validation, this share of the training examples becomes it.
     validation_share: float = _number(0.1, 0.0, 0.9)
+    # Part the training examples in so many, alike in labels: one, by its number from 0,
+    # is the test split, the next one validation, and no file of these is read; 0: no.
+    folds: int = _number(0, 0)
+    fold: int = _number(0, 0)
+    # Leave the test split out, as while settings are searched for.
+    held_back: bool = False
     # Train on so many of the training examples, drawn at random; 0: on all.
     train_examples: int = _number(0, 0)
+    # How often an example is trained on. Empty: as often as it is there; classes: each
+    # class as often as any other; sqrt: by the square roots of their counts.
+    balance: str = _choice("", "", "classes", "sqrt")
+    # What its loss counts. balanced: inversely to how often its class is there; sqrt:
+    # to the square root of that; times the weight column, where one is named.
+    class_weights: str = _choice("", "", "balanced", "sqrt")
+    weight_column: str = ""
     # Empty: the task's own name for it: text, tokens, image or audio.
     input_column: str = ""
     label_column: str = "label"

@@ -38,6 +38,7 @@ MASKED = ("xla", "reference")
     at_zero_logits=math.log,
     margins=("logit_margin", "delta"),
     example_keywords={"logit_margin": 2.0, "delta": 0.1},
+    search={"logit_margin": (5.0, 3.0, 2.0, 1.0), "delta": (0.6, 0.3, 0.1, 0.05)},
     softmax_at={"logit_margin": math.inf, "delta": 1.0},
     linear={},
 )

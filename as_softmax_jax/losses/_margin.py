@@ -18,6 +18,7 @@ from as_softmax_jax.losses._table import register_loss
     paper="Wang et al., arXiv 1801.05599",
     at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(30.0 * 0.35)),
     input="cosines",
+    search={"margin": (0.1, 0.2, 0.35)},
 )
 def am_softmax_loss(
     logits: ArrayLike,
@@ -72,6 +73,7 @@ def am_softmax_loss(
 @register_loss(
     paper="Liang et al., doi 10.1007/978-3-319-70096-0_43",
     at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(0.5)),
+    search={"margin": (0.25, 0.5, 1.0, 2.0)},
 )
 def soft_margin_softmax_loss(
     logits: ArrayLike,

@@ -28,6 +28,7 @@ from as_softmax_jax.losses._table import register_loss
     at_zero_logits=lambda c: math.log(2 * c),
     margins=("logit_margin", "delta"),
     example_keywords={"logit_margin": 2.0, "delta": 0.1},
+    search={"logit_margin": (5.0, 3.0, 2.0, 1.0), "delta": (0.6, 0.3, 0.1, 0.05)},
     softmax_at={"logit_margin": math.inf, "delta": 1.0},
     zero_with_one_class=False,
     shift_invariant=False,
@@ -200,6 +201,7 @@ def multi_label_softmax_loss(
 @register_loss(
     paper="Sun et al., arXiv 2112.12433",
     at_zero_logits=lambda c: math.log(2 * c),
+    search={"k": (50, 20, 10, 5)},
     zero_with_one_class=False,
     shift_invariant=False,
 )

@@ -55,7 +55,11 @@ def softmax_loss(
     return inputs.finish(loss, x, bad)
 
 
-@register_loss(paper="Hinton et al., arXiv 1503.02531", at_zero_logits=math.log)
+@register_loss(
+    paper="Hinton et al., arXiv 1503.02531",
+    at_zero_logits=math.log,
+    search={"temperature": (0.5, 2.0, 4.0)},
+)
 def temperature_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -100,7 +104,11 @@ def temperature_softmax_loss(
     return inputs.finish(softplus(-log_odds), x)
 
 
-@register_loss(paper="Szegedy et al., arXiv 1512.00567", at_zero_logits=math.log)
+@register_loss(
+    paper="Szegedy et al., arXiv 1512.00567",
+    at_zero_logits=math.log,
+    search={"smoothing": (0.05, 0.1, 0.2)},
+)
 def label_smoothing_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -150,6 +158,7 @@ def label_smoothing_loss(
 @register_loss(
     paper="Lin et al., arXiv 1708.02002",
     at_zero_logits=lambda c: (1 - 1 / c) ** 2 * math.log(c),
+    search={"gamma": (0.5, 1.0, 2.0, 5.0)},
 )
 def focal_loss(
     logits: ArrayLike,

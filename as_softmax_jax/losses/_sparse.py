@@ -32,7 +32,11 @@ from as_softmax_jax.losses._table import register_loss
 _SORTED = (1.5, 2.0)
 
 
-@register_loss(paper="Sun et al., arXiv 2112.12433", at_zero_logits=math.log)
+@register_loss(
+    paper="Sun et al., arXiv 2112.12433",
+    at_zero_logits=math.log,
+    search={"k": (50, 20, 10, 5)},
+)
 def sparse_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -189,6 +193,7 @@ def sparsemax_probs(
 @register_loss(
     paper="Peters et al., arXiv 1905.05702",
     at_zero_logits=lambda c: (1 - c**-0.5) / 0.75,
+    search={"alpha": (1.1, 1.25, 1.5, 1.75)},
 )
 def entmax_loss(
     logits: ArrayLike,

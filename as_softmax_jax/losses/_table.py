@@ -63,6 +63,8 @@ class Loss:
         difference of logits, any other one of probabilities.
       margin: the one of `margins` that this row is of; the first, unless
         another is named, see `by_margin`. None where there are none.
+      search: own keyword -> the values that are worth trying, from little of what the
+        loss adds to much; at most one keyword that is no margin.
       linear: keywords of `heads.row_statistics` with which, together with the loss's
         own, a blocked output layer computes this loss; None: none does.
       baseline: the loss that it is compared with; its own name for a baseline.
@@ -87,6 +89,7 @@ class Loss:
     softmax_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
     margins: tuple[str, ...] = ()
     margin: str | None = None
+    search: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     linear: Mapping[str, float] | None = None
     baseline: str = ""
     zero_with_one_class: bool = True
@@ -118,7 +121,7 @@ class Loss:
                 raise ValueError(
                     f"{where} needs a value for `{keyword}` in `example_keywords`."
                 )
-        named = {*self.example_keywords, *self.softmax_at, *self.margins}
+        named = {*self.example_keywords, *self.softmax_at, *self.margins, *self.search}
         taken_by_any = {*keywords, *(own_keywords(self.function))}
         for keyword in sorted(named - taken_by_any):
             raise ValueError(f"{where} names `{keyword}`, which nothing takes.")
@@ -162,6 +165,13 @@ class Loss:
         """The row of each of the `margins`."""
         rows = {m: dataclasses.replace(self, margin=m) for m in self.margins}
         return MappingProxyType(rows)
+
+    @property
+    def searched(self) -> str | None:
+        """The keyword that a search varies: the margin, or else the one of `search`."""
+        if self.margin is not None:
+            return self.margin if self.margin in self.search else None
+        return next(iter(self.search), None)
 
     @property
     def margin_in_logits(self) -> bool:

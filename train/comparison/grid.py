@@ -169,7 +169,7 @@ def make_cells(
         met: list[Config] = []
         for point in points:
             row = row_of_margin(table[loss], as_dict(point.config)["loss"])
-            config = _with_loss(point.config, loss, row)
+            config = with_loss(point.config, loss, row)
             if config in met:
                 continue
             met.append(config)
@@ -206,7 +206,7 @@ def _cell(name: str, point: Mapping[str, str], config: Config) -> Cell:
     )
 
 
-def _with_loss(config: Config, loss: str, row: Any) -> Config:
+def with_loss(config: Config, loss: str, row: Any) -> Config:
     """Returns the configuration of a loss, without what the loss does not read."""
     options = {k: v for k, v in config.loss.options.items() if k in row.keywords}
     changes = unread_fields(row) | {"name": loss, "options": options}

@@ -4,6 +4,7 @@ A plot is a title, a function that draws it, an alternative text and a caption o
 sentence; text and caption are computed from the runs, so they say what is there.
 """
 
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,7 +91,7 @@ class Plot(NamedTuple):
 
 class _Kind(NamedTuple):
     title: str  # {metric} stands for the score's name
-    draw: Callable[[Figure, Comparison, Theme], None]
+    draw: Callable[..., None]  # draw(figure, comparison=, theme=)
     alt: Callable[[Comparison], str]
     caption: Callable[[Comparison], str]
 
@@ -99,9 +100,9 @@ def make_plots(comparison: Comparison) -> list[Plot]:
     """Returns every plot of a comparison, in the order of the page."""
     return [
         Plot(
-            title=_capital(kind.title.format(metric=comparison.metric.title)),
-            light=_render(kind, comparison, LIGHT),
-            dark=_render(kind, comparison, DARK),
+            title=capital(kind.title.format(metric=comparison.metric.title)),
+            light=render(functools.partial(kind.draw, comparison=comparison), LIGHT),
+            dark=render(functools.partial(kind.draw, comparison=comparison), DARK),
             alt=kind.alt(comparison),
             caption=kind.caption(comparison),
         )
@@ -109,11 +110,16 @@ def make_plots(comparison: Comparison) -> list[Plot]:
     ]
 
 
-def _render(kind: _Kind, comparison: Comparison, theme: Theme) -> bytes:
-    """Returns the plot as PNG; a figure of its own, nothing global is left behind."""
+def render(draw: Callable[..., None], theme: Theme) -> bytes:
+    """Returns the plot as PNG; a figure of its own, nothing global is left behind.
+
+    Args:
+      draw: `draw(figure, theme=)`.
+      theme: the colours.
+    """
     with matplotlib.rc_context(_settings(theme)):
         figure = Figure(figsize=_INCHES, layout="constrained")
-        kind.draw(figure, comparison, theme)
+        draw(figure, theme=theme)
         content = io.BytesIO()
         # Without a version inside, equal plots are equal files.
         figure.savefig(content, format="png", metadata={"Software": None})
@@ -150,7 +156,7 @@ def _draw_score(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     axes = _epoch_axes(figure, metric.heading)
     splits = _both_splits(axes, comparison, theme, metric.name, scale=metric.scale)
     _cut_the_start(axes, comparison)
-    _legend(figure, list(comparison.rows), theme, splits)
+    legend(figure, list(comparison.rows), theme, splits)
 
 
 def _cut_the_start(axes: Axes, comparison: Comparison) -> None:
@@ -169,8 +175,8 @@ def _draw_loss(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     splits = _both_splits(axes, comparison, theme, "loss")
     if _all_positive(comparison, ("train_loss", "validation_loss")):
         axes.set_yscale("log")
-        _label_logarithms(axes.yaxis)
-    _legend(figure, list(comparison.rows), theme, splits)
+        label_logarithms(axes.yaxis)
+    legend(figure, list(comparison.rows), theme, splits)
 
 
 def _both_splits(
@@ -194,7 +200,7 @@ def _draw_settled(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     axes = _epoch_axes(figure, f"settled training {comparison.target.counted}s (%)")
     _curves(axes, comparison, theme, "settled_share", scale=100.0)
     axes.set_ylim(-3, 103)
-    _legend(figure, list(comparison.rows), theme)
+    legend(figure, list(comparison.rows), theme)
 
 
 def _caption_score(comparison: Comparison) -> str:
@@ -274,7 +280,7 @@ def _curves(
 ) -> None:
     """Draws the mean over seeds; a solid curve has its markers and its band."""
     for place, band in enumerate(_bands(comparison, name)):
-        color, marker = _look(theme, place)
+        color, marker = look(theme, place)
         solid = style == "-"
         few = solid and len(band.epochs) <= _MOST_MARKED_POINTS
         axes.plot(
@@ -331,7 +337,7 @@ def _draw_seeds(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     for shift, of_seed in zip(apart, scores.T, strict=True):
         axes.plot(of_seed, places + shift, color=theme.faint, linewidth=1.2, zorder=1)
     for place, of_loss in enumerate(scores):
-        color, marker = _look(theme, place)
+        color, marker = look(theme, place)
         axes.scatter(of_loss, place + apart, color=color, marker=marker, s=36, zorder=3)
         axes.vlines(of_loss.mean(), place - 0.3, place + 0.3, color=color, linewidth=2)
     # A name is followed by where the sweep stands.
@@ -339,7 +345,7 @@ def _draw_seeds(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     axes.set_ylim(len(comparison.rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set(ylabel="loss", xlabel=f"{comparison.split} {comparison.metric.heading}")
-    _legend(figure, [], theme, _seed_entries(theme))
+    legend(figure, [], theme, _seed_entries(theme))
 
 
 def _seed_entries(theme: Theme) -> list[Line2D]:
@@ -405,7 +411,7 @@ def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.9 * rows))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for place, (name, runs) in enumerate(comparison.rows.items()):
-        axes, color = panels.flat[place], _look(theme, place)[0]
+        axes, color = panels.flat[place], look(theme, place)[0]
         before, after = (_histogram(runs, when, unit) for when in ("before", "after"))
         axes.stairs(before.percent, before.edges, fill=True, color=theme.faint)
         axes.stairs(after.percent, after.edges, color=color, linewidth=1.8)
@@ -427,7 +433,7 @@ def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     figure.supylabel(f"validation {comparison.target.counted}s (%)", fontsize="medium")
     key = Line2D([], [], color=theme.faint, linewidth=7, label="before training")
     line = Line2D([], [], color=theme.ink, label="after training")
-    _legend(figure, [], theme, (key, line))
+    legend(figure, [], theme, (key, line))
 
 
 def _caption_margins(comparison: Comparison) -> str:
@@ -496,7 +502,7 @@ def _histogram(runs: Sequence[Run], when: str, unit: Unit) -> _Histogram:
 def _draw_scatter(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     axes, score = figure.add_subplot(), f"validation_{comparison.metric.name}"
     for place, runs in enumerate(comparison.rows.values()):
-        color, marker = _look(theme, place)
+        color, marker = look(theme, place)
         x = np.concatenate([run.series("validation_loss") for run in runs])
         y = np.concatenate([run.series(score) for run in runs])
         axes.scatter(
@@ -504,7 +510,7 @@ def _draw_scatter(figure: Figure, comparison: Comparison, theme: Theme) -> None:
         )
     if _all_positive(comparison, ("validation_loss",)):
         axes.set_xscale("log")
-        _label_logarithms(axes.xaxis)
+        label_logarithms(axes.xaxis)
     axes.set(
         xlabel=f"validation loss (mean of {comparison.target.counted}s)",
         ylabel=f"validation {comparison.metric.heading}",
@@ -513,7 +519,7 @@ def _draw_scatter(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     labels = [
         f"{name}, r {r[name]:.3f}" if name in r else name for name in comparison.rows
     ]
-    _legend(figure, labels, theme)
+    legend(figure, labels, theme)
 
 
 def _caption_scatter(comparison: Comparison) -> str:
@@ -551,22 +557,23 @@ def _correlations(comparison: Comparison) -> dict[str, float]:
 # --- What all plots share ---------------------------------------------------------
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Returns text that begins a line."""
     return text[:1].upper() + text[1:]
 
 
-def _look(theme: Theme, place: int) -> tuple[str, str]:
+def look(theme: Theme, place: int) -> tuple[str, str]:
     """Returns colour and marker; together they tell more losses apart than colours."""
     return theme.palette[place % len(theme.palette)], _MARKERS[place % len(_MARKERS)]
 
 
-def _legend(
+def legend(
     figure: Figure, labels: Sequence[str], theme: Theme, extra: Sequence[Line2D] = ()
 ) -> None:
     """Puts a legend above the axes: an entry a loss, then what else is drawn."""
     entries = []
     for place, label in enumerate(labels):
-        color, marker = _look(theme, place)
+        color, marker = look(theme, place)
         entries.append(Line2D([], [], color=color, label=label, marker=marker))
     entries += extra
     longest = max(map(len, labels), default=0)
@@ -592,7 +599,7 @@ def _all_positive(comparison: Comparison, names: Sequence[str]) -> bool:
     return bool(together.size and (together > 0).all())
 
 
-def _label_logarithms(axis: Axis) -> None:
+def label_logarithms(axis: Axis) -> None:
     """Labels 1, 2 and 5 of each decade, or of many decades the 1: plain and apart."""
     low, high = axis.get_view_interval()
     few = high < low * 10.0**_MOST_LABELLED_DECADES

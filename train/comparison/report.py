@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from train.comparison.plots import DARK, LIGHT, Plot, listed, make_plots
@@ -41,17 +42,26 @@ class Chapter(NamedTuple):
     plots: Sequence[Plot]
     facts: Mapping[str, Mapping[str, str]]  # headed lists of names and values
     suspicious: Mapping[str, str]  # training rows, and what speaks against their labels
+    conclusion: str = ""  # what can be said of it, in a sentence or two
+    tables: Mapping[str, Table] = MappingProxyType({})  # others, by their headings
 
 
 def make_chapter(comparison: Comparison) -> Chapter:
     """Returns the table, the plots and the facts of a comparison."""
     summaries = summarize(comparison)
     split, metric, target = comparison.split, comparison.metric, comparison.target
+    with_p = comparison.interval == "BCa"
     return Chapter(
         name=comparison.name,
         title=f"{_losses(comparison)} on {comparison.name}",
-        table=make_table(summaries, split=split, metric=metric, metrics=target.metrics),
-        caveat=about_differences(summaries),
+        table=make_table(
+            summaries,
+            split=split,
+            metric=metric,
+            metrics=target.metrics,
+            with_p=with_p,
+        ),
+        caveat=about_differences(summaries, with_p=with_p),
         note=how_to_read(summaries, split=split, metric=metric, counted=target.counted),
         plots=make_plots(comparison),
         facts=_facts(comparison),
@@ -219,11 +229,16 @@ def _markdown(chapter: Chapter, command: str) -> str:
     machine, versions = chapter.facts["Machine"], chapter.facts["Versions"]
     ran = [machine[name] for name in ("device", "processor") if name in machine]
     ran += [f"{name} {versions[name]}" for name in ("jax", "flax") if name in versions]
+    conclusion = f"{chapter.conclusion}\n\n" if chapter.conclusion else ""
+    others = "".join(
+        f"\n\n{heading}:\n\n{as_markdown(table).rstrip()}"
+        for heading, table in chapter.tables.items()
+    )
     return (
         f"### {chapter.title}\n\n"
         f"```sh\n{command}\n```\n\n"
-        f"{as_markdown(chapter.table)}\n"
-        f"{chapter.note} {chapter.caveat} Ran on {', '.join(ran)}."
+        f"{conclusion}{as_markdown(chapter.table)}\n"
+        f"{chapter.note} {chapter.caveat} Ran on {', '.join(ran)}.{others}"
     )
 
 
@@ -245,14 +260,21 @@ def _article(chapter: Chapter) -> str:
     """Returns a chapter as HTML; what made it is folded up."""
     figures = "\n".join(_figure_element(plot) for plot in chapter.plots)
     lists = "\n".join(_facts_element(name, of) for name, of in chapter.facts.items())
+    conclusion = ""
+    if chapter.conclusion:
+        conclusion = f'<p class="conclusion">{html.escape(chapter.conclusion)}</p>\n'
+    others = "".join(
+        f"<h3>{html.escape(heading)}</h3>\n{_table_element(table)}\n"
+        for heading, table in chapter.tables.items()
+    )
     return f"""<article id="{_anchor(chapter)}">
 <h2>{html.escape(chapter.title)}</h2>
-{_table_element(chapter.table)}
+{conclusion}{_table_element(chapter.table)}
 <p class="note">{html.escape(f"{chapter.note} {chapter.caveat} {_CURVES}")}</p>
 <div class="plots">
 {figures}
 </div>
-{_suspicious_element(chapter.suspicious)}<details>
+{others}{_suspicious_element(chapter.suspicious)}<details>
 <summary>Configuration, machine and versions</summary>
 {lists}
 </details>
@@ -344,6 +366,8 @@ th:first-child {{ padding-left: 0; text-align: left; }}
 thead th {{ vertical-align: bottom; white-space: normal; line-height: 1.3;
   color: var(--soft); font-size: 0.85rem; font-weight: 600; }}
 tbody tr {{ border-top: 1px solid var(--line); }}
+.conclusion {{ margin: 0 0 16px; max-width: 75ch; font-weight: 600; }}
+article > h3 {{ margin-top: 16px; }}
 .note {{ margin: 12px 0 24px; columns: 2 420px; column-gap: 32px;
   color: var(--soft); font-size: 0.875rem; }}
 .plots {{ display: grid; gap: 16px; margin-bottom: 16px;

@@ -1,5 +1,6 @@
 """What finished cells hold, and what that comes to for each row of a table."""
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from as_softmax_jax.losses import LOSSES
-from train.comparison.bootstrap import Difference, paired_difference
+from train.comparison.bootstrap import Difference, Interval, paired_difference
 from train.config import row_of_margin
 from train.targets import Target, Unit
 from train.targets.metric import Metric, by_name
@@ -54,6 +55,7 @@ class Comparison(NamedTuple):
     name: str
     runs: Sequence[Run]  # row by row
     target: Target  # their kind of answer, whose metrics they have
+    interval: Interval = "percentile"  # of the differences
 
     @property
     def rows(self) -> dict[str, list[Run]]:
@@ -134,7 +136,10 @@ def baseline_of(rows: Mapping[str, Sequence[Run]], label: str) -> str | None:
 def summarize(comparison: Comparison) -> list[Summary]:
     """Returns the figures of each row, of the best checkpoint of each run."""
     rows, split, metric = comparison.rows, comparison.split, comparison.metric.name
-    return [_summary(rows, label, split=split, metric=metric) for label in rows]
+    summary = functools.partial(
+        _summary, rows, split=split, metric=metric, interval=comparison.interval
+    )
+    return [summary(label) for label in rows]
 
 
 def _summary(
@@ -143,6 +148,7 @@ def _summary(
     *,
     split: str,
     metric: str,
+    interval: Interval,
 ) -> Summary:
     score = f"{split}_{metric}"
     runs, baseline = rows[label], baseline_of(rows, label)
@@ -150,7 +156,7 @@ def _summary(
     difference = None
     if baseline is not None:
         other = {run.seed: run.result[score] for run in rows[baseline]}
-        difference = paired_difference(scores, other)
+        difference = paired_difference(scores, other, interval=interval)
     deviation = statistics.stdev(scores.values()) if len(scores) > 1 else None
     names = [
         name

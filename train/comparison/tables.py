@@ -28,6 +28,7 @@ def make_table(
     split: str,
     metric: Metric,
     metrics: tuple[Metric, ...],
+    with_p: bool = False,
 ) -> Table:
     """Returns a row a summary; `-` where a figure is undefined.
 
@@ -36,6 +37,7 @@ def make_table(
       split: whose metrics they hold.
       metric: the one that counts.
       metrics: what the others say of themselves.
+      with_p: whether a difference is shown with its p.
     """
     names = [n for n in summaries[0].metrics if not n.startswith("ece")]
     others = [by_name(metrics, name) for name in names]
@@ -49,7 +51,7 @@ def make_table(
     rows = [
         (
             *(row.label, str(row.num_seeds), _score(row, metric)),
-            _difference(row, metric),
+            _difference(row, metric, with_p=with_p),
             *(f"{o.scale * row.metrics[o.name]:.2f}" for o in others),
             *([_calibration(row)] if calibrated else []),
             "-" if row.correlation is None else f"{row.correlation:.3f}",
@@ -113,18 +115,30 @@ def how_to_read(
     )
 
 
-def about_differences(summaries: Sequence[Summary]) -> str:
-    """Returns what the differences are from, and what few seeds make of them."""
+def about_differences(summaries: Sequence[Summary], *, with_p: bool = False) -> str:
+    """Returns what the differences are from, and what few seeds make of them.
+
+    Args:
+      summaries: of one comparison.
+      with_p: whether the table has p, and intervals by BCa.
+    """
     seeds = min(row.num_seeds for row in summaries)
     if not any(row.difference for row in summaries):
         return (
             "A difference needs two seeds or more, and softmax in the comparison to "
             "be one from."
         )
+    by = "BCa bootstrap" if with_p else "bootstrap"
     text = (
-        "Difference: from softmax on equal seeds, with a 95 % interval by bootstrap "
-        "over seeds."
+        f"Difference: from softmax on equal seeds, with a 95 % interval by {by} over "
+        "seeds."
     )
+    if with_p:
+        least = 2.0 ** (1 - seeds)
+        text += (
+            " p: how often differences of chance signs have a mean as far from 0; with "
+            f"{seeds} seeds {least:.3f} at least."
+        )
     if seeds <= _NOTHING_SEEDS:
         return (
             f"Difference: from softmax on equal seeds. {seeds} seeds show nothing: "
@@ -165,13 +179,14 @@ def _score(row: Summary, metric: Metric) -> str:
     return mean if spread is None else f"{mean} ± {metric.scale * spread:.2f}"
 
 
-def _difference(row: Summary, metric: Metric) -> str:
+def _difference(row: Summary, metric: Metric, *, with_p: bool) -> str:
     if row.difference is None:
         return "-"
-    mean, low, high = (_signed(metric.scale * value) for value in row.difference)
+    mean, low, high = (_signed(metric.scale * value) for value in row.difference[:3])
     if row.num_seeds <= _NOTHING_SEEDS:
         return f"{mean} ({row.num_seeds} seeds show nothing)"
-    return f"{mean} [{low}, {high}]"
+    p = f", p = {row.difference.p:.3f}" if with_p else ""
+    return f"{mean} [{low}, {high}]{p}"
 
 
 def _signed(value: float) -> str:

@@ -1,5 +1,6 @@
 """Where examples come from: sources by name, each giving records split by split."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {
 }
 # Fixed, so that every seed of a run trains and validates on the same examples.
 _SPLIT_SEED = 0
+# One for testing, one for validation, and one to train on.
+_FEWEST_FOLDS = 3
 
 
 def read(
@@ -41,6 +44,9 @@ def read(
         raise ConfigError(
             f"`data.source`: no {config.source!r}; {nearest(config.source, SOURCES)}"
         )
+    if config.folds:
+        _check_folds(config)
+        config = dataclasses.replace(config, validation="", test="")
     splits = SOURCES[config.source](config)
 
     def labels(train: Records) -> list[frozenset[str]] | None:
@@ -48,9 +54,13 @@ def read(
             return None
         return _labels(train, config, several=several_labels)
 
-    if "validation" not in splits:
+    if config.folds:
+        splits = _part(splits["train"], config, labels(splits["train"]))
+    elif "validation" not in splits:
         train = splits["train"]
         splits |= _hold_out(train, config.validation_share, labels(train))
+    if config.held_back:
+        splits.pop("test", None)
     train = splits["train"]
     if 0 < config.train_examples < len(train):
         kept = _draw(train, config.train_examples, labels(train))
@@ -96,6 +106,54 @@ def _hold_out(
     return {
         "train": train.rows(np.flatnonzero(~is_held)),
         "validation": train.rows(np.flatnonzero(is_held), "validation"),
+    }
+
+
+def _check_folds(config: DataConfig) -> None:
+    """Refuses folds that leave nothing to train on, or a fold that is none."""
+    if config.folds < _FEWEST_FOLDS:
+        raise ConfigError(
+            f"`data.folds`: of {config.folds} one is the test split, one validation, "
+            "and none is left for training; give three or more"
+        )
+    if config.fold >= config.folds:
+        raise ConfigError(
+            f"`data.fold`: no fold {config.fold} of {config.folds}; they are 0 to "
+            f"{config.folds - 1}"
+        )
+
+
+def _part(
+    train: Records, config: DataConfig, labels: list[frozenset[str]] | None
+) -> dict[str, Records]:
+    """Returns the splits of one fold, all out of the training records.
+
+    The rows of each label, in random order, go to the folds in turn; a row whose label
+    training would lack stays there.
+    """
+    order = _shuffled(len(train))
+    if labels is not None:
+        # Stable, so that rows of a label stay in random order.
+        order = order[np.argsort([min(labels[r]) for r in order], kind="stable")]
+    fold = np.empty(len(train), np.intp)
+    fold[order] = np.arange(len(train)) % config.folds
+    own = {"test": config.fold, "validation": (config.fold + 1) % config.folds}
+    held = {split: fold == number for split, number in own.items()}
+    if labels is not None:
+        rest = np.flatnonzero(~(held["test"] | held["validation"]))
+        kept = frozenset().union(*(labels[row] for row in rest))
+        known = np.array([of_row <= kept for of_row in labels])
+        held = {split: rows & known for split, rows in held.items()}
+    held["train"] = ~(held["test"] | held["validation"])
+    for split, rows in held.items():
+        if not rows.any():
+            raise DataError(
+                f"{train.origin}: `data.folds`={config.folds} of {len(train)} examples "
+                f"leaves none for {split}; part them in fewer"
+            )
+    return {
+        split: train.rows(np.flatnonzero(held[split]), split)
+        for split in ("train", "validation", "test")
     }
 
 

@@ -30,11 +30,13 @@ class Examples:
       labels: what the task's target makes of them, one row an example; [n, 0] where
         they are not known, as in prediction.
       numbers: of the rows in their source, from 1 on, [n]; None: all of them in order.
+      weights: of their losses, float32 [n]; None: 1 each.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     numbers: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    weights: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -42,7 +44,8 @@ class Examples:
     def digest(self) -> str:
         """Returns a digest of the rows, their labels and their order."""
         found = hashlib.blake2b(digest_size=16)
-        for array in self._arrays():
+        weights = () if self.weights is None else (self.weights,)
+        for array in (*self._arrays(), *weights):
             found.update(f"{array.dtype} {array.shape}".encode())
             # In pieces: a column may be a file, larger than memory.
             for start in range(0, len(array), _DIGESTED):
@@ -77,7 +80,8 @@ class Examples:
           local: which of them this process holds.
         """
         own = rows[local]
-        return {"inputs": self.inputs[own], "labels": self.labels[own]}
+        batch = {"inputs": self.inputs[own], "labels": self.labels[own]}
+        return batch if self.weights is None else batch | {"weights": self.weights[own]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ def training_rows(
     epochs: int,
     seed: int,
     group_by_length: bool = False,
+    shares: np.ndarray | None = None,
 ) -> grain.MapDataset[np.ndarray]:
     """Returns the rows of every mini-batch of all epochs, each in an order of its own.
 
@@ -39,37 +40,58 @@ def training_rows(
       epochs: how often each example comes.
       seed: decides the order.
       group_by_length: whether the examples of a batch are of about one length.
+      shares: of each example in what an epoch draws, with replacement; None: each comes
+        once.
     """
-    if group_by_length:
-        return _grouped_rows(examples, batch_size, epochs, seed)
+    if group_by_length or shares is not None:
+
+        def arrange(generator: np.random.Generator) -> list[np.ndarray]:
+            rows = _epoch_rows(len(examples), shares, generator)
+            if group_by_length:
+                return _group(examples, rows, batch_size, generator)
+            return np.split(rows, range(batch_size, len(rows), batch_size))
+
+        per_epoch = batches_per_epoch(examples, batch_size)
+        return _arranged_rows(arrange, per_epoch, epochs, seed)
     order = grain.MapDataset.range(len(examples)).seed(seed).shuffle()
     return order.batch(batch_size, batch_fn=np.asarray).repeat(epochs)
 
 
-def _grouped_rows(
-    examples: Examples, batch_size: int, epochs: int, seed: int
+def _arranged_rows(
+    arrange: Callable[[np.random.Generator], list[np.ndarray]],
+    per_epoch: int,
+    epochs: int,
+    seed: int,
 ) -> grain.MapDataset[np.ndarray]:
-    """Returns the rows of every mini-batch, grouped by length."""
-    per_epoch = batches_per_epoch(examples, batch_size)
+    """Returns the rows of every mini-batch, an epoch's at a time."""
 
     @functools.lru_cache(maxsize=1)
     def epoch_rows(epoch: int) -> list[np.ndarray]:
-        generator = np.random.default_rng((seed, epoch))
-        return _group(examples, batch_size, generator)
+        return arrange(np.random.default_rng((seed, epoch)))
 
     positions = grain.MapDataset.range(epochs * per_epoch)
     return positions.map(lambda i: epoch_rows(i // per_epoch)[i % per_epoch])
 
 
+def _epoch_rows(
+    size: int, shares: np.ndarray | None, generator: np.random.Generator
+) -> np.ndarray:
+    """Returns an epoch's rows in random order."""
+    if shares is None:
+        return generator.permutation(size)
+    return generator.choice(size, size, p=shares)
+
+
 def _group(
-    examples: Examples, batch_size: int, generator: np.random.Generator
+    examples: Examples,
+    rows: np.ndarray,
+    batch_size: int,
+    generator: np.random.Generator,
 ) -> list[np.ndarray]:
     """Returns the rows of an epoch's mini-batches; the last may be partial.
 
-    All rows in random order, sorted by length within so many batches, and these batches
-    in random order.
+    Sorted by length within so many batches, and these batches in random order.
     """
-    rows = generator.permutation(len(examples))
     full, rest = np.split(rows, [len(rows) // batch_size * batch_size])
     batches: list[np.ndarray] = []
     for start in range(0, len(full), _GROUPED * batch_size):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +30,13 @@ from train.tasks import find_task
 from train.tasks.task import Task
 
 
+class Drawing(NamedTuple):
+    """What of `DataConfig` a step depends on, or the order of the examples."""
+
+    augment: tuple[str, ...] = ()
+    balance: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A static argument of the steps: equal recipes share one compilation.
@@ -38,7 +45,7 @@ class Recipe:
 
     Attributes:
       scorer: network, objective and mesh.
-      augment: the changes made to training inputs.
+      data: how training examples are drawn and changed.
       course: of the loss's margin; None where it has none.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
@@ -49,7 +56,7 @@ class Recipe:
     """
 
     scorer: Scorer
-    augment: tuple[str, ...]
+    data: Drawing
     course: Course | None
     optimizer: OptimizerConfig
     training: TrainingConfig
@@ -172,7 +179,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
         scorer=scorer,
-        augment=config.data.augment,
+        data=Drawing(config.data.augment, config.data.balance),
         course=make_course(config.loss, objective.row, total_examples=total_examples),
         optimizer=config.optimizer,
         training=training,

@@ -12,6 +12,7 @@ from train.tasks import (
     text,
     tokens,
 )
+from train.tasks.balance import check_balance
 from train.tasks.task import Task, encode_labelled, model_name, read_records
 
 TASKS: dict[str, Task] = {
@@ -41,6 +42,7 @@ def prepare(config: Config) -> TaskData:
     """
     task = find_task(config.task)
     model_name(task.models, config.model)
+    check_balance(config.data, task.target)
     splits = read_records(task, config.data)
     classes = task.target.find_classes(splits["train"], config.data)
     codec = task.codec.fit(config, splits["train"])

@@ -110,7 +110,8 @@ def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
     """Returns the configured columns, or all but the label."""
     if config.feature_columns:
         return config.feature_columns
-    names = [name for name in records.columns if name != config.label_column]
+    others = (config.label_column, config.weight_column)
+    names = [name for name in records.columns if name not in others]
     columns = tuple(name for name in names if not _ROW_NAMES.fullmatch(name))
     if len(columns) < len(names):
         notice(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import jax
 from flax import nnx
@@ -14,6 +14,7 @@ from train.data.examples import Classes, Encoded, Examples, InputSpec, Sequences
 from train.data.records import Records
 from train.errors import ConfigError
 from train.targets import Target
+from train.tasks.balance import loss_weights
 
 # The name of the model whose parameters come from `model.pretrained`.
 PRETRAINED = "pretrained"
@@ -112,9 +113,11 @@ def encode_labelled(
     if encoded.kept is not None:
         records = records.rows(encoded.kept)
     labels = task.target.encode(records, encoded, classes, config)
+    weights = None
+    if records.split == "train":
+        weights = loss_weights(config, records, labels, len(classes))
+    more: dict[str, Any] = {"numbers": records.numbers, "weights": weights}
     if encoded.lengths is None:
-        return Examples(encoded.inputs, labels, numbers=records.numbers)
+        return Examples(encoded.inputs, labels, **more)
     tagged = codec.spec(len(classes)).per_token
-    return Sequences(
-        encoded.inputs, labels, encoded.lengths, tagged, numbers=records.numbers
-    )
+    return Sequences(encoded.inputs, labels, encoded.lengths, tagged, **more)

@@ -9,6 +9,7 @@ import numpy as np
 from train.data.examples import Examples
 from train.data.pipeline import Batch, training_batches, training_rows
 from train.recipe.recipe import Recipe
+from train.tasks.balance import sampling_shares
 from train.training.state import TrainState
 from train.training.sums import Sums
 
@@ -66,6 +67,9 @@ class PlainFeed:
             epochs=recipe.training.epochs,
             seed=seed,
             group_by_length=recipe.training.group_by_length,
+            shares=sampling_shares(
+                recipe.data.balance, examples.labels, recipe.network.spec.num_classes
+            ),
         )
         self.state = self.first_state()
 

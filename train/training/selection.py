@@ -143,4 +143,5 @@ class InfoBatchFeed(QueuedFeed):
         batch = super()._read(rows, size)
         weights = self.state.weights[batch["rows"]]
         # What waits from an epoch before may have been left out of this one.
-        return batch | {"weights": np.where(weights > 0, weights, 1.0)}
+        weights = np.where(weights > 0, weights, np.float32(1.0))
+        return batch | {"weights": weights * batch.get("weights", np.float32(1.0))}

@@ -185,9 +185,9 @@ def filter_step(
 def _augmented(recipe: Recipe, inputs: jax.Array, key: jax.Array) -> jax.Array:
     """Returns the inputs, changed at random where the configuration says so."""
     augment = recipe.task.augment
-    if augment is None or not recipe.augment:
+    if augment is None or not recipe.data.augment:
         return inputs
-    return augment(inputs, jax.random.fold_in(key, _AUGMENTATION), recipe.augment)
+    return augment(inputs, jax.random.fold_in(key, _AUGMENTATION), recipe.data.augment)
 
 
 def _apply_gradients(

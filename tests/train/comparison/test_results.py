@@ -75,7 +75,7 @@ def test_differences_are_from_softmax_on_equal_seeds():
         for seed, score in of.items()
     ]
     focal, softmax = summarize(compare(runs))
-    assert focal.difference == pytest.approx((0.25, 0.2, 0.3))
+    assert focal.difference == pytest.approx((0.25, 0.2, 0.3, 0.5))
     assert softmax.difference is None
 
 

@@ -1,0 +1,138 @@
+"""How often classes are drawn, and what examples weigh."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from train.config import DataConfig
+from train.data.examples import Examples
+from train.data.pipeline import training_rows
+from train.data.records import Records
+from train.errors import ConfigError, DataError
+from train.loop import train_and_evaluate
+from train.tasks import prepare
+from train.tasks.balance import loss_weights, sampling_shares
+
+pytestmark = pytest.mark.standard_promotion(
+    reason="optax's adamw and flax's layers break under strict promotion"
+)
+LABELS = np.array([0] * 80 + [1] * 16 + [2] * 4)
+
+
+def drawn(balance, **options):
+    examples = Examples(np.arange(100), LABELS)
+    shares = sampling_shares(balance, LABELS, 3)
+    rows = training_rows(
+        examples, batch_size=16, epochs=30, seed=0, shares=shares, **options
+    )
+    per_epoch = 7
+    epochs = [
+        np.concatenate([rows[k] for k in range(e * per_epoch, (e + 1) * per_epoch)])
+        for e in range(30)
+    ]
+    assert all(len(epoch) == 100 for epoch in epochs)
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [("classes", [1 / 3, 1 / 3, 1 / 3]), ("sqrt", [0.5985, 0.2677, 0.1338])],
+)
+def test_classes_come_as_often_as_asked_for(balance, expected):
+    epochs = drawn(balance)
+    counts = np.bincount(LABELS[np.concatenate(epochs)])
+    np.testing.assert_allclose(counts / counts.sum(), expected, atol=0.03)
+    assert (epochs[0] != epochs[1]).any()
+    np.testing.assert_array_equal(drawn(balance)[3], epochs[3])
+
+
+def test_without_balance_each_row_comes_once():
+    assert all(sorted(epoch) == list(range(100)) for epoch in drawn(""))
+
+
+def weights(records=None, **fields):
+    columns = {"weight": np.asarray(records)} if records is not None else {}
+    table = Records("train", "table.csv", columns)
+    return loss_weights(DataConfig(**fields), table, LABELS, 3)
+
+
+def test_weights_of_classes_have_a_mean_of_one():
+    assert weights() is None
+    balanced = weights(class_weights="balanced")
+    np.testing.assert_allclose(balanced.mean(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        [balanced[k == LABELS].sum() for k in range(3)], 100 / 3, rtol=1e-5
+    )
+    root = weights(class_weights="sqrt")
+    np.testing.assert_allclose(root.mean(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(root[-1] / root[0], np.sqrt(20), rtol=1e-6)
+
+
+def test_a_column_counts_as_it_is_and_times_its_class():
+    column = np.arange(100.0)
+    np.testing.assert_array_equal(weights(column, weight_column="weight"), column)
+    both = weights(column, weight_column="weight", class_weights="balanced")
+    np.testing.assert_allclose(
+        both, column * weights(class_weights="balanced"), rtol=1e-6
+    )
+    text = [str(value) for value in column]
+    np.testing.assert_array_equal(weights(text, weight_column="weight"), column)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("heavy", "table.csv: weight column `weight` has 'heavy' in row 3"),
+        (-1.0, "has -1.0 in row 3; a weight is a finite number of 0 or more"),
+        (np.nan, "has nan in row 3"),
+        (np.inf, "has inf in row 3"),
+        (None, "has None in row 3"),
+    ],
+)
+def test_what_is_no_weight_is_refused(value, message):
+    column = np.ones(100, object)
+    column[2] = value
+    with pytest.raises(DataError, match=message.replace("*", r"\*")):
+        weights(column, weight_column="weight")
+
+
+def test_weights_of_nothing_are_refused():
+    with pytest.raises(DataError, match="is 0 in every row"):
+        weights(np.zeros(100), weight_column="weight")
+
+
+def test_a_weight_column_is_no_feature_and_weighs_training_alone(
+    feature_config, feature_folder, change
+):
+    for split in ("train", "validation", "test"):
+        file = feature_folder / f"{split}.csv"
+        head, *rows = file.read_text().splitlines()
+        lines = [f"{head},w", *(f"{row},{k % 3}" for k, row in enumerate(rows))]
+        file.write_text("\n".join(lines) + "\n")
+    without = prepare(change(feature_config, "data", weight_column=""))
+    data = prepare(change(feature_config, "data", weight_column="w"))
+    assert data.spec.shape[0] == without.spec.shape[0] - 1
+    train = data.splits["train"]
+    np.testing.assert_array_equal(train.weights, np.arange(len(train)) % 3)
+    assert data.splits["validation"].weights is None
+    other = dataclasses.replace(train, weights=train.weights + 1)
+    assert other.digest() != train.digest()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"balance": "classes"}, {"class_weights": "balanced"}]
+)
+def test_a_balanced_run_learns(feature_config, change, tmp_path, fields):
+    config = change(feature_config, "data", **fields)
+    config = change(config, "training", epochs=6)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    assert result["validation_accuracy"] > 0.8
+
+
+def test_a_task_without_one_class_an_example_is_refused(feature_config):
+    for key in ("balance", "class_weights"):
+        data = dataclasses.replace(feature_config.data, **{key: "sqrt"})
+        config = dataclasses.replace(feature_config, task="multi_label", data=data)
+        with pytest.raises(ConfigError, match=f"`data.{key}`: an example of this task"):
+            prepare(config)

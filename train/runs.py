@@ -1,0 +1,154 @@
+"""The runs behind a comparison: checked, trained where one misses, and read."""
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from train.command.cli import use_compilation_cache
+from train.command.signals import Stopped
+from train.comparison.cells import keep_cell, read_cell
+from train.comparison.grid import Cell
+from train.config import (
+    Config,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from train.errors import WorkdirError
+from train.workdir.workdir import check_workdir
+
+if TYPE_CHECKING:
+    from train.comparison.bootstrap import Interval
+    from train.comparison.results import Comparison
+
+
+class Place(NamedTuple):
+    """Where runs are made and kept."""
+
+    workdir: Path
+    results: Path
+    compilation_cache: str
+
+    def file(self, cell: Cell) -> Path:
+        """Returns where a cell's result is kept."""
+        return self.results / f"{cell.name}.json"
+
+    def folder(self, cell: Cell) -> Path:
+        """Returns the workdir of a cell's run."""
+        return self.workdir / cell.name
+
+
+def unfinished(cells: Sequence[Cell], place: Place) -> list[Cell]:
+    """Returns the cells to train; refuses what the trainer would refuse later."""
+    found = [
+        cell
+        for cell in cells
+        if read_cell(place.file(cell), cell.config) is None
+        and check_workdir(place.folder(cell), cell.config) is None
+    ]
+    if found:
+        check_data([cell.config for cell in found])
+    return found
+
+
+def check_data(configs: Sequence[Config]) -> None:
+    """Refuses, before the first cell writes, what the last one could not train on."""
+    from train.recipe.recipe import make_recipe
+    from train.tasks import prepare
+
+    # Cells of equal data read it once here, and one data set is held at a time.
+    by_data: dict[str, dict[str, Config]] = {}
+    for config in configs:
+        seedless = dataclasses.replace(config, seed=0)
+        # No task's data depends on these sections.
+        shared = dataclasses.replace(
+            seedless,
+            loss=LossConfig(),
+            optimizer=OptimizerConfig(),
+            training=TrainingConfig(),
+            mesh=MeshConfig(),
+        )
+        by_data.setdefault(repr(shared), {})[repr(seedless)] = config
+    for distinct in by_data.values():
+        data = None
+        for config in distinct.values():
+            data = data or prepare(config)
+            make_recipe(config, data)
+
+
+def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) -> None:
+    """Trains the missing cells in their order, in this process; keeps each."""
+    if len(missing) < len(cells):
+        done = len(cells) - len(missing)
+        rest = "" if missing else "; nothing to train"
+        print(f"{done} of {len(cells)} cells are finished already{rest}")
+    for cell in cells:
+        # A run may have ended just before its cell was kept.
+        if cell not in missing and not place.file(cell).exists():
+            keep_cell(place.file(cell), place.folder(cell))
+    if not missing:
+        return
+    from train.loop import train_and_evaluate
+
+    use_compilation_cache(place.compilation_cache)
+    # On a terminal the trainer shows its bar; a log gets two lines a cell, between
+    # which its notes stand.
+    quiet = not sys.stderr.isatty()
+    for number, cell in enumerate(missing, start=1):
+        title = f"[{number}/{len(missing)}] {cell.name}"
+        print(title, flush=True)
+        result = train_and_evaluate(cell.config, place.folder(cell), quiet=quiet)
+        keep_cell(place.file(cell), place.folder(cell))
+        print(f"{title}: {_figures(result)}", flush=True)
+
+
+def _figures(result: dict[str, Any]) -> str:
+    """Returns the score and the seconds of a run that has ended."""
+    metric = result["metric"]
+    split = "test" if f"test_{metric}" in result else "validation"
+    score = f"{split} {metric} {result[f'{split}_{metric}']:.4f}"
+    return f"{score}, {result['seconds']:.1f} s"
+
+
+def read_comparison(
+    name: str, cells: Sequence[Cell], place: Place, interval: "Interval" = "percentile"
+) -> "Comparison":
+    """Returns the runs of a grid, from the files of its cells."""
+    from train.comparison.results import Comparison, Run
+    from train.tasks import find_task
+
+    runs = []
+    for cell in cells:
+        label, point, config = cell.label, cell.point, cell.config
+        result = read_cell(place.file(cell), config)
+        if result is None:
+            raise WorkdirError(
+                f"--results: {place.file(cell)} is gone; give the command again"
+            )
+        runs.append(Run(label, config.loss.name, point, config.seed, result))
+    target = find_task(cells[0].config.task).target
+    return Comparison(name, runs, target, interval)
+
+
+@contextlib.contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Lets SIGTERM between two runs end the grid as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Stopped(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # Only a main thread can; others never stop.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

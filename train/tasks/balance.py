@@ -1,0 +1,98 @@
+"""How often classes are trained on, and what their losses count."""
+
+import numpy as np
+
+from train.command.lines import escaped
+from train.config import DataConfig
+from train.data.names import shown
+from train.data.records import Records
+from train.errors import ConfigError, DataError
+from train.targets import Target
+
+# The power of a class's count by which its share, or its weight, falls.
+_POWERS = {"classes": 1.0, "balanced": 1.0, "sqrt": 0.5}
+
+
+def check_balance(config: DataConfig, target: Target) -> None:
+    """Refuses what is by the class of an example where it has not one.
+
+    Raises:
+      ConfigError: an example has several labels, or none that somebody gave.
+    """
+    for key in ("balance", "class_weights"):
+        if getattr(config, key) and not target.one_label:
+            raise ConfigError(
+                f"`data.{key}`: an example of this task has not one class; leave it out"
+            )
+    if config.weight_column and not target.labels_are_given:
+        raise ConfigError(
+            "`data.weight_column`: nothing is labelled in this task; leave it out"
+        )
+
+
+def sampling_shares(
+    balance: str, labels: np.ndarray, num_classes: int
+) -> np.ndarray | None:
+    """Returns each example's share in what an epoch draws; None: all come once.
+
+    Args:
+      balance: as `data.balance`.
+      labels: of the training split, class indices [n].
+      num_classes: of the task.
+    """
+    if not balance:
+        return None
+    shares = _inverse_counts(labels, num_classes, _POWERS[balance])
+    return shares / shares.sum()
+
+
+def loss_weights(
+    config: DataConfig, records: Records, labels: np.ndarray, num_classes: int
+) -> np.ndarray | None:
+    """Returns what each training example's loss counts, float32 [n]; None: 1 each.
+
+    Weights of classes have a mean of 1 over the examples; a column counts as it is.
+
+    Args:
+      config: with `class_weights` and `weight_column`.
+      records: the training split.
+      labels: of it, class indices [n].
+      num_classes: of the task.
+
+    Raises:
+      DataError: a weight is none.
+    """
+    if not (config.weight_column or config.class_weights):
+        return None
+    weights = np.ones(len(labels))
+    if config.weight_column:
+        weights = _column(records, config.weight_column)
+    if config.class_weights:
+        of_class = _inverse_counts(labels, num_classes, _POWERS[config.class_weights])
+        weights = weights * of_class / of_class.mean()
+    return weights.astype(np.float32)
+
+
+def _column(records: Records, name: str) -> np.ndarray:
+    """Returns a column of weights, float64; refuses what is no weight."""
+    place = f"{records.origin}: weight column `{escaped(name)}`"
+    cure = "a weight is a finite number of 0 or more; correct it"
+    weights = np.empty(len(records))
+    for row, value in enumerate(records.column(name)):
+        try:
+            weights[row] = float(value)
+        except (TypeError, ValueError):
+            weights[row] = np.nan
+        if not 0 <= weights[row] < np.inf:
+            raise DataError(
+                f"{place} has {shown(value)} in row {records.number(row)}; {cure}"
+            )
+    if not weights.any():
+        raise DataError(f"{place} is 0 in every row, so nothing would be learned")
+    return weights
+
+
+def _inverse_counts(labels: np.ndarray, num_classes: int, power: float) -> np.ndarray:
+    """Returns for each example its class's count to minus a power."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.maximum(counts, 1)[labels] ** -power
