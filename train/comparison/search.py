@@ -147,7 +147,8 @@ def trial_cell(
         table,
     )
     label = contender.label(table)
-    return _cell(name, label, f"search_{trial.number}", trial, found, table)
+    cell = _cell(name, label, f"search_{trial.number}", trial, found)
+    return cell._replace(label=f"{label} {trial.number}")
 
 
 def chosen_cell(
@@ -168,7 +169,7 @@ def chosen_cell(
             config, data=dataclasses.replace(config.data, fold=fold)
         )
     found = _configured(dataclasses.replace(config, seed=seed), contender, trial, table)
-    return _cell(name, contender.label(table), "chosen", trial, found, table)
+    return _cell(name, contender.label(table), "chosen", trial, found)
 
 
 def _configured(
@@ -198,19 +199,12 @@ def _configured(
     return config
 
 
-def _cell(
-    name: str,
-    label: str,
-    what: str,
-    trial: Trial,
-    config: Config,
-    table: Mapping[str, Any],
-) -> Cell:
+def _cell(name: str, label: str, what: str, trial: Trial, config: Config) -> Cell:
     settings = [f"{k}={v}" for k, v in trial.settings.items()]
     parts = [name, label, what, *settings, f"seed_{config.seed}"]
     return Cell(
         name=re.sub(r"[^\w.=+-]", "_", "-".join(parts)),
-        label=" ".join([label, *settings]),
+        label=label,
         point={},
         config=config,
     )

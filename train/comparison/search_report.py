@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from train.comparison.plots import (
     DARK,
@@ -67,7 +68,7 @@ def make_search_chapter(
     ]
     return chapter._replace(
         title=f"{chapter.title}, {num_trials} trials each",
-        conclusion=conclude(comparison, summaries, num_trials),
+        conclusion=conclude(comparison, summaries, searched),
         plots=plots,
         tables={
             "The search, on one seed, by validation": _trials_table(searched),
@@ -77,11 +78,24 @@ def make_search_chapter(
 
 
 def conclude(
-    comparison: Comparison, summaries: Sequence[Summary], num_trials: int
+    comparison: Comparison,
+    summaries: Sequence[Summary],
+    searched: Mapping[str, Searched],
 ) -> str:
-    """Returns what can be concluded, in a sentence for each loss."""
+    """Returns what can be concluded, of each loss that has a softmax to be above.
+
+    Args:
+      comparison: of the chosen settings.
+      summaries: of it.
+      searched: by the label of each contender.
+    """
     metric, split = comparison.metric, comparison.split
-    said = [_verdict(row, metric, split) for row in summaries if row.difference]
+    num_trials = len(next(iter(searched.values())).trials)
+    said = [
+        _verdict(row, searched[row.label].chosen, metric, split)
+        for row in summaries
+        if row.difference
+    ]
     if not said:
         return (
             "Nothing can be concluded: there are fewer than two fresh seeds, or no "
@@ -90,8 +104,12 @@ def conclude(
     return f"On {comparison.name}, after {num_trials} trials each: {'; '.join(said)}."
 
 
-def _verdict(row: Summary, metric: Metric, split: str) -> str:
+def _verdict(row: Summary, chosen: Trial, metric: Metric, split: str) -> str:
     assert row.difference is not None
+    settings = ", ".join(
+        f"{_NAMES.get(name, name)} {value}" for name, value in chosen.settings.items()
+    )
+    loss = f"{row.label} ({settings})"
     mean, low, high, p = row.difference
     scale, unit = metric.scale, f" {metric.step}" if metric.step else ""
     of = f"{split} {metric.title}"
@@ -102,12 +120,11 @@ def _verdict(row: Summary, metric: Metric, split: str) -> str:
         f"{scale * low:+.2f} to {scale * high:+.2f}, p = {p:.3f}"
     )
     if row.num_seeds <= _TOO_FEW:
-        return f"{row.label} cannot be told from softmax by so few seeds ({figures})"
+        return f"{loss} cannot be told from softmax by so few seeds: {figures}"
     if better or worse:
-        return (
-            f"{row.label} is {'better' if better else 'worse'} than softmax ({figures})"
-        )
-    return f"{row.label} cannot be told from softmax ({figures})"
+        word = "better" if better else "worse"
+        return f"{loss} is {word} than softmax: {figures}"
+    return f"{loss} cannot be told from softmax: {figures}"
 
 
 def _keywords(searched: Mapping[str, Searched]) -> list[str]:
@@ -161,7 +178,7 @@ def _plot(searched: Mapping[str, Searched], keyword: str) -> Plot:
         for label, one in searched.items()
         if keyword in one.trials[0].settings
     }
-    draw = functools.partial(_draw, searched=having, keyword=keyword)
+    draw = functools.partial(_draw, searched=searched, keyword=keyword)
     chosen = [f"{one.chosen.settings[keyword]} for {x}" for x, one in having.items()]
     return Plot(
         title=f"{capital(metric.title)} on validation over {name}",
@@ -179,6 +196,8 @@ def _draw(
     axes = figure.subplots()
     metric = next(iter(searched.values())).comparison.metric
     for place, (label, one) in enumerate(searched.items()):
+        if keyword not in one.trials[0].settings:
+            continue
         color, marker = look(theme, place)
         values = [float(trial.settings[keyword]) for trial in one.trials]
         scores = one.scores()
@@ -194,6 +213,9 @@ def _draw(
         )
     if keyword == "learning_rate":
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_NAMES.get(keyword, keyword))
     axes.set_ylabel(f"validation {metric.heading}")
     legend(figure, list(searched), theme)

@@ -108,9 +108,10 @@ def test_fresh_seeds_look_at_the_test_split_and_folds_go_with_them():
     cell = chosen_cell("digits", CONFIG, LOGITS, trial, 3, LOSSES)
     assert not cell.config.data.held_back
     assert cell.config.seed == 3
-    assert cell.label == (
-        f"as_softmax learning_rate={trial.learning_rate:g} epochs={trial.epochs} "
-        f"logit_margin={trial.value:g}"
+    assert cell.label == "as_softmax"
+    assert cell.name == (
+        f"digits-as_softmax-chosen-learning_rate={trial.learning_rate:g}-"
+        f"epochs={trial.epochs}-logit_margin={trial.value:g}-seed_3"
     )
     folded = dataclasses.replace(CONFIG, data=DataConfig(folds=4))
     folds = [
