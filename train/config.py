@@ -175,8 +175,9 @@ class TrainingConfig:
     batch_size: int = _number(64, 1)
     # Batches of texts of about one length: less padding, and order is less random.
     group_by_length: bool = False
-    # Epochs between evaluations.
+    # Epochs between evaluations; or mini-steps, where that is not 0.
     evaluate_every: int = _number(1, 1)
+    evaluate_steps: int = _number(0, 0)
     # The rule for windows of gradient accumulation; none: a step each batch.
     window: str = _choice("none", "none", "settled_ratio", "active_count")
     window_scale: float = _number(1.0, 1e-3)

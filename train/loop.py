@@ -304,28 +304,37 @@ def _save(run: _Run, state: TrainState, history: _History) -> None:
 
 def _train(run: _Run, state: TrainState, history: _History) -> TrainState:
     """Takes every mini-step; evaluates, logs and saves at its time."""
-    training = run.recipe.training
-    while run.feed.state.epoch < training.epochs and not _is_out_of_patience(run):
+    epochs, steps = run.recipe.training.epochs, run.recipe.training.evaluate_steps
+    while run.feed.state.epoch < epochs and not _is_out_of_patience(run):
         state = _train_epoch(run, state, history)
         run.watch.look(state.bad, run.latest.described())
         trained = jax.device_get(state.sums).wide()
         history.sums += run.feed.finish_epoch(trained)
-        if (
-            run.feed.state.epoch % training.evaluate_every
-            and run.feed.state.epoch < training.epochs
-        ):
-            continue
-        history.records.append(_record(run, state, history))
-        if len(history.records) == 1:
-            note_settled_from_the_start(
-                history.records[0]["settled_share"], run.recipe.objective.margin
-            )
-        history.sums = Sums()
-        run.log.evaluation(history.records[-1])
-        run.best.offer(history.records[-1], state.evaluated)
-        _save(run, state, history)
-        _check_stop(run, state, history)
+        now = run.feed.state.epoch
+        due = not steps and now % run.recipe.training.evaluate_every == 0
+        if due or (now == epochs and not _is_evaluated(run, history)):
+            _evaluate_and_save(run, state, history)
     return state
+
+
+def _is_evaluated(run: _Run, history: _History) -> bool:
+    """Whether nothing was trained on since the last evaluation."""
+    seen = run.feed.state.examples_seen
+    return bool(history.records) and history.records[-1]["examples_seen"] == seen
+
+
+def _evaluate_and_save(run: _Run, state: TrainState, history: _History) -> None:
+    """Evaluates, logs, keeps the best and saves; ends the run where it was asked to."""
+    history.records.append(_record(run, state, history))
+    if len(history.records) == 1:
+        note_settled_from_the_start(
+            history.records[0]["settled_share"], run.recipe.objective.margin
+        )
+    history.sums = Sums()
+    run.log.evaluation(history.records[-1])
+    run.best.offer(history.records[-1], state.evaluated)
+    _save(run, state, history)
+    _check_stop(run, state, history)
 
 
 def _is_out_of_patience(run: _Run) -> bool:
@@ -336,6 +345,7 @@ def _is_out_of_patience(run: _Run) -> bool:
 def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
     """Takes the mini-steps that are left of an epoch."""
     every, mesh = run.recipe.training.checkpoint_every, run.recipe.mesh
+    steps = run.recipe.training.evaluate_steps
     first = not run.feed.has_begun
 
     def latest() -> TrainState:
@@ -349,6 +359,14 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
         run.watch.remember(run.feed.examples.row_numbers(item.rows))
         if run.watch.is_due:
             run.watch.look(state.bad, run.latest.described())
+        if steps and run.feed.state.position % steps == 0:
+            run.watch.look(state.bad, run.latest.described())
+            history.sums += jax.device_get(state.sums).wide()
+            # They are in the record now; the rest of the epoch adds up anew.
+            state = state._replace(sums=jax.tree.map(lambda x: x * 0, state.sums))
+            _evaluate_and_save(run, state, history)
+            if _is_out_of_patience(run):
+                break
         if run.stop.has_come(run.log.mini_steps):
             _save(run, state, history)
             _check_stop(run, state, history)
@@ -379,7 +397,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         "mini_steps": int(mini_step),
         "gradient_steps": int(gradient_step),
         "examples_seen": seen,
-        "epoch": feed.state.epoch,
+        "epoch": _epochs(run),
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
         "settled_share": train["settled_share"],
@@ -389,6 +407,13 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         "learning_rate": float(rate(seen, seen)),
         "seconds": history.seconds(),
     }
+
+
+def _epochs(run: _Run) -> int | float:
+    """Returns the epochs so far; between their ends, with a fraction."""
+    if not run.recipe.training.evaluate_steps:
+        return run.feed.state.epoch
+    return round(run.feed.state.position / run.recipe.mini_steps_per_epoch, 4)
 
 
 def _evaluate(recipe: Recipe, data: TaskData, params: Any, held: Any) -> Evaluation:

@@ -9,7 +9,7 @@ a row with 1 / delta labels or more could never settle.
 ENCODER is a folder with config.json, model.safetensors and
 tokenizer.json; without the flag it is bert-base-uncased from the Hugging Face hub.
 The paper: macro F1 48.3 and micro F1 69.0 with AS-Softmax, 46.9 and 68.7 with softmax.
-The settings are ours.
+No setting of the authors' for this set is public: all are ours.
 """
 
 from train.config import (

@@ -9,7 +9,7 @@ should stand there, or O where it is right; F1 is over the corrected ones.
 ENCODER is a folder with config.json, model.safetensors and
 tokenizer.json; without the flag it is bert-base-chinese from the Hugging Face hub.
 The paper: F1 72.8 with AS-Softmax, 70.8 with softmax.
-The settings are ours.
+No setting of the authors' for this set is public: all are ours.
 """
 
 from train.config import (

@@ -102,6 +102,7 @@ def figures(workdir):
 MODES = {
     "plain": {},
     "windows": {"window": "settled_ratio"},
+    "by_steps": {"evaluate_steps": 5},
     "compact": {"mode": "compact", "epochs": 4},
     "selective_backprop": {"mode": "selective_backprop"},
     "infobatch": {"mode": "infobatch", "epochs": 4},

@@ -176,6 +176,38 @@ def test_evaluations_come_when_asked_for_and_at_the_end(
     assert [record["epoch"] for record in records(tmp_path / "run")] == [2, 3]
 
 
+def test_evaluations_come_by_steps_when_asked_for(feature_config, change, tmp_path):
+    by_epochs = train_and_evaluate(feature_config, tmp_path / "epochs", quiet=True)
+    config = change(feature_config, "training", evaluate_steps=4)
+    result = train_and_evaluate(config, tmp_path / "steps", quiet=True)
+    # Six mini-steps an epoch; the end is evaluated, too.
+    logged = records(tmp_path / "steps")
+    assert [record["mini_steps"] for record in logged] == [4, 8, 12, 16, 18]
+    assert [record["epoch"] for record in logged] == [0.6667, 1.3333, 2, 2.6667, 3]
+    assert [r["examples_seen"] for r in logged] == [64, 82 + 32, 164, 164 + 64, 246]
+    # Evaluating changes nothing of the training, and its sums are of all examples.
+    assert logged[-1]["validation_loss"] == by_epochs["records"][-1]["validation_loss"]
+    seen = np.diff([0, *(record["examples_seen"] for record in logged)])
+    total = sum(n * r["train_loss"] for n, r in zip(seen, logged, strict=True))
+    other = sum(82 * r["train_loss"] for r in by_epochs["records"])
+    assert total == pytest.approx(other, rel=1e-5)
+    assert result["best_epoch"] in [record["epoch"] for record in logged]
+
+
+def test_patience_by_steps_ends_within_an_epoch(feature_config, change, tmp_path):
+    config = change(feature_config, "training", evaluate_steps=1, patience=1, epochs=30)
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
+    last = records(tmp_path / "run")[-1]
+    assert last["mini_steps"] < 30 * 6
+    assert last["mini_steps"] == len(records(tmp_path / "run"))
+
+
+def test_evaluations_by_steps_are_of_plain_training(feature_config, change):
+    config = change(feature_config, "training", evaluate_steps=4, mode="compact")
+    with pytest.raises(ConfigError, match="steps of compact training are not of equal"):
+        make_recipe(config, prepare(config))
+
+
 def test_a_finished_run_is_not_trained_again(feature_config, tmp_path, capsys):
     first = train_and_evaluate(feature_config, tmp_path / "run", quiet=True)
     before = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns

@@ -170,6 +170,11 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         _check_compact(config, scorer)
     if training.mode != "plain":
         _check_queued(config, scorer)
+        if training.evaluate_steps:
+            raise ConfigError(
+                f"`training.evaluate_steps`: steps of {training.mode} training are not "
+                "of equal length; leave it out and set `training.evaluate_every`"
+            )
     if training.group_by_length and not isinstance(train, Sequences):
         raise ConfigError(
             f"`training.group_by_length`: inputs of {config.task} are all of one size; "
