@@ -73,6 +73,9 @@ class DataConfig:
     label_column: str = "label"
     # Empty: every column but the label.
     feature_columns: tuple[str, ...] = ()
+    # Of a table: columns of text are categories, and blanks are filled in. False: both
+    # are refused.
+    mixed_columns: bool = False
     # Parts the entries of a list where a file holds it as text, as CSV does.
     separator: str = "|"
     # What the tags of tokens are: entities as B-X, I-X and O, or any names and O.

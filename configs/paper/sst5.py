@@ -10,8 +10,8 @@ tokenizer.json; without the flag it is bert-base-cased from the Hugging Face hub
 The paper: 53.1 % test accuracy with AS-Softmax, 51.9 % with softmax, BERT.
 Of the authors' settings these are known, from the one command that they publish:
 bert-base-cased, 7 epochs, batches of 16, a rate of 2e-5, delta 0.1 without a warm-up,
-windows of at most 2 mini-batches, and an evaluation each 200 steps, the best of which by
-accuracy is kept. Ours: float32 (theirs is float16), dropout, weight decay, and the
+windows of at most 2 mini-batches, and an evaluation each 200 steps, the best of which
+by accuracy is kept. Ours: float32 (theirs is float16), dropout, weight decay, and the
 learning rate's warm-up over a tenth of training.
 """
 

@@ -18,6 +18,7 @@ from train.data.records import Records
 from train.errors import DataError
 from train.models.mlp import Mlp
 from train.targets.one_class import OneClass
+from train.tasks.columns import Column, find_columns
 from train.tasks.task import Task
 
 _KEPT = "features.json"
@@ -32,12 +33,12 @@ class FeatureCodec:
     """Columns side by side, standardised by the training split's moments.
 
     Attributes:
-      columns: of the features, in their order.
-      mean: of each column.
-      deviation: of each column; 1 where it is constant.
+      table: the columns of the features, in their order, and what each becomes.
+      mean: of each number that they become.
+      deviation: of each; 1 where it is constant.
     """
 
-    columns: tuple[str, ...]
+    table: tuple[Column, ...]
     mean: np.ndarray
     deviation: np.ndarray
 
@@ -46,29 +47,41 @@ class FeatureCodec:
     @classmethod
     def fit(cls, config: Config, train: Records) -> Self:
         """Takes the configured columns, or all but the label."""
-        columns = _feature_columns(train, config.data)
-        values = _matrix(train, columns)
+        names = _feature_columns(train, config.data)
+        if config.data.mixed_columns:
+            table = find_columns(train, names, _number)
+        else:
+            table = tuple(map(Column, names))
+        values = _matrix(train, table)
         # A constant column stays constant: its deviation is 0, or rounding.
         constant = values.min(axis=0) == values.max(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), _deviation(values)
         mean = np.where(np.isfinite(mean), mean, values[0])
         deviation = np.where(constant | (deviation == 0), 1.0, deviation)
-        for name, size in zip(columns, deviation, strict=True):
+        for name, size in zip(_names(table), deviation, strict=True):
             if not np.isfinite(size):
                 raise DataError(
                     f"{train.origin}: feature column `{escaped(name)}` has values too "
                     "large to square; scale it, or leave it out with "
                     "--config.data.feature_columns"
                 )
-        return cls(columns, mean, deviation)
+        return cls(table, mean, deviation)
 
     @classmethod
     def load(cls, config: Config, folder: Path) -> Self:
         """Reads what a run's folder keeps."""
         kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
         moments = (np.asarray(kept[name]) for name in ("mean", "deviation"))
-        return cls(tuple(kept["columns"]), *moments)
+        if "mixed" not in kept:
+            return cls(tuple(map(Column, kept["columns"])), *moments)
+        table = [c | {"categories": tuple(c["categories"])} for c in kept["mixed"]]
+        return cls(tuple(Column(**column) for column in table), *moments)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return tuple(column.name for column in self.table)
 
     def files(self) -> dict[str, str]:
         """Returns the columns and their moments."""
@@ -77,11 +90,14 @@ class FeatureCodec:
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
         }
+        if any(map(_is_mixed, self.table)):
+            mixed = [dataclasses.asdict(column) for column in self.table]
+            return {_KEPT: json.dumps(scaling | {"mixed": mixed})}
         return {_KEPT: json.dumps(scaling)}
 
     def spec(self, num_classes: int) -> InputSpec:
         """Returns what the model must know."""
-        return InputSpec((len(self.columns),), num_classes)
+        return InputSpec((len(self.mean),), num_classes)
 
     def encode(self, records: Records) -> Encoded:
         """Returns the standardised columns, float32 [n, features].
@@ -90,16 +106,17 @@ class FeatureCodec:
           DataError: a value is none, or so far from training's that float32 cannot
             hold what the network makes of it.
         """
-        values = _matrix(records, self.columns)
+        values = _matrix(records, self.table)
         with np.errstate(over="ignore"):
             scaled = (values - self.mean) / self.deviation
         far = np.argwhere(~(np.abs(scaled) <= _FARTHEST))
         if far.size:
             row, column = far[0]
+            name = escaped(_names(self.table)[column])
             raise DataError(
-                f"{records.origin}: feature column "
-                f"`{escaped(self.columns[column])}` has {values[row, column]:g} in row "
-                f"{records.number(row)}, too far from training's values, which are "
+                f"{records.origin}: feature column `{name}` has "
+                f"{values[row, column]:g} in row {records.number(row)}, too far from "
+                "training's values, which are "
                 f"{self.mean[column]:g} with a deviation of "
                 f"{self.deviation[column]:g}; correct it or remove the row"
             )
@@ -110,7 +127,9 @@ def _feature_columns(records: Records, config: DataConfig) -> tuple[str, ...]:
     """Returns the configured columns, or all but the label."""
     if config.feature_columns:
         return config.feature_columns
-    others = (config.label_column, config.weight_column)
+    others = {config.label_column}
+    if config.weight_column:
+        others.add(config.weight_column)
     names = [name for name in records.columns if name not in others]
     columns = tuple(name for name in names if not _ROW_NAMES.fullmatch(name))
     if len(columns) < len(names):
@@ -132,20 +151,54 @@ def _deviation(values: np.ndarray) -> np.ndarray:
     return deviation
 
 
-def _matrix(records: Records, columns: tuple[str, ...]) -> np.ndarray:
+def _is_mixed(column: Column) -> bool:
+    """Returns whether a column is more than numbers without blanks."""
+    return column != Column(column.name)
+
+
+def _names(table: tuple[Column, ...]) -> list[str]:
+    """Returns the names of the numbers that the columns become."""
+    return [name for column in table for name in column.names]
+
+
+def _matrix(records: Records, table: tuple[Column, ...]) -> np.ndarray:
     """Returns the columns side by side, float64 [n, features], all finite."""
     features = []
-    for name in columns:
-        values = _numbers(records, name)
-        bad = np.flatnonzero(~np.isfinite(values))
+    for column in table:
+        if _is_mixed(column):
+            values = _mixed_numbers(records, column)
+        else:
+            values = _numbers(records, column.name)[:, None]
+        bad = np.argwhere(~np.isfinite(values))
         if bad.size:
+            blanks = (
+                ""
+                if _is_mixed(column)
+                else (
+                    ", or have blanks filled in with --config.data.mixed_columns=true"
+                )
+            )
             raise DataError(
-                f"{records.origin}: feature column `{escaped(name)}` has {bad.size} "
-                "values that are not finite, the first in row "
-                f"{records.number(bad[0])}; fill or remove them"
+                f"{records.origin}: feature column `{escaped(column.name)}` has "
+                f"{len(bad)} values that are not finite, the first in row "
+                f"{records.number(bad[0][0])}; fill or remove them{blanks}"
             )
         features.append(values)
-    return np.stack(features, axis=1)
+    return np.concatenate(features, axis=1)
+
+
+def _mixed_numbers(records: Records, column: Column) -> np.ndarray:
+    """Returns what a mixed column becomes, or refuses the first value that is wrong."""
+    values = records.column(column.name).tolist()
+    try:
+        return column.numbers(values, _number)
+    except (TypeError, ValueError, OverflowError) as error:
+        row = error.args[1]
+        raise DataError(
+            f"{records.origin}: feature column `{escaped(column.name)}` has "
+            f"{shown(values[row])} in row {records.number(row)}, and is a column of "
+            "numbers in training; correct it, or leave it blank"
+        ) from error
 
 
 def _numbers(records: Records, name: str) -> np.ndarray:
@@ -162,8 +215,9 @@ def _numbers(records: Records, name: str) -> np.ndarray:
             raise DataError(
                 f"{records.origin}: feature column `{escaped(name)}` has "
                 f"{shown(value)} in row {records.number(row)}, which is "
-                f"{'too large a number' if too_large else 'no number'}; correct it, or "
-                "name the numeric columns with --config.data.feature_columns"
+                f"{'too large a number' if too_large else 'no number'}; correct it, "
+                "name the numeric columns with --config.data.feature_columns, or take "
+                "texts for categories with --config.data.mixed_columns=true"
             ) from error
     return numbers
 
