@@ -21,14 +21,20 @@ FLOORS = (
     ("train.data",),
     ("train.targets", "train.models"),
     ("train.tasks", "train.comparison"),
-    ("train.recipe",),
+    ("train.recipe", "train.survey"),
     ("train.training",),
     ("train.evaluation",),
     ("train.workdir",),
     ("train.loop",),
     ("train.runs",),
     (
-        *("train.__main__", "train.compare", "train.evaluate", "train.tune"),
+        *(
+            "train.__main__",
+            "train.compare",
+            "train.evaluate",
+            "train.tune",
+            "train.init",
+        ),
         *("train.predict", "train.export"),
     ),
 )

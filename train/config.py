@@ -46,8 +46,9 @@ class DataConfig:
     path: str = ""
     # Also the data set's name in TFDS.
     name: str = ""
-    # Where the splits are: files (the ending .parquet, .jsonl or .csv may be left
-    # out), folders, or splits of TFDS such as train[:90%]. An empty test: none.
+    # Where the splits are: files (the ending .parquet, .jsonl, .csv or .tsv may be left
+    # out, and a * stands for several), folders, or splits of TFDS such as train[:90%].
+    # An empty test: none.
     train: str = "train"
     validation: str = "validation"
     test: str = ""

@@ -170,7 +170,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
-        "--input", required=True, type=user_path, help="a .parquet, .jsonl or .csv file"
+        "--input",
+        required=True,
+        type=user_path,
+        help="a .parquet, .jsonl, .csv or .tsv file",
     )
     parser.add_argument(
         "--output", required=True, type=user_path, help="the .jsonl file to write"

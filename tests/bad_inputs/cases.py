@@ -721,7 +721,10 @@ CASES = {
     "predicting a folder": Case(
         {"photos/1.png": "mine"},
         ["--input={folder}/photos"],
-        ["photos: a folder, where a .parquet, .jsonl, .csv file is meant", "paths"],
+        [
+            "photos: a folder, where a .parquet, .jsonl, .csv, .tsv file is meant",
+            "paths",
+        ],
         command="predict",
     ),
     "predicting into a folder": Case(

@@ -180,7 +180,10 @@ def test_refuses_a_column(refuses, tmp_path, name, form):
 # What is no table at all, in each format and place: content -> the line.
 NO_TABLES = {
     "a Git LFS pointer": (GIT_LFS, ["a Git LFS pointer", "git lfs pull"]),
-    "a folder": (None, ["a folder, where a .parquet, .jsonl, .csv file is meant"]),
+    "a folder": (
+        None,
+        ["a folder, where a .parquet, .jsonl, .csv, .tsv file is meant"],
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""CSV: a first line that names the columns, and values that stay text."""
+"""CSV and TSV: a first line that names the columns, and values that stay text."""
 
 import csv
 import io
@@ -17,8 +17,17 @@ from train.errors import DataError
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_comma_separated(path: Path) -> dict[str, np.ndarray]:
+def read_tab_separated(path: Path) -> dict[str, np.ndarray]:
+    """Returns the columns of a TSV file, as text; see `read_comma_separated`."""
+    return read_comma_separated(path, separator="\t")
+
+
+def read_comma_separated(path: Path, separator: str = ",") -> dict[str, np.ndarray]:
     """Returns the columns of a CSV file, as text.
+
+    Args:
+      path: of the file.
+      separator: of the values.
 
     Raises:
       DataError: the first line names no columns, or a row is not in order; the message
@@ -27,20 +36,21 @@ def read_comma_separated(path: Path) -> dict[str, np.ndarray]:
     text = read_text(path)
     # csv.reader has one limit of its own for all files.
     csv.field_size_limit(2**31 - 1)
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows: list[list[str]] = []
     begins = 1  # the line on which the row that is read begins
     try:
         names = next(lines, [])
         if text:
-            _check_header(names, f"{path}:1")
+            _check_header(names, f"{path}:1", separator)
         begins = lines.line_num + 1
         for row in lines:
             if row and len(row) != len(names):
                 first = "" if rows else f"; the first line names {shown(names)}"
                 raise DataError(
                     f"{path}:{begins}: {len(row)} values for {len(names)} "
-                    f"columns{first}; quote values that hold a comma"
+                    f"columns{first}; quote values that hold a "
+                    f"{'comma' if separator == ',' else 'tab'}"
                 )
             rows += [row] if row else []
             begins = lines.line_num + 1
@@ -53,7 +63,7 @@ def read_comma_separated(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _check_header(names: list[str], place: str) -> None:
+def _check_header(names: list[str], place: str, separator: str) -> None:
     """Refuses a first line that names no columns."""
     if not any(name.strip() for name in names):
         raise DataError(
@@ -65,12 +75,13 @@ def _check_header(names: list[str], place: str) -> None:
             f"{place}: {shown(names[0])} is for spreadsheets; remove the line, and "
             "part values by commas"
         )
-    if len(names) == 1:
-        for separator, kind in _OTHERS.items():
-            if separator in names[0]:
+    if len(names) == 1 and separator == ",":
+        for other, kind in _OTHERS.items():
+            if other in names[0]:
+                tabs = ", or end its name in .tsv" if other == "\t" else ""
                 raise DataError(
                     f"{place}: the file has one column, {shown(names[0])}; it seems to "
-                    f"be parted by {kind} ({separator!r}): part the values by commas"
+                    f"be parted by {kind} ({other!r}): part the values by commas{tabs}"
                 )
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:

@@ -1,5 +1,6 @@
-"""The user's own files: Parquet, JSON Lines and CSV with named columns."""
+"""The user's own files: Parquet, JSON Lines, CSV and TSV with named columns."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from train.config import DataConfig
-from train.data.comma_separated import read_comma_separated
+from train.data.comma_separated import read_comma_separated, read_tab_separated
 from train.data.json_lines import read_json_lines
 from train.data.parquet import read_parquet
 from train.data.pointers import HEAD, pointer
@@ -28,7 +29,28 @@ def read(config: DataConfig) -> dict[str, Records]:
     """
     folder = data_folder(config)
     names = split_names(config)
-    return {split: read_file(folder / name, split) for split, name in names.items()}
+    return {split: _read_split(folder, name, split) for split, name in names.items()}
+
+
+def _read_split(folder: Path, name: str, split: str) -> Records:
+    """Returns the records of a split's file, or of all files that a `*` stands for."""
+    if "*" not in name:
+        return read_file(folder / name, split)
+    found = sorted(path for path in folder.glob(name) if path.is_file())
+    if not found:
+        raise DataError(f"{folder / name}: no such files; {_cure(split)}")
+    parts = [read_file(path, split) for path in found]
+    for part in parts[1:]:
+        if part.columns.keys() != parts[0].columns.keys():
+            raise DataError(
+                f"{part.origin}: its columns are not those of {parts[0].origin}; the "
+                f"files of {name} must have the same"
+            )
+    columns = {
+        column: np.concatenate([part.columns[column] for part in parts])
+        for column in parts[0].columns
+    }
+    return dataclasses.replace(parts[0], origin=str(folder / name), columns=columns)
 
 
 def split_names(config: DataConfig) -> dict[str, str]:
@@ -55,7 +77,8 @@ def read_file(path: Path, split: str) -> Records:
     """Reads one file by its ending, which is looked for where the name has none.
 
     Args:
-      path: of a .parquet, .jsonl or .csv file.
+      path: of a .parquet, .jsonl, .csv or .tsv file; all but the first may be
+        compressed, .csv.gz for instance.
       split: what the records are for; it also names the flag in refusals.
 
     Raises:
@@ -63,7 +86,7 @@ def read_file(path: Path, split: str) -> Records:
     """
     path = _with_ending(path)
     _refuse_folder(path, split)
-    ending = path.suffix.lower()
+    ending = data_ending(path)
     if ending not in READERS:
         raise DataError(
             f"{path}: unknown kind of file; it must end in {', '.join(READERS)}"
@@ -75,12 +98,22 @@ def read_file(path: Path, split: str) -> Records:
             what = pointer(file.read(HEAD))
         if what:
             raise DataError(f"{path}: {what}")
-        records = Records(split, str(path), READERS[ending](path), ending == ".csv")
+        untyped = ending in (".csv", ".tsv")
+        records = Records(split, str(path), READERS[ending](path), untyped)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not len(records):
         raise DataError(f"{path}: the {split} split is empty; it needs an example")
     return records
+
+
+def data_ending(path: Path) -> str:
+    """Returns the ending that says what a file holds: of `a.csv.gz` it is `.csv`."""
+    ending = path.suffix.lower()
+    if ending != ".gz":
+        return ending
+    inner = path.with_suffix("").suffix.lower()
+    return inner if inner in READERS and inner != ".parquet" else ending
 
 
 def _with_ending(path: Path) -> Path:
@@ -118,7 +151,7 @@ def _beside(path: Path) -> str:
 def _cure(split: str) -> str:
     """Returns which flags say where the file of a split is."""
     if split not in _SPLITS:
-        return "name a .parquet, .jsonl or .csv file that is there"
+        return "name a .parquet, .jsonl, .csv or .tsv file that is there"
     return (
         f"give the folder with --config.data.path and the {split} file's name with "
         f"--config.data.{split}"
@@ -129,4 +162,5 @@ READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".parquet": read_parquet,
     ".jsonl": read_json_lines,
     ".csv": read_comma_separated,
+    ".tsv": read_tab_separated,
 }

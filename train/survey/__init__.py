@@ -1,0 +1,1 @@
+"""What somebody's data are, and a configuration that fits them."""
