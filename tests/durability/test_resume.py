@@ -99,6 +99,8 @@ def figures(workdir):
     return result
 
 
+# What resumes by code that others have, too.
+RARE = ("selective_backprop",)
 MODES = {
     "plain": {},
     "windows": {"window": "settled_ratio"},
@@ -111,7 +113,14 @@ MODES = {
 
 @pytest.mark.parametrize(("end", "error"), [(stop, Stopped), (kill, RuntimeError)])
 @pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.long), 8])
-@pytest.mark.parametrize("config", MODES.values(), ids=MODES, indirect=True)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(mode, id=name, marks=[pytest.mark.long] if name in RARE else [])
+        for name, mode in MODES.items()
+    ],
+    indirect=True,
+)
 def test_a_run_goes_on_bit_by_bit(
     config, tmp_path, monkeypatch, final_states, after, end, error
 ):

@@ -88,17 +88,17 @@ def test_a_search_and_fresh_seeds_end_in_a_sentence(tuned, tmp_path, capsys):
 
 
 def test_what_is_there_is_not_trained_again(tuned, tmp_path, capsys, monkeypatch):
-    assert tuned() == 0
+    assert tuned(trials=1) == 0
     first = capsys.readouterr().out
     monkeypatch.setattr(train.loop, "train_and_evaluate", None)
-    assert tuned("--markdown", str(tmp_path / "page.md")) == 0
+    assert tuned("--markdown", str(tmp_path / "page.md"), trials=1) == 0
     again = capsys.readouterr().out
     assert again.count("cells are finished already; nothing to train") == 2
     assert first.rpartition("softmax and as_softmax on table")[2].split("table:")[
         0
     ] in (again.replace(f"\ntables: {tmp_path / 'page.md'}\n", ""))
     page = (tmp_path / "page.md").read_text()
-    assert "### softmax and as_softmax on table, 2 trials each" in page
+    assert "### softmax and as_softmax on table, 1 trial each" in page
     assert "| chosen |" in page
 
 

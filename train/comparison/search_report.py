@@ -67,7 +67,7 @@ def make_search_chapter(
         *chapter.plots,
     ]
     return chapter._replace(
-        title=f"{chapter.title}, {num_trials} trials each",
+        title=f"{chapter.title}, {_counted(num_trials)} each",
         conclusion=conclude(comparison, summaries, searched),
         plots=plots,
         tables={
@@ -101,7 +101,13 @@ def conclude(
             "Nothing can be concluded: there are fewer than two fresh seeds, or no "
             "softmax to compare with."
         )
-    return f"On {comparison.name}, after {num_trials} trials each: {'; '.join(said)}."
+    return (
+        f"On {comparison.name}, after {_counted(num_trials)} each: {'; '.join(said)}."
+    )
+
+
+def _counted(num_trials: int) -> str:
+    return f"{num_trials} trial{'s' if num_trials > 1 else ''}"
 
 
 def _verdict(row: Summary, chosen: Trial, metric: Metric, split: str) -> str:

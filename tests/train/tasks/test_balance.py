@@ -121,7 +121,11 @@ def test_a_weight_column_is_no_feature_and_weighs_training_alone(
 
 
 @pytest.mark.parametrize(
-    "fields", [{"balance": "classes"}, {"class_weights": "balanced"}]
+    "fields",
+    [
+        {"balance": "classes"},
+        pytest.param({"class_weights": "balanced"}, marks=pytest.mark.long),
+    ],
 )
 def test_a_balanced_run_learns(feature_config, change, tmp_path, fields):
     config = change(feature_config, "data", **fields)

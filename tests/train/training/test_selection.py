@@ -157,7 +157,9 @@ def test_weights_weigh_the_gradient_and_losses_are_remembered(make):
 
 
 @pytest.mark.parametrize("mode", RIVALS)
-@pytest.mark.parametrize("loss", ["softmax", "as_softmax"])
+@pytest.mark.parametrize(
+    "loss", ["softmax", pytest.param("as_softmax", marks=pytest.mark.long)]
+)
 def test_a_run_learns(configured, tmp_path, mode, loss):
     config = configured(mode, epochs=8, loss=loss, share=0.6)
     result = train_and_evaluate(config, tmp_path / "run", quiet=True)
