@@ -2,9 +2,11 @@
 
 python -m train.predict --workdir DIR --input FILE --output FILE
 
-FILE in is Parquet, JSON Lines or CSV with the column that the run was trained on, or
-with the one that `--config.data.input_column=NAME` names. FILE out is JSON Lines, one
-answer a row: label, labels or tags, their probability and their margin. In Python:
+FILE in is Parquet, JSON Lines, CSV or TSV with the column that the run was trained on,
+or with the one that `--config.data.input_column=NAME` names; or a folder of pictures or
+recordings; or `-`, standard input. FILE out is CSV or Parquet by its ending, JSON Lines
+by any other, or `-`; one answer a row: label, labels or tags, their probability and
+their margin. In Python:
 
     from train.predict import Predictor
     predictor = Predictor("runs/clinc150")
@@ -16,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,13 +32,13 @@ from train.command.cli import (
 )
 from train.command.lines import escaped
 from train.data.examples import Encoded, Examples, Sequences, in_order
-from train.data.files import read_file
 from train.data.names import shown
 from train.data.pipeline import evaluation_batches
 from train.data.records import Records, object_column
 from train.errors import DataError
 from train.evaluation.evaluation import predict_step
-from train.storage import write_text
+from train.evaluation.exchange import PIPE, check_output, read_inputs, write_answers
+from train.storage import finite
 from train.workdir.finished_run import read_run
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
@@ -61,13 +62,24 @@ class Predictor:
     def __init__(self, workdir: str | os.PathLike, overrides: Sequence[str] = ()):
         self.run = read_run(workdir, overrides)
 
-    def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def __call__(
+        self,
+        inputs: Sequence[Any],
+        *,
+        top_k: int = 0,
+        all_probabilities: bool = False,
+        batch_size: int = 0,
+    ) -> list[dict[str, Any]]:
         """Returns an answer for each input.
 
         Args:
           inputs: what the run's input column holds: texts, lists of words, or images
             and audio as paths, as bytes or as arrays; or dicts by column, as features
             must be.
+          top_k: adds `top`, so many classes, the likeliest first, with their
+            probabilities; 0: does not.
+          all_probabilities: adds `probabilities_by_class`, a dict.
+          batch_size: of inputs at once; 0: as in training.
 
         Returns:
           Dicts with `label`, `probability` and `margin`, or their plurals. The
@@ -91,19 +103,32 @@ class Predictor:
             )
         if not len(inputs):
             return []
-        return self.answers(_as_records(inputs, self.run.codec.columns))
+        return self.answers(
+            _as_records(inputs, self.run.codec.columns),
+            top_k=top_k,
+            all_probabilities=all_probabilities,
+            batch_size=batch_size,
+        )
 
-    def answers(self, records: Records) -> list[dict[str, Any]]:
+    def answers(
+        self,
+        records: Records,
+        *,
+        top_k: int = 0,
+        all_probabilities: bool = False,
+        batch_size: int = 0,
+    ) -> list[dict[str, Any]]:
         """Returns an answer for each row; `error` alone for one that has none.
 
         Those are what cannot be decoded, where the configuration leaves such out, and
-        what the network has no finite output for.
+        what the network has no finite output for. Options are those of a call.
 
         Raises:
-          DataError: a row cannot be read and the run's configuration refuses such.
+          DataError: a row cannot be read and the run's configuration refuses such, or
+            probabilities are asked for where an example has many answers.
         """
         run, encoded = self.run, self.run.codec.encode(records)
-        outputs = self._outputs(encoded) * run.scorer.objective.scale
+        outputs = self._outputs(encoded, batch_size) * run.scorer.objective.scale
         bad = {row for row, held in enumerate(outputs) if not np.isfinite(held).all()}
         outputs[list(bad)] = 0.0
         answers = run.task.target.answers(
@@ -113,6 +138,9 @@ class Predictor:
             run.calibration,
             unit=run.scorer.objective.unit,
         )
+        if top_k or all_probabilities:
+            more = self._probabilities(outputs, top_k, every=all_probabilities)
+            answers = [a | b for a, b in zip(answers, more, strict=True)]
         answers = [
             {"error": "the network's output is not finite"} if row in bad else answer
             for row, answer in enumerate(answers)
@@ -120,17 +148,39 @@ class Predictor:
         if encoded.kept is None:
             return answers
         rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * len(records)
-        for row, answer in zip(encoded.kept, answers, strict=True):
+        for row, answer in zip(encoded.kept.tolist(), answers, strict=True):
             rows[row] = answer
         return rows
 
-    def _outputs(self, encoded: Encoded) -> np.ndarray:
+    def _probabilities(
+        self, outputs: np.ndarray, top_k: int, *, every: bool
+    ) -> list[dict[str, Any]]:
+        """Returns what is asked for of the classes' probabilities, a dict a row."""
+        run, classes = self.run, self.run.classes
+        found = run.task.target.class_probabilities(outputs, run.calibration)
+        if found is None:
+            raise DataError(
+                f"{run.config.task} has an answer for each word, so there are no "
+                "probabilities of the whole; leave --top-k and --all-probabilities out"
+            )
+        rows: list[dict[str, Any]] = []
+        for row in found:
+            best = np.argsort(-row, kind="stable")[:top_k].tolist()
+            top = [{"label": classes[k], "probability": float(row[k])} for k in best]
+            more: dict[str, Any] = {"top": top} if top_k else {}
+            if every:
+                named = zip(map(str, classes), row.tolist(), strict=True)
+                more["probabilities_by_class"] = dict(named)
+            rows.append(more)
+        return rows
+
+    def _outputs(self, encoded: Encoded, batch_size: int) -> np.ndarray:
         """Returns what the target keeps of the logits of all rows, in their order."""
         unknown = np.empty((len(encoded.inputs), 0))
         examples = Examples(encoded.inputs, unknown)
         if encoded.lengths is not None:
             examples = Sequences(encoded.inputs, unknown, encoded.lengths)
-        size = self.run.config.training.batch_size
+        size = batch_size or self.run.config.training.batch_size
         outputs = [
             _predict_step(self.run.scorer.network, self.run.params, batch)
             for batch in evaluation_batches(examples, batch_size=size)
@@ -169,48 +219,81 @@ def main(arguments: list[str] | None = None) -> int:
         "--config.data.bad_files=skip",
     )
     parser.add_argument("--workdir", required=True, help="the run's folder")
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--input",
         required=True,
         type=user_path,
-        help="a .parquet, .jsonl, .csv or .tsv file",
+        help="a .parquet, .jsonl, .csv or .tsv file, a folder of pictures or "
+        "recordings, or - for standard input",
     )
-    parser.add_argument(
-        "--output", required=True, type=user_path, help="the .jsonl file to write"
+    add(
+        "--output",
+        required=True,
+        type=user_path,
+        help="the .jsonl, .csv or .parquet file to write, or - for standard output",
     )
+    add("--id-column", metavar="NAME", help="a column of the input that answers keep")
+    add("--with-input", action="store_true", help="answers keep what they answer")
+    add("--top-k", type=int, default=0, help="the likeliest classes, so many")
+    add("--all-probabilities", action="store_true", help="of every class")
+    add("--batch-size", type=int, default=0, help="(default: that of training)")
     flags, overrides = parser.parse_known_args(arguments)
     return run(lambda: _predict(flags, overrides), interrupted="nothing is written")
 
 
 def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Reads, answers, writes."""
-    _check_output(flags.output, flags.input)
+    for name in ("top_k", "batch_size"):
+        if getattr(flags, name) < 0:
+            flag = name.replace("_", "-")
+            raise DataError(f"--{flag}: {getattr(flags, name)}; give 0 or more")
+    check_output(flags.output, flags.input)
     use_compilation_cache(flags.compilation_cache)
     predictor = Predictor(flags.workdir, overrides)
-    answers = predictor.answers(read_file(flags.input, "input"))
-    lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-    try:
-        flags.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(flags.output, lines)
-    except OSError as error:
-        raise DataError(
-            f"--output: cannot write {flags.output}: {error.strerror}; name a file "
-            "that can be written"
-        ) from error
-    print(f"{len(answers)} answers in {flags.output}, from {predictor.run.origin}")
+    columns = predictor.run.codec.columns
+    media = predictor.run.config.task in ("image", "audio")
+    records = read_inputs(flags.input, columns, media=media)
+    kept = [flags.id_column] if flags.id_column else []
+    kept += [c for c in columns if flags.with_input and c not in kept]
+    if "file" in records.columns and flags.input.is_dir():
+        kept = ["file"]
+    answers = predictor.answers(
+        records,
+        top_k=flags.top_k,
+        all_probabilities=flags.all_probabilities,
+        batch_size=flags.batch_size,
+    )
+    held = {name: records.column(name).tolist() for name in kept}
+    rows = [
+        {name: _plain(values[row], name) for name, values in held.items()} | answer
+        for row, answer in enumerate(answers)
+    ]
+    write_answers(flags.output, rows)
+    where = "standard output" if flags.output == PIPE else flags.output
+    print(
+        f"{len(answers)} answers in {where}, from {predictor.run.origin}",
+        file=sys.stderr if flags.output == PIPE else sys.stdout,
+    )
     return 0
 
 
-def _check_output(output: Path, source: Path) -> None:
-    """Refuses an output that is a folder, or would replace the input."""
-    if output.is_dir():
+def _plain(value: Any, name: str) -> Any:
+    """Returns a value of the input as JSON can hold it.
+
+    Raises:
+      DataError: it cannot, as the bytes of a picture.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    try:
+        json.dumps(value)
+    except TypeError as error:
         raise DataError(
-            f"--output: {output} is a folder; name the .jsonl file to write"
-        )
-    if output.exists() and source.exists() and output.samefile(source):
-        raise DataError(
-            f"--output: {output} is the --input, which would be lost; name another file"
-        )
+            f"column `{escaped(name)}` holds {type(value).__name__}, which no answer "
+            "can keep; name another one with --id-column"
+        ) from error
+    return finite(value)
 
 
 if __name__ == "__main__":

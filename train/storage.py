@@ -74,6 +74,11 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     _write(path, content.getvalue())
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under its name only once it is whole."""
+    _write(path, content)
+
+
 def write_text(path: Path, content: str) -> None:
     """Writes text as UTF-8 under its name only once it is whole."""
     _write(path, content.encode())

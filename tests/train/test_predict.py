@@ -1,12 +1,16 @@
 """What becomes of a run in another process: answers and metrics."""
 
+import csv
+import io
 import json
 import math
 import types
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from train.config import (
     Config,
@@ -119,8 +123,8 @@ def test_a_row_without_a_finite_output_has_an_error(trained, monkeypatch):
     good = predictor(inputs)
     outputs = predictor._outputs
 
-    def with_infinity(encoded):
-        found = np.array(outputs(encoded))
+    def with_infinity(*arguments):
+        found = np.array(outputs(*arguments))
         found[1, 0] = np.inf
         return found
 
@@ -241,3 +245,127 @@ def test_predict_refuses_a_file(trained, tmp_path, capsys, content, flags, words
     for word in words:
         assert word in stderr
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def predicted(trained, tmp_path, capsys, *flags, source=None, task="text"):
+    """The command's exit code, output file and words."""
+    workdir = trained(task, "as_softmax")
+    output = tmp_path / "answers.jsonl"
+    given = source or write_requests(tmp_path)
+    paths = ["--input", str(given), "--output", str(output)]
+    code = predict_main(["--workdir", str(workdir), *paths, *flags])
+    return code, output, capsys.readouterr()
+
+
+def write_requests(tmp_path):
+    rows = [{"text": f"turn {way} the lamp", "n": k} for k, way in enumerate(WAYS)]
+    source = tmp_path / "new.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    return source
+
+
+WAYS = ("on", "off", "on")
+
+
+def test_answers_keep_an_id_and_the_input(trained, tmp_path, capsys):
+    flags = ("--id-column", "n", "--with-input")
+    code, output, _ = predicted(trained, tmp_path, capsys, *flags)
+    assert code == 0
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(a["n"], a["text"]) for a in answers] == [
+        (k, f"turn {way} the lamp") for k, way in enumerate(WAYS)
+    ]
+    assert list(answers[0]) == ["n", "text", "label", "probability", "margin"]
+    code, _, shown = predicted(trained, tmp_path, capsys, "--id-column", "m")
+    assert code == 2
+    assert "no column `m`; it has `text`, `n`" in shown.err
+
+
+def test_answers_have_the_likeliest_classes_and_all(trained, tmp_path, capsys):
+    flags = ("--top-k", "5", "--all-probabilities", "--batch-size", "2")
+    code, output, _ = predicted(trained, tmp_path, capsys, *flags)
+    assert code == 0
+    for line in output.read_text().splitlines():
+        answer = json.loads(line)
+        top, every = answer["top"], answer["probabilities_by_class"]
+        assert {entry["label"]: entry["probability"] for entry in top} == every
+        assert top[0]["label"] == answer["label"]
+        assert top[0]["probability"] == pytest.approx(answer["probability"])
+        assert sum(every.values()) == pytest.approx(1.0)
+        assert top[0]["probability"] >= top[1]["probability"]
+
+
+def test_tags_have_no_probabilities_of_the_whole(trained):
+    predictor = Predictor(trained("tokens", "as_softmax"))
+    with pytest.raises(DataError, match="tokens has an answer for each word"):
+        predictor([["turn", "on"]], top_k=2)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_answers_are_tables_by_the_output_s_ending(trained, tmp_path, capsys, ending):
+    plain = predicted(trained, tmp_path, capsys, "--top-k", "1")[1]
+    expected = [json.loads(line) for line in plain.read_text().splitlines()]
+    output = tmp_path / f"answers{ending}"
+    flags = ("--output", str(output), "--top-k", "1")
+    code, _, _ = predicted(trained, tmp_path, capsys, *flags)
+    assert code == 0
+    if ending == ".parquet":
+        assert pyarrow.parquet.read_table(output).to_pylist() == expected
+        return
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [a["label"] for a in expected]
+    assert [json.loads(row["top"]) for row in rows] == [a["top"] for a in expected]
+
+
+def test_lines_go_from_standard_input_to_standard_output(
+    trained, tmp_path, capsys, monkeypatch
+):
+    lines = "turn on the lamp\n\nturn off the lamp\n"
+    objects = '{"text": "turn on the lamp"}\n{"text": "turn off the lamp"}'
+    for text in (lines, objects):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        code, _, shown = predicted(
+            trained, tmp_path, capsys, "--output", "-", source="-"
+        )
+        assert code == 0
+        answers = [json.loads(line) for line in shown.out.splitlines()]
+        assert len(answers) == 2
+        assert "2 answers in standard output" in shown.err
+    for text, message in (
+        ("", "standard input is empty; give a line an input"),
+        ("{broken", "standard input:1: not JSON"),
+        ('{"text": "a"}\n{"n": 1}', "standard input:2: must have text"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        code, _, shown = predicted(trained, tmp_path, capsys, source="-")
+        assert code == 2
+        assert message in shown.err
+
+
+def test_a_folder_of_pictures_is_answered_by_file(tmp_path, capsys):
+    for split, name, k in (
+        *(("train", f"{k}", k) for k in range(12)),
+        *(("validation", f"{k}", k) for k in range(4)),
+    ):
+        folder = tmp_path / "photos" / split / ("light" if k % 2 else "dark")
+        folder.mkdir(parents=True, exist_ok=True)
+        grey = 250 if k % 2 else 5
+        Image.new("RGB", (16, 16), (grey, grey, grey)).save(folder / f"{name}.png")
+    config = Config(
+        task="image",
+        data=DataConfig(source="folders", path=str(tmp_path / "photos")),
+        model=ModelConfig(width=4, depth=1),
+        training=TrainingConfig(epochs=1, batch_size=8),
+    )
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
+    flags = ["--workdir", str(tmp_path / "run"), "--output", "-"]
+    photos = tmp_path / "photos" / "validation"
+    assert predict_main([*flags, "--input", str(photos)]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["file"] for answer in answers] == [
+        *("dark/0.png", "dark/2.png", "light/1.png", "light/3.png"),
+    ]
+    (tmp_path / "empty").mkdir()
+    assert predict_main([*flags, "--input", str(tmp_path / "empty")]) == 2
+    assert "no file that ends in .bmp" in capsys.readouterr().err

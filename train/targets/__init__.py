@@ -183,6 +183,14 @@ class Target(Protocol):
         is of the logits as they are, as the loss has it.
         """
 
+    def class_probabilities(
+        self, outputs: np.ndarray, calibration: Calibration
+    ) -> np.ndarray | None:
+        """Returns the calibrated probability of each class, [n, classes].
+
+        None where an example has more than one answer.
+        """
+
 
 def most_lead(unit: Unit) -> float:
     """Returns the largest lead that there is."""

@@ -194,6 +194,12 @@ class MultiLabel:
             fit_binary_temperature(logits, labels), _best_threshold(logits, labels)
         )
 
+    def class_probabilities(
+        self, logits: np.ndarray, calibration: Calibration
+    ) -> np.ndarray | None:
+        """Returns the calibrated probability of each class, [n, classes]."""
+        return binary_probabilities(logits, calibration.temperature)
+
     def answers(
         self,
         logits: np.ndarray,

@@ -148,6 +148,12 @@ class OneClass:
         """Returns the temperature; there is no threshold."""
         return Calibration(fit_temperature(logits, labels), threshold=0.0)
 
+    def class_probabilities(
+        self, logits: np.ndarray, calibration: Calibration
+    ) -> np.ndarray | None:
+        """Returns the calibrated probability of each class, [n, classes]."""
+        return probabilities(logits, calibration.temperature)
+
     def answers(
         self,
         logits: np.ndarray,

@@ -199,6 +199,12 @@ class Tags:
         """Returns the temperature; there is no threshold."""
         return Calibration(fit_temperature(*_labelled(logits, labels)), threshold=0.0)
 
+    def class_probabilities(
+        self, outputs: np.ndarray, calibration: Calibration
+    ) -> np.ndarray | None:
+        """Returns None: a text has a tag for each word."""
+        return None
+
     def answers(
         self,
         logits: np.ndarray,
