@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from train.command.cli import make_parser, run, user_path, with_huge_pages
 from train.comparison.grid import (
-    DECIDED,
     Cell,
     fitting_losses,
     make_cells,
@@ -29,9 +28,10 @@ from train.comparison.grid import (
     parse_sweep,
 )
 from train.comparison.sections import check_sections
-from train.errors import ConfigError, WorkdirError
+from train.errors import ConfigError
 from train.runs import (
     Place,
+    check_flags,
     read_comparison,
     sigterm_raises,
     train_cells,
@@ -118,7 +118,10 @@ def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> i
     )
 
     # Phase 1: everything that can be refused, before anything is written.
-    _refuse_flags(flags, overrides)
+    check_flags(flags, overrides)
+    if flags.markdown:
+        names = [flags.section] if flags.section else map(_name, flags.config)
+        check_sections(flags.markdown, names)
     grids = _make_grids(flags, overrides)
     cells = [cell for grid in grids for cell in grid.cells]
     place = Place(flags.workdir, flags.results, flags.compilation_cache)
@@ -139,29 +142,6 @@ def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> i
     print(f"\ntable:  {(flags.workdir / 'table.md').resolve()}")
     print(f"report: {(flags.workdir / 'report.html').resolve()}")
     return 0
-
-
-def _refuse_flags(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Refuses flags that contradict each other or the disk."""
-    for flag in overrides:
-        key = flag.partition("=")[0].removeprefix("--config.")
-        if key in DECIDED:
-            raise ConfigError(
-                f"--config.{key}: {DECIDED[key]} decides it here; leave it out"
-            )
-    for name in ("workdir", "results"):
-        folder = getattr(flags, name)
-        if folder.exists() and not folder.is_dir():
-            raise WorkdirError(f"--{name}: {folder} is a file; name a folder")
-        if folder.parts and folder.parts[0] in ("gs:", "s3:"):
-            raise WorkdirError(
-                f"--{name}: {folder} is an address; a grid's folder must be local"
-            )
-    if flags.section and not flags.markdown:
-        raise ConfigError("--section: there is no file for it; name it with --markdown")
-    if flags.markdown:
-        names = [flags.section] if flags.section else map(_name, flags.config)
-        check_sections(flags.markdown, names)
 
 
 def _name(path: str) -> str:

@@ -1,5 +1,6 @@
 """The runs behind a comparison: checked, trained where one misses, and read."""
 
+import argparse
 import contextlib
 import dataclasses
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from train.command.cli import use_compilation_cache
 from train.command.signals import Stopped
 from train.comparison.cells import keep_cell, read_cell
-from train.comparison.grid import Cell
+from train.comparison.grid import DECIDED, Cell
 from train.config import (
     Config,
     LossConfig,
@@ -20,7 +21,7 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from train.errors import WorkdirError
+from train.errors import ConfigError, WorkdirError
 from train.workdir.workdir import check_workdir
 
 if TYPE_CHECKING:
@@ -42,6 +43,35 @@ class Place(NamedTuple):
     def folder(self, cell: Cell) -> Path:
         """Returns the workdir of a cell's run."""
         return self.workdir / cell.name
+
+
+def check_flags(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Refuses flags of a comparison that contradict each other or the disk.
+
+    Args:
+      flags: with `workdir`, `results`, `markdown` and `section`.
+      overrides: of the configuration.
+
+    Raises:
+      ConfigError: a flag decides what another one does.
+      WorkdirError: a folder is none, or not on this machine.
+    """
+    for flag in overrides:
+        key = flag.partition("=")[0].removeprefix("--config.")
+        if key in DECIDED:
+            raise ConfigError(
+                f"--config.{key}: {DECIDED[key]} decides it here; leave it out"
+            )
+    for name in ("workdir", "results"):
+        folder = getattr(flags, name)
+        if folder.exists() and not folder.is_dir():
+            raise WorkdirError(f"--{name}: {folder} is a file; name a folder")
+        if folder.parts and folder.parts[0] in ("gs:", "s3:"):
+            raise WorkdirError(
+                f"--{name}: {folder} is an address; a grid's folder must be local"
+            )
+    if flags.section and not flags.markdown:
+        raise ConfigError("--section: there is no file for it; name it with --markdown")
 
 
 def unfinished(cells: Sequence[Cell], place: Place) -> list[Cell]:

@@ -35,11 +35,13 @@ from train.comparison.search import (
     parse_contenders,
     trial_cell,
 )
+from train.comparison.sections import check_sections
 from train.config import Config
-from train.errors import ConfigError, WorkdirError
+from train.errors import ConfigError
 from train.runs import (
     Place,
     check_data,
+    check_flags,
     read_comparison,
     sigterm_raises,
     train_cells,
@@ -148,7 +150,11 @@ def _tune(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
 
     # Phase 1: everything that can be refused, before anything is written.
     _read_numbers(flags)
-    _refuse_flags(flags)
+    check_flags(flags, overrides)
+    if flags.folds and flags.seeds:
+        raise ConfigError("--folds: each fold has a seed of its own; leave --seeds out")
+    if flags.markdown:
+        check_sections(flags.markdown, [flags.section or Path(flags.config).stem])
     search = _make_search(flags, overrides)
     cells = {
         contender: [
@@ -184,18 +190,6 @@ def _tune(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
     # Phase 4: what came out.
     _report(flags, search, cells, chosen, finals, place, command)
     return 0
-
-
-def _refuse_flags(flags: argparse.Namespace) -> None:
-    """Refuses flags that contradict each other or the disk."""
-    if flags.folds and flags.seeds:
-        raise ConfigError("--folds: each fold has a seed of its own; leave --seeds out")
-    for name in ("workdir", "results"):
-        folder = getattr(flags, name)
-        if folder.exists() and not folder.is_dir():
-            raise WorkdirError(f"--{name}: {folder} is a file; name a folder")
-    if flags.section and not flags.markdown:
-        raise ConfigError("--section: there is no file for it; name it with --markdown")
 
 
 def _make_search(flags: argparse.Namespace, overrides: Sequence[str]) -> Search:

@@ -155,7 +155,9 @@ def test_times_are_in_words(seconds, words):
         (["--budget", "soon"], "error: --budget: 'soon'; write 900s, 30m or 2h"),
         (["--section", "x"], "error: --section: there is no file for it"),
         (["--trials", "0"], "error: --trials: '0'; give a whole number from 1 on"),
-        (["--config.loss.name=focal", "--config.data.path=/none"], "no such file"),
+        (["--config.data.path=/none"], "no such file"),
+        (["--config.loss.name=focal"], "--config.loss.name: --losses decides it here"),
+        (["--config.seed=3"], "--config.seed: --seeds decides it here"),
     ],
 )
 def test_refusals_are_one_line_and_write_nothing(
