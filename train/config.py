@@ -234,8 +234,8 @@ class CompactConfig:
     # An approximation: an example whose lead is not used up so soon, at the speed at
     # which leads fall, is not looked at for up to so many epochs; 0: every one is.
     max_skipped_epochs: int = _number(0, 0)
-    # This share of the skipped examples is looked at anyway, to see what is missed; an
-    # epoch in which more than 2 % of it is active is the last that skips.
+    # This share of the skipped examples is looked at anyway, to see what is missed.
+    # Once clearly more than 2 % of those are active, nothing is skipped any more.
     audit_share: float = _number(0.02, 0.0, 1.0)
 
 

@@ -77,14 +77,12 @@ def _file_splits(folder: Path, files: list[Path]) -> dict[str, str]:
     """Returns the file of each split, or what stands for its shards."""
     names = [path.name for path in files]
     found = _by_split(names)
-    if "train" not in found and len(files) > 1:
+    if "train" not in found:
         if len({_SHARD.sub("", name.split(".")[0]) for name in names}) > 1:
             raise DataError(
                 f"{folder}: which of {', '.join(names[:6])} is the training data? Give "
                 "one of the files, or call them train, validation and test"
             )
-        found = {"train": names}
-    elif "train" not in found:
         found = {"train": names}
     return {split: _pattern(of_split) for split, of_split in found.items()}
 
