@@ -63,9 +63,10 @@ def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in known else node.module for name in inner]
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, path)
+            inner = [f"{module}.{alias.name}" for alias in node.names]
+            names = [name if name in known else module for name in inner]
         else:
             continue
         for name in names:
@@ -73,6 +74,13 @@ def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
                 yield "as_softmax_jax"
             elif name in known:
                 yield name
+
+
+def _absolute(node: ast.ImportFrom, path: Path) -> str:
+    """Returns the whole name of the module that names are imported from."""
+    package = path.relative_to(ROOT).parts[:-1]
+    above = package[: len(package) + 1 - node.level] if node.level else ()
+    return ".".join([*above, *filter(None, [node.module])])
 
 
 def room_of(module: str) -> str:

@@ -1,8 +1,10 @@
-"""Builds the wheel, installs it alone and runs its examples (make wheel).
+"""Builds the wheel, installs it and uses what it brings (make wheel).
 
 The wheel is built from the sdist and goes into an empty environment outside the
 checkout, with the library's own dependencies and nothing else. There this file runs
-once more, by that environment's Python, and looks at what was installed.
+once more, by that environment's Python, looks at what was installed and runs its
+examples. Then the extra `train` is added, and `as-softmax` trains, predicts and exports
+from an empty folder.
 """
 
 import doctest
@@ -40,7 +42,11 @@ def main():
         python = install(wheel, Path(folder, "venv"))
         # -I: neither the checkout nor PYTHONPATH is importable.
         command = [python, "-I", "-W", "error", Path(__file__).resolve(), "installed"]
-        return subprocess.run(command, cwd=folder, env=os.environ | STRICT).returncode
+        subprocess.run(command, cwd=folder, env=os.environ | STRICT, check=True)
+        refuse_without_the_extra(python.with_name("as-softmax"))
+        pip_install(python, f"{wheel}[train]")
+        use_the_trainer(python.with_name("as-softmax"), Path(folder, "empty"))
+    return 0
 
 
 def build(folder):
@@ -59,8 +65,74 @@ def install(wheel, folder):
     """Returns the Python of a new environment that holds the wheel alone."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True)
+    pip_install(python, wheel)
     return python
+
+
+def pip_install(python, package):
+    """Installs a package for a Python."""
+    subprocess.run([python, "-m", "pip", "install", "--quiet", package], check=True)
+
+
+def refuse_without_the_extra(command):
+    """Checks that the command says what to install."""
+    ended = subprocess.run(
+        [command, "predict", "--workdir", "x", "--input", "x", "--output", "y"],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2, ended
+    assert "pip install 'as_softmax_jax[train]'" in ended.stderr, ended.stderr
+
+
+def use_the_trainer(command, folder):
+    """Runs the installed command in a folder that holds nothing but data.
+
+    Args:
+      command: `as-softmax` of an environment.
+      folder: does not exist yet.
+    """
+    write_inputs(folder)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def call(line):
+        arguments = [command, *line.split()]
+        subprocess.run(arguments, cwd=folder, env=environment, check=True)
+
+    call("train --config digits --config.training.epochs=2")
+    call("predict --workdir runs/digits --input pictures --output seen.csv")
+    assert len((folder / "seen.csv").read_text().splitlines()) == 4
+    call("init table.csv")
+    call("train --config table.py --config.training.epochs=2 --workdir run")
+    call("predict --workdir run --input table.csv --output rows.jsonl")
+    assert len((folder / "rows.jsonl").read_text().splitlines()) == 60
+    call("init text.jsonl --pretrained encoder")
+    call("train --config text.py --config.training.epochs=1")
+    call("export --workdir runs/text --output exported")
+    assert (folder / "exported" / "model.safetensors").stat().st_size
+
+
+def write_inputs(folder):
+    """Writes pictures, a table, texts and a small encoder, by the checkout's code."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    import json
+
+    import numpy as np
+    from PIL import Image
+    from small_inputs import write_encoder
+    from small_runs import feature_rows, write_csv
+
+    (folder / "pictures").mkdir(parents=True)
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
+    write_csv(folder / "table.csv", feature_rows(60, seed=0))
+    texts = [
+        {"text": f"turn {('on', 'off')[k % 2]} lamp {k}", "label": k % 2}
+        for k in range(40)
+    ]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    write_encoder(folder / "encoder")
 
 
 def check_installed():

@@ -6,9 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.command.processes import add_process_flags, is_first, join_processes
-from train.config import load
+from .command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from .command.processes import add_process_flags, is_first, join_processes
+from .config import load
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,8 +38,8 @@ def _train(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Trains and says how it ended."""
     config = load(flags.config, overrides)
     workdir = os.path.expanduser(flags.workdir or f"runs/{Path(flags.config).stem}")
-    from train.command.signals import Stopped
-    from train.loop import train_and_evaluate
+    from .command.signals import Stopped
+    from .loop import train_and_evaluate
 
     use_compilation_cache(flags.compilation_cache)
     join_processes(flags)

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from train.command.cli import make_parser, run, user_path, with_huge_pages
-from train.comparison.grid import (
+from .command.cli import make_parser, run, user_path, with_huge_pages
+from .command.names import command_line
+from .comparison.grid import (
     Cell,
     fitting_losses,
     make_cells,
@@ -27,9 +28,9 @@ from train.comparison.grid import (
     parse_seeds,
     parse_sweep,
 )
-from train.comparison.sections import check_sections
-from train.errors import ConfigError
-from train.runs import (
+from .comparison.sections import check_sections
+from .errors import ConfigError
+from .runs import (
     Place,
     check_flags,
     read_comparison,
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     flags, overrides = _parser().parse_known_args(arguments)
     flags.results = flags.results or flags.workdir / "results"
-    command = shlex.join(["python", "-m", "train.compare", *arguments])
+    command = f"{command_line('compare')} {shlex.join(arguments)}"
 
     def work() -> int:
         with sigterm_raises():
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
-        "train.compare",
+        "compare",
         "Trains losses against each other over tasks and seeds.",
         "Any key of the configurations: --config.training.epochs=3",
     )
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
     """Grids, cells, runs, tables, report: one direction."""
-    from train.comparison.report import (
+    from .comparison.report import (
         as_terminal,
         make_chapter,
         write_markdown,
@@ -152,7 +153,8 @@ def _name(path: str) -> str:
 def _make_grids(flags: argparse.Namespace, overrides: Sequence[str]) -> list[Grid]:
     """Returns the cells of each configuration, all checked."""
     from as_softmax_jax.losses import LOSSES
-    from train.tasks import find_task
+
+    from .tasks import find_task
 
     names, seeds = parse_losses(flags.losses, LOSSES), parse_seeds(flags.seeds)
     sweeps = [parse_sweep(text) for text in flags.grid]

@@ -2,7 +2,7 @@
 
 
 class TrainerError(Exception):
-    """Base of every refusal: `python -m train` prints it and exits with code 2."""
+    """Base of every refusal: a command prints it and exits with code 2."""
 
 
 class ConfigError(TrainerError):

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from train.command.cli import make_parser, run, use_compilation_cache, with_huge_pages
-from train.errors import ConfigError
-from train.evaluation.evaluation import evaluate, split_figures
-from train.storage import as_json, finite
-from train.tasks.task import encode_labelled, read_records
-from train.workdir.finished_run import read_run
+from .command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from .errors import ConfigError
+from .evaluation.evaluation import evaluate, split_figures
+from .storage import as_json, finite
+from .tasks.task import encode_labelled, read_records
+from .workdir.finished_run import read_run
 
 
 def evaluate_run(
@@ -23,7 +23,7 @@ def evaluate_run(
     """Returns the metrics of a run's best checkpoint on one split.
 
     Args:
-      workdir: the folder that `python -m train` wrote.
+      workdir: the folder that the trainer wrote.
       split: train, validation or test.
       overrides: flags such as `--config.data.path=FOLDER`, where the data has moved.
 
@@ -70,7 +70,7 @@ def evaluate_run(
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates, and returns the process's exit code."""
     parser = make_parser(
-        "train.evaluate",
+        "evaluate",
         "The metrics of a finished run on a split.",
         "Where the data has moved: --config.data.path=FOLDER",
     )

@@ -11,17 +11,17 @@ from pathlib import Path
 from scipy.special import expit
 from tokenizers import Tokenizer
 
-from train.command.cli import make_parser, run, use_compilation_cache, user_path
-from train.errors import ConfigError, DataError
-from train.models.pretrained import export_encoder
-from train.workdir.finished_run import FinishedRun, read_run
+from .command.cli import make_parser, run, use_compilation_cache, user_path
+from .errors import ConfigError, DataError
+from .models.pretrained import export_encoder
+from .workdir.finished_run import FinishedRun, read_run
 
 
 def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
     """Writes the best checkpoint of a run as a Hugging Face folder.
 
     Args:
-      workdir: the folder that `python -m train` wrote.
+      workdir: the folder that the trainer wrote.
       folder: where config.json, model.safetensors, the tokenizer's two files and,
         except for tags, the code that pools go.
 
@@ -77,9 +77,7 @@ def _check_place(folder: Path, finished: FinishedRun) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exports, and returns the process's exit code."""
-    parser = make_parser(
-        "train.export", "A fine-tuned encoder as a Hugging Face folder."
-    )
+    parser = make_parser("export", "A fine-tuned encoder as a Hugging Face folder.")
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument(
         "--output", required=True, type=user_path, help="the folder to write"

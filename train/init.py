@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.command.cli import make_parser, run, user_path
-from train.errors import ConfigError, WorkdirError
+from .command.cli import make_parser, run, user_path
+from .command.names import command_line
+from .errors import ConfigError, WorkdirError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Looks, writes, says how to train, and returns the process's exit code."""
     parser = make_parser(
-        "train.init", "Looks at data and writes a configuration that fits them."
+        "init", "Looks at data and writes a configuration that fits them."
     )
     add = parser.add_argument
     add("path", type=user_path, help="a file, or a folder of files or of class folders")
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _init(flags: argparse.Namespace) -> int:
     """Proposes and writes."""
-    from train.survey.proposal import Given, as_file, propose
+    from .survey.proposal import Given, as_file, propose
 
     output = flags.output or Path(f"{_name(flags.path)}.py")
     if output.exists() and not flags.force:
@@ -46,10 +47,9 @@ def _init(flags: argparse.Namespace) -> int:
     given = Given(flags.task, flags.label, flags.input, flags.pretrained)
     proposal = propose(flags.path, given)
     workdir = f"runs/{output.stem}"
-    command = shlex.join(
-        ["python", "-m", "train", "--config", str(output), "--workdir", workdir]
-    )
-    about = f"{flags.path.name}, as `python -m train.init` found it.\n\n{command}\n"
+    arguments = shlex.join(["--config", str(output), "--workdir", workdir])
+    command = f"{command_line('train')} {arguments}"
+    about = f"{flags.path.name}, as `{command_line('init')}` found it.\n\n{command}\n"
     text = as_file(proposal.config, about.replace("\\", "/"))
     try:
         output.write_text(text, encoding="utf-8")

@@ -10,37 +10,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.command.notices import notice
-from train.command.signals import StopRequest, stop_requests
-from train.config import Config, with_margin
-from train.data.examples import TaskData
-from train.errors import TrainerError
-from train.evaluation.evaluation import (
+from .command.notices import notice
+from .command.signals import StopRequest, stop_requests
+from .config import Config, with_margin
+from .data.examples import TaskData
+from .errors import TrainerError
+from .evaluation.evaluation import (
     Evaluation,
     check_metric,
     evaluate,
     split_figures,
 )
-from train.evaluation.label_errors import note_settled_from_the_start
-from train.evaluation.result import Evidence, final_figures, origin
-from train.recipe.mesh import put_batch
-from train.recipe.network import with_pretrained
-from train.recipe.optimizer import learning_rate_schedule
-from train.recipe.recipe import Recipe, count_labels, make_recipe
-from train.storage import as_folder, as_json, finite, write_json
-from train.targets.metric import by_name
-from train.tasks import prepare
-from train.training.bad_steps import BadStepWatch
-from train.training.feed import PlainFeed
-from train.training.feeds import make_feed
-from train.training.measures import hold_inputs
-from train.training.state import TrainState, create_state
-from train.training.steps import BatchInfo, train_step
-from train.training.sums import Sums
-from train.workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
-from train.workdir.finished_run import CLASS_COUNTS, OF_MARGINS
-from train.workdir.log import RunLog
-from train.workdir.workdir import (
+from .evaluation.label_errors import note_settled_from_the_start
+from .evaluation.result import Evidence, final_figures, origin
+from .recipe.mesh import put_batch
+from .recipe.network import with_pretrained
+from .recipe.optimizer import learning_rate_schedule
+from .recipe.recipe import Recipe, count_labels, make_recipe
+from .storage import as_folder, as_json, finite, write_json
+from .targets.metric import by_name
+from .tasks import prepare
+from .training.bad_steps import BadStepWatch
+from .training.feed import PlainFeed
+from .training.feeds import make_feed
+from .training.measures import hold_inputs
+from .training.state import TrainState, create_state
+from .training.steps import BatchInfo, train_step
+from .training.sums import Sums
+from .workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
+from .workdir.finished_run import CLASS_COUNTS, OF_MARGINS
+from .workdir.log import RunLog
+from .workdir.workdir import (
     check_data,
     check_workdir,
     hold_workdir,

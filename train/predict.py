@@ -8,7 +8,7 @@ recordings; or `-`, standard input. FILE out is CSV or Parquet by its ending, JS
 by any other, or `-`; one answer a row: label, labels or tags, their probability and
 their margin. In Python:
 
-    from train.predict import Predictor
+    from .predict import Predictor
     predictor = Predictor("runs/clinc150")
     answers = predictor(["what is on my calendar", "turn the lamp off"])
 """
@@ -23,23 +23,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.command.cli import (
+from .command.cli import (
     make_parser,
     run,
     use_compilation_cache,
     user_path,
     with_huge_pages,
 )
-from train.command.lines import escaped
-from train.data.examples import Encoded, Examples, Sequences, in_order
-from train.data.names import shown
-from train.data.pipeline import evaluation_batches
-from train.data.records import Records, object_column
-from train.errors import DataError
-from train.evaluation.evaluation import predict_step
-from train.evaluation.exchange import PIPE, check_output, read_inputs, write_answers
-from train.storage import finite
-from train.workdir.finished_run import read_run
+from .command.lines import escaped
+from .data.examples import Encoded, Examples, Sequences, in_order
+from .data.names import shown
+from .data.pipeline import evaluation_batches
+from .data.records import Records, object_column
+from .errors import DataError
+from .evaluation.evaluation import predict_step
+from .evaluation.exchange import PIPE, check_output, read_inputs, write_answers
+from .storage import finite
+from .workdir.finished_run import read_run
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
 
@@ -48,7 +48,7 @@ class Predictor:
     """The best checkpoint of a run, ready to answer.
 
     Args:
-      workdir: the folder that `python -m train` wrote.
+      workdir: the folder that the trainer wrote.
       overrides: flags for what is other of the inputs than in training, such as
         `--config.data.input_column=body` or `--config.data.bad_files=skip`.
 
@@ -213,7 +213,7 @@ def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
 def main(arguments: list[str] | None = None) -> int:
     """Predicts, and returns the process's exit code."""
     parser = make_parser(
-        "train.predict",
+        "predict",
         "Answers for new inputs from a finished run.",
         "Where the inputs are other than in training: --config.data.input_column=NAME, "
         "--config.data.bad_files=skip",

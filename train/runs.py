@@ -10,23 +10,23 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from train.command.cli import use_compilation_cache
-from train.command.signals import Stopped
-from train.comparison.cells import keep_cell, read_cell
-from train.comparison.grid import DECIDED, Cell
-from train.config import (
+from .command.cli import use_compilation_cache
+from .command.signals import Stopped
+from .comparison.cells import keep_cell, read_cell
+from .comparison.grid import DECIDED, Cell
+from .config import (
     Config,
     LossConfig,
     MeshConfig,
     OptimizerConfig,
     TrainingConfig,
 )
-from train.errors import ConfigError, WorkdirError
-from train.workdir.workdir import check_workdir
+from .errors import ConfigError, WorkdirError
+from .workdir.workdir import check_workdir
 
 if TYPE_CHECKING:
-    from train.comparison.bootstrap import Interval
-    from train.comparison.results import Comparison
+    from .comparison.bootstrap import Interval
+    from .comparison.results import Comparison
 
 
 class Place(NamedTuple):
@@ -89,8 +89,8 @@ def unfinished(cells: Sequence[Cell], place: Place) -> list[Cell]:
 
 def check_data(configs: Sequence[Config]) -> None:
     """Refuses, before the first cell writes, what the last one could not train on."""
-    from train.recipe.recipe import make_recipe
-    from train.tasks import prepare
+    from .recipe.recipe import make_recipe
+    from .tasks import prepare
 
     # Cells of equal data read it once here, and one data set is held at a time.
     by_data: dict[str, dict[str, Config]] = {}
@@ -124,7 +124,7 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
             keep_cell(place.file(cell), place.folder(cell))
     if not missing:
         return
-    from train.loop import train_and_evaluate
+    from .loop import train_and_evaluate
 
     use_compilation_cache(place.compilation_cache)
     # On a terminal the trainer shows its bar; a log gets two lines a cell, between
@@ -150,8 +150,8 @@ def read_comparison(
     name: str, cells: Sequence[Cell], place: Place, interval: "Interval" = "percentile"
 ) -> "Comparison":
     """Returns the runs of a grid, from the files of its cells."""
-    from train.comparison.results import Comparison, Run
-    from train.tasks import find_task
+    from .comparison.results import Comparison, Run
+    from .tasks import find_task
 
     runs = []
     for cell in cells:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from train.command.processes import is_first
-from train.errors import WorkdirError, reason
+from .command.processes import is_first
+from .errors import WorkdirError, reason
 
 # Bytes that a checkpoint takes with its arrays.
 _BESIDE = 2**20

@@ -23,9 +23,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from train.command.cli import make_parser, run, user_path, with_huge_pages
-from train.comparison.grid import Cell, make_points
-from train.comparison.search import (
+from .command.cli import make_parser, run, user_path, with_huge_pages
+from .command.names import command_line
+from .comparison.grid import Cell, make_points
+from .comparison.search import (
     SEARCH_SEED,
     Contender,
     Trial,
@@ -35,10 +36,10 @@ from train.comparison.search import (
     parse_contenders,
     trial_cell,
 )
-from train.comparison.sections import check_sections
-from train.config import Config
-from train.errors import ConfigError
-from train.runs import (
+from .comparison.sections import check_sections
+from .config import Config
+from .errors import ConfigError
+from .runs import (
     Place,
     check_data,
     check_flags,
@@ -47,7 +48,7 @@ from train.runs import (
     train_cells,
     unfinished,
 )
-from train.storage import read_json, write_text
+from .storage import read_json, write_text
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 # A budget takes trials first, down to this, then seeds.
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     flags, overrides = _parser().parse_known_args(arguments)
     flags.results = flags.results or flags.workdir / "results"
-    command = shlex.join(["python", "-m", "train.tune", *arguments])
+    command = f"{command_line('tune')} {shlex.join(arguments)}"
 
     def work() -> int:
         with sigterm_raises():
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
-        "train.tune",
+        "tune",
         "Compares losses with equal means: a search for each, then fresh seeds.",
         "Any key of the configuration: --config.data.path=FOLDER",
     )
@@ -195,7 +196,8 @@ def _tune(flags: argparse.Namespace, overrides: list[str], command: str) -> int:
 def _make_search(flags: argparse.Namespace, overrides: Sequence[str]) -> Search:
     """Returns what is searched; a budget decides how much of it."""
     from as_softmax_jax.losses import LOSSES
-    from train.tasks import find_task
+
+    from .tasks import find_task
 
     (point,) = make_points(flags.config, overrides, [])
     config, name = point.config, Path(flags.config).stem
@@ -268,9 +270,9 @@ class Cost(NamedTuple):
 
 def _time_a_run(config: Config) -> Cost:
     """Returns what a run costs, from two epochs of some of its examples."""
-    from train.command.cli import use_compilation_cache
-    from train.loop import train_and_evaluate
-    from train.tasks import prepare
+    from .command.cli import use_compilation_cache
+    from .loop import train_and_evaluate
+    from .tasks import prepare
 
     use_compilation_cache("")
     splits = prepare(config).splits
@@ -343,8 +345,9 @@ def _report(
 ) -> None:
     """Writes and prints table, plots and conclusion."""
     from as_softmax_jax.losses import LOSSES
-    from train.comparison.report import as_terminal, write_markdown, write_report
-    from train.comparison.search_report import Searched, make_search_chapter
+
+    from .comparison.report import as_terminal, write_markdown, write_report
+    from .comparison.search_report import Searched, make_search_chapter
 
     searched = {
         contender.label(LOSSES): Searched(

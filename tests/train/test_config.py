@@ -15,7 +15,6 @@ from as_softmax_jax.losses import LOSSES
 from train import config as config_module
 from train.config import (
     Config,
-    ConfigError,
     as_dict,
     check,
     first_difference,
@@ -27,6 +26,7 @@ from train.config import (
     nearest,
     settings,
 )
+from train.errors import ConfigError
 from train.evaluation.evaluation import eval_step
 from train.loop import initial_state
 from train.recipe.mesh import put_batch
@@ -43,6 +43,37 @@ FOLDER = Path(train.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.py"))
 QUICK = ("clinc150_minilm", "digits")
 DIGITS = next(path for path in CONFIGS if path.name == "digits.py")
+
+
+def test_a_configuration_of_the_trainer_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "digits.py", "configs/digits", "configs/digits.py", DIGITS):
+        assert load(name) == load(DIGITS)
+    assert load("paper/sst5").data.name == "sst5"
+    own = tmp_path / "configs" / "digits.py"
+    own.parent.mkdir()
+    own.write_text(
+        "from train.config import *\ndef get_config(): return Config(seed=3)"
+    )
+    assert load("configs/digits.py").seed == 3
+
+
+def test_refuses_a_name_of_none_with_those_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot read digit:.*digits.*paper/wos"):
+        load("digit")
+
+
+@pytest.mark.parametrize("package", ["train", "as_softmax_train"])
+def test_a_file_is_the_same_in_a_clone_and_where_the_trainer_is_installed(
+    package, tmp_path
+):
+    file = tmp_path / "own.py"
+    file.write_text(
+        f"from {package}.config import Config\nfrom {package} import config\n"
+        "def get_config(): return Config(loss=config.LossConfig(name='entmax'))"
+    )
+    assert load(file).loss.name == "entmax"
 
 
 def test_overrides_take_the_type_of_their_field():
@@ -322,11 +353,11 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
 def _record_reads(monkeypatch):
     """Returns a set that fills with (class, field) as train/ reads them."""
     read = set()
-    own = config_module.__file__
+    own = Path(config_module.__file__).parent
 
     def getattribute(self, name):
         caller = sys._getframe(1).f_code.co_filename
-        if caller != own and str(Path(own).parent) in caller:
+        if not Path(caller).is_relative_to(own) and str(own.parent) in caller:
             read.add((type(self).__name__, name))
         return object.__getattribute__(self, name)
 

@@ -8,19 +8,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from train.command.lines import one_line
-from train.command.screen import forgiving_screen
-from train.errors import TrainerError
+from ..errors import TrainerError
+from .lines import one_line
+from .names import command_line
+from .screen import forgiving_screen
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def make_parser(
-    prog: str, description: str, epilog: str = ""
+    command: str, description: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
     """Returns a parser with the flags that every command has."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m {prog}",
+        prog=command_line(command),
         description=description,
         epilog=epilog,
         allow_abbrev=False,
@@ -72,7 +73,7 @@ def _run(work: Callable[[], int], interrupted: str) -> int:
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("train", "as_softmax_jax"):
+        if package in (__name__.partition(".")[0], "as_softmax_jax"):
             raise
         print(
             f"error: the trainer needs {package}: pip install 'as_softmax_jax[train]'",

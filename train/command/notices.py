@@ -2,7 +2,7 @@
 
 import sys
 
-from train.command.lines import one_line
+from .lines import one_line
 
 
 def notice(text: str) -> None:

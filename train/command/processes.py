@@ -6,7 +6,7 @@ it for itself.
 
 import argparse
 
-from train.errors import ConfigError, reason
+from ..errors import ConfigError, reason
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:

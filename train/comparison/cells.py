@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from train.config import Config, as_dict, first_difference, settings
-from train.errors import WorkdirError
-from train.storage import read_json, write_text
+from ..config import Config, as_dict, first_difference, settings
+from ..errors import WorkdirError
+from ..storage import read_json, write_text
 
 # What tables and plots read of a result in addition to its metrics.
 _NEEDED = (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.config import (
+from ..config import (
     MARGINS,
     Config,
     as_dict,
@@ -17,7 +17,7 @@ from train.config import (
     row_of_margin,
     unread_fields,
 )
-from train.errors import ConfigError
+from ..errors import ConfigError
 
 # What the grid itself decides, and where.
 DECIDED = {"loss.name": "--losses", "seed": "--seeds", "task": "--config"}

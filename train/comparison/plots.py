@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from train.comparison.results import Comparison, Run, mean_correlation
-from train.targets import Unit
+from ..targets import Unit
+from .results import Comparison, Run, mean_correlation
 
 _INCHES = (5.4, 3.8)
 _DOTS_PER_INCH = 170

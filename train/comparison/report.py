@@ -10,10 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from train.comparison.plots import DARK, LIGHT, Plot, listed, make_plots
-from train.comparison.results import Comparison, summarize
-from train.comparison.sections import write_section
-from train.comparison.tables import (
+from ..config import flatten
+from ..errors import WorkdirError
+from ..storage import write_text
+from .plots import DARK, LIGHT, Plot, listed, make_plots
+from .results import Comparison, summarize
+from .sections import write_section
+from .tables import (
     Table,
     about_differences,
     as_markdown,
@@ -21,9 +24,6 @@ from train.comparison.tables import (
     how_to_read,
     make_table,
 )
-from train.config import flatten
-from train.errors import WorkdirError
-from train.storage import write_text
 
 # A table with more is set smaller.
 _MANY_COLUMNS = 11

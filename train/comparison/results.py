@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from as_softmax_jax.losses import LOSSES
-from train.comparison.bootstrap import Difference, Interval, paired_difference
-from train.config import row_of_margin
-from train.targets import Target, Unit
-from train.targets.metric import Metric, by_name
+
+from ..config import row_of_margin
+from ..targets import Target, Unit
+from ..targets.metric import Metric, by_name
+from .bootstrap import Difference, Interval, paired_difference
 
 # Two points always lie on a line: a correlation of fewer than three says nothing.
 _FEWEST_POINTS = 3

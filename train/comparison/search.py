@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from scipy.stats import qmc
 
-from train.comparison.grid import Cell, fitting_losses, parse_losses, with_loss
-from train.config import Config, as_dict, check, nearest, row_of_margin
-from train.errors import ConfigError
-from train.targets.metric import Metric
+from ..config import Config, as_dict, check, nearest, row_of_margin
+from ..errors import ConfigError
+from ..targets.metric import Metric
+from .grid import Cell, fitting_losses, parse_losses, with_loss
 
 # The seed of the search; the seeds that follow it are fresh.
 SEARCH_SEED = 0

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from train.comparison.plots import (
+from ..targets.metric import Metric
+from .plots import (
     DARK,
     LIGHT,
     Plot,
@@ -19,11 +20,10 @@ from train.comparison.plots import (
     look,
     render,
 )
-from train.comparison.report import Chapter, make_chapter
-from train.comparison.results import Comparison, Summary, summarize
-from train.comparison.search import Trial
-from train.comparison.tables import Table
-from train.targets.metric import Metric
+from .report import Chapter, make_chapter
+from .results import Comparison, Summary, summarize
+from .search import Trial
+from .tables import Table
 
 # With so few pairs nothing is told apart.
 _TOO_FEW = 3

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from train.errors import WorkdirError
-from train.storage import write_text
+from ..errors import WorkdirError
+from ..storage import write_text
 
 
 def check_sections(file: Path, names: Iterable[str]) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from train.comparison.results import Summary
-from train.targets.metric import Metric, by_name
+from ..targets.metric import Metric, by_name
+from .results import Summary
 
 # Of so many seeds, one difference lies on either side of the median in half of all
 # cases: no interval is shown.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.config import DataConfig, nearest
-from train.data import digits, files, folders, tfds
-from train.data.records import Records
-from train.errors import ConfigError, DataError
+from ..config import DataConfig, nearest
+from ..errors import ConfigError, DataError
+from . import digits, files, folders, tfds
+from .records import Records
 
 # A source reads each split that the configuration names.
 SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {

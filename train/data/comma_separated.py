@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.data.names import shown
-from train.data.records import object_column
-from train.data.text_file import read_text
-from train.errors import DataError
+from ..command.lines import escaped
+from ..errors import DataError
+from .names import shown
+from .records import object_column
+from .text_file import read_text
 
 # What else parts values, in words.
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}

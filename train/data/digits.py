@@ -4,8 +4,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from train.config import DataConfig
-from train.data.records import Records
+from ..config import DataConfig
+from .records import Records
 
 # Two thirds train; the rest is halved. Fixed, so that scores compare across runs.
 _SPLIT_SEED = 0

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from train.config import DataConfig
-from train.data.comma_separated import read_comma_separated, read_tab_separated
-from train.data.json_lines import read_json_lines
-from train.data.parquet import read_parquet
-from train.data.pointers import HEAD, pointer
-from train.data.records import Records
-from train.errors import DataError
+from ..config import DataConfig
+from ..errors import DataError
+from .comma_separated import read_comma_separated, read_tab_separated
+from .json_lines import read_json_lines
+from .parquet import read_parquet
+from .pointers import HEAD, pointer
+from .records import Records
 
 _SPLITS = ("train", "validation", "test")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from train.command.notices import notice
-from train.config import DataConfig
-from train.data.files import data_folder, split_names
-from train.data.names import is_unicode
-from train.data.records import Records
-from train.errors import DataError
+from ..command.notices import notice
+from ..config import DataConfig
+from ..errors import DataError
+from .files import data_folder, split_names
+from .names import is_unicode
+from .records import Records
 
 IMAGE_ENDINGS = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"]

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from train.config import nearest
-from train.data.media import CannotDecodeError
-from train.errors import ConfigError
+from ..config import nearest
+from ..errors import ConfigError
+from .media import CannotDecodeError
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 # A crop is moved by at most this share of the side.

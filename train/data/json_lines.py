@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.data.records import object_column
-from train.data.text_file import read_text
-from train.errors import DataError
+from ..command.lines import escaped
+from ..errors import DataError
+from .records import object_column
+from .text_file import read_text
 
 
 def read_json_lines(path: Path) -> dict[str, np.ndarray]:

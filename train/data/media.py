@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from train.command.notices import notice
-from train.data.names import shown
-from train.data.pointers import HEAD, pointer
-from train.data.records import Records
-from train.errors import DataError
+from ..command.notices import notice
+from ..errors import DataError
+from .names import shown
+from .pointers import HEAD, pointer
+from .records import Records
 
 # Larger arrays go to a file, which the operating system keeps in memory as it can.
 MEMORY_BYTES = 2**31

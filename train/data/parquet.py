@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from train.command.lines import escaped
-from train.errors import DataError
+from ..command.lines import escaped
+from ..errors import DataError
 
 
 def read_parquet(path: Path) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import grain  # type: ignore[import-untyped]  # it ships no type information
 import jax
 import numpy as np
 
-from train.data.examples import Examples
+from .examples import Examples
 
 Batch = dict[str, np.ndarray]
 # Mini-batches whose examples are sorted together, where they are grouped by length.

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile  # type: ignore[import-untyped]  # it ships no type information
 from scipy.signal import resample_poly
 
-from train.data import mp3
-from train.data.media import CannotDecodeError
+from . import mp3
+from .media import CannotDecodeError
 
 # A recording is read a little beyond its cut, for the resampling filter to see.
 _MARGIN_SECONDS = 0.1

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.data.names import alike, is_unicode, shown
-from train.errors import DataError
+from ..command.lines import escaped
+from ..errors import DataError
+from .names import alike, is_unicode, shown
 
 # So many column names are shown.
 _SHOWN = 40

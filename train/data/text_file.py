@@ -4,7 +4,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from train.errors import DataError
+from ..errors import DataError
 
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from train.config import DataConfig
-from train.data.files import split_names
-from train.data.records import Records, object_column
-from train.errors import DataError
+from ..config import DataConfig
+from ..errors import DataError
+from .files import split_names
+from .records import Records, object_column
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
 # Rows that are read together: one call for many is far faster than one for each.

@@ -8,10 +8,10 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from train.command.notices import notice
-from train.data.examples import NO_TOKEN, Encoded, bucket
-from train.data.pointers import HEAD, pointer
-from train.errors import DataError
+from ..command.notices import notice
+from ..errors import DataError
+from .examples import NO_TOKEN, Encoded, bucket
+from .pointers import HEAD, pointer
 
 _UNKNOWN = "[UNK]"
 

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.config import nearest
-from train.data.examples import Classes, Examples, in_order
-from train.data.pipeline import evaluation_batches
-from train.errors import ConfigError
-from train.recipe.mesh import put_batch, replicate
-from train.recipe.network import Network
-from train.recipe.scorer import Scorer
-from train.targets import Calibration, Target
-from train.tasks import find_task
-from train.training.measures import Batch, Held, measure
-from train.training.sums import Sums
+from ..config import nearest
+from ..data.examples import Classes, Examples, in_order
+from ..data.pipeline import evaluation_batches
+from ..errors import ConfigError
+from ..recipe.mesh import put_batch, replicate
+from ..recipe.network import Network
+from ..recipe.scorer import Scorer
+from ..targets import Calibration, Target
+from ..tasks import find_task
+from ..training.measures import Batch, Held, measure
+from ..training.sums import Sums
 
 
 class Evaluated(NamedTuple):

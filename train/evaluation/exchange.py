@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from train.data.files import read_file
-from train.data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
-from train.data.records import Records, object_column
-from train.errors import DataError
-from train.storage import write_bytes, write_text
+from ..data.files import read_file
+from ..data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
+from ..data.records import Records, object_column
+from ..errors import DataError
+from ..storage import write_bytes, write_text
 
 # The flag's value for standard input or output.
 PIPE = Path("-")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from train.command.notices import notice
-from train.data.examples import Classes, Examples
-from train.targets import Target, Unit
+from ..command.notices import notice
+from ..data.examples import Classes, Examples
+from ..targets import Target, Unit
 
 # Settled already in the first epoch: nothing is left to learn.
 _SETTLED_FROM_THE_START = 0.999

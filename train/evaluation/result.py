@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 import as_softmax_jax
-from train.config import Config, as_dict
-from train.data.examples import TaskData
-from train.evaluation.evaluation import Evaluation, evaluate, outputs_of, split_figures
-from train.evaluation.label_errors import Suspicion, find_suspicion, note_never_learned
-from train.recipe.recipe import Recipe
-from train.storage import finite, write_arrays, write_json
-from train.targets import Calibration, Target, Unit
-from train.training.measures import Held
+
+from ..config import Config, as_dict
+from ..data.examples import TaskData
+from ..recipe.recipe import Recipe
+from ..storage import finite, write_arrays, write_json
+from ..targets import Calibration, Target, Unit
+from ..training.measures import Held
+from .evaluation import Evaluation, evaluate, outputs_of, split_figures
+from .label_errors import Suspicion, find_suspicion, note_never_learned
 
 # Of the histograms of margins that a result keeps, in each unit.
 _MARGIN_EDGES: dict[Unit, np.ndarray] = {

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from train.config import ModelConfig
-from train.data.examples import InputSpec
-from train.models.convolution import Blocks
+from ..config import ModelConfig
+from ..data.examples import InputSpec
+from .convolution import Blocks
 
 FRAME_SECONDS = 0.025
 HOP_SECONDS = 0.01

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.config import ModelConfig
-from train.data.examples import InputSpec
-from train.data.images import normalise
-from train.models.convolution import Blocks
+from ..config import ModelConfig
+from ..data.examples import InputSpec
+from ..data.images import normalise
+from .convolution import Blocks
 
 
 class Cnn(nnx.Module):

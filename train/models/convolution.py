@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.config import ModelConfig
+from ..config import ModelConfig
 
 # GroupNorm takes the mean over so many channels together, as its paper found best.
 _GROUP_CHANNELS = 16

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.config import ModelConfig
-from train.data.examples import InputSpec
-from train.errors import ConfigError
+from ..config import ModelConfig
+from ..data.examples import InputSpec
+from ..errors import ConfigError
 
 # By erf where jax.nn has erfc: a CPU takes half the time, and float32 is as near.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

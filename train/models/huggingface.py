@@ -11,9 +11,9 @@ from typing import Any
 
 import tokenizers
 
-from train.config import nearest
-from train.errors import DataError
-from train.models.encoder import ACTIVATIONS, EncoderConfig
+from ..config import nearest
+from ..errors import DataError
+from .encoder import ACTIVATIONS, EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.config import ModelConfig
-from train.data.examples import InputSpec
+from ..config import ModelConfig
+from ..data.examples import InputSpec
 
 
 class Mlp(nnx.Module):

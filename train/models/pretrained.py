@@ -13,11 +13,11 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from train.config import ModelConfig
-from train.data.pointers import HEAD, pointer
-from train.errors import ConfigError, DataError
-from train.models.encoder import Encoder, EncoderConfig
-from train.models.huggingface import (
+from ..config import ModelConfig
+from ..data.pointers import HEAD, pointer
+from ..errors import ConfigError, DataError
+from .encoder import Encoder, EncoderConfig
+from .huggingface import (
     FAMILIES,
     exported_config,
     exported_tokenizer_config,

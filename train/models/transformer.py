@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.config import ModelConfig
-from train.data.examples import NO_TOKEN, InputSpec
-from train.errors import ConfigError
+from ..config import ModelConfig
+from ..data.examples import NO_TOKEN, InputSpec
+from ..errors import ConfigError
 
 
 class Block(nnx.Module):

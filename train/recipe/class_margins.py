@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.config import LossConfig, nearest
-from train.data.examples import Classes
-from train.errors import ConfigError
-from train.recipe.course import Course
+from ..config import LossConfig, nearest
+from ..data.examples import Classes
+from ..errors import ConfigError
+from .course import Course
 
 
 class ClassMargins(NamedTuple):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from as_softmax_jax import margin_schedule
 from as_softmax_jax.losses import Loss
-from train.config import LossConfig
-from train.errors import ConfigError
+
+from ..config import LossConfig
+from ..errors import ConfigError
 
 
 class Course(NamedTuple):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.config import MeshConfig
-from train.errors import ConfigError
+from ..config import MeshConfig
+from ..errors import ConfigError
 
 Tree = TypeVar("Tree")
 

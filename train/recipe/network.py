@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from train.command.notices import notice
-from train.config import ModelConfig
-from train.data.examples import InputSpec
-from train.models.heads import HEADS
-from train.models.pretrained import find_folder, load_weights
-from train.tasks import find_task
-from train.tasks.task import model_name
+from ..command.notices import notice
+from ..config import ModelConfig
+from ..data.examples import InputSpec
+from ..models.heads import HEADS
+from ..models.pretrained import find_folder, load_weights
+from ..tasks import find_task
+from ..tasks.task import model_name
 
 # What the parameters of the output layers stand under; the others are the model's.
 HEAD, OTHER_HEAD = "head", "other_head"

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from as_softmax_jax.losses import LOSSES, ClassCounts, Loss, OtherLogits
-from train.config import MARGINS, LossConfig, nearest, row_of_margin
-from train.errors import ConfigError
-from train.models.heads import HEADS
-from train.recipe.class_margins import ClassMargins
-from train.recipe.course import Course, constant
-from train.targets import Unit
+
+from ..config import MARGINS, LossConfig, nearest, row_of_margin
+from ..errors import ConfigError
+from ..models.heads import HEADS
+from ..targets import Unit
+from .class_margins import ClassMargins
+from .course import Course, constant
 
 _TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 

@@ -12,7 +12,8 @@ from as_softmax_jax import (
     adaptive_multi_steps,
     settled_ratio_window,
 )
-from train.config import OptimizerConfig, TrainingConfig
+
+from ..config import OptimizerConfig, TrainingConfig
 
 # Decay pulls weights that multiply towards zero; a bias or a norm's scale has no
 # reason to be small, so they are left alone, as BERT does. Embeddings do decay.

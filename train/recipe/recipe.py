@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from as_softmax_jax.losses import LOSSES, PerBatch, StepKey
-from train.config import (
+
+from ..config import (
     CompactConfig,
     Config,
     OptimizerConfig,
@@ -17,17 +18,17 @@ from train.config import (
     TrainingConfig,
     default_slack,
 )
-from train.data.examples import Sequences, TaskData
-from train.data.pipeline import batches_per_epoch
-from train.errors import ConfigError
-from train.recipe.course import Course, make_course
-from train.recipe.mesh import make_mesh
-from train.recipe.network import Network
-from train.recipe.objective import Objective
-from train.recipe.optimizer import make_optimizer
-from train.recipe.scorer import Scorer, make_scorer
-from train.tasks import find_task
-from train.tasks.task import Task
+from ..data.examples import Sequences, TaskData
+from ..data.pipeline import batches_per_epoch
+from ..errors import ConfigError
+from ..tasks import find_task
+from ..tasks.task import Task
+from .course import Course, make_course
+from .mesh import make_mesh
+from .network import Network
+from .objective import Objective
+from .optimizer import make_optimizer
+from .scorer import Scorer, make_scorer
 
 
 class Drawing(NamedTuple):

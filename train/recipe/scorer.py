@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 from jax.sharding import Mesh
 
-from train.config import Config
-from train.data.examples import Classes, InputSpec
-from train.recipe.class_margins import make_class_margins
-from train.recipe.network import Network
-from train.recipe.objective import Objective, choose_head, make_objective
-from train.targets import Target
-from train.tasks import find_task
+from ..config import Config
+from ..data.examples import Classes, InputSpec
+from ..targets import Target
+from ..tasks import find_task
+from .class_margins import make_class_margins
+from .network import Network
+from .objective import Objective, choose_head, make_objective
 
 
 @dataclasses.dataclass(frozen=True)

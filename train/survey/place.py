@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from train.data.files import READERS, data_ending
-from train.data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
-from train.errors import DataError
+from ..data.files import READERS, data_ending
+from ..data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
+from ..errors import DataError
 
 # What people call their splits, by the beginning of a name.
 _SPLITS = {

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.config import (
+from ..config import (
     Config,
     DataConfig,
     LossConfig,
@@ -13,13 +13,13 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from train.data import SOURCES
-from train.data.records import Records
-from train.errors import ConfigError, DataError
-from train.survey.place import Place, find_place
-from train.survey.settings import image_side, schedule, sound_sizes, text_length
-from train.survey.table import Table, read_table
-from train.tasks import TASKS, find_task
+from ..data import SOURCES
+from ..data.records import Records
+from ..errors import ConfigError, DataError
+from ..tasks import TASKS, find_task
+from .place import Place, find_place
+from .settings import image_side, schedule, sound_sizes, text_length
+from .table import Table, read_table
 
 # Those that `model.pretrained` serves.
 _ENCODED = ("text", "multi_label", "tokens")
@@ -207,8 +207,9 @@ def as_file(config: Config, about: str) -> str:
             sections.append(f"        {field.name}={value!r},")
     names = "".join(f"    {name},\n" for name in sorted(imports))
     body = "\n".join(sections)
+    package = __name__.partition(".")[0]
     return (
-        f'"""{about}"""\n\nfrom train.config import (\n{names})\n\n\n'
+        f'"""{about}"""\n\nfrom {package}.config import (\n{names})\n\n\n'
         f"def get_config() -> Config:\n    return Config(\n{body}\n    )\n"
     )
 

@@ -9,9 +9,9 @@ import numpy as np
 import soundfile  # type: ignore[import-untyped]  # it ships no type information
 from PIL import Image
 
-from train.data.examples import bucket
-from train.data.media import contents
-from train.data.records import Records
+from ..data.examples import bucket
+from ..data.media import contents
+from ..data.records import Records
 
 # So many rows tell how large the others are.
 _LOOKED_AT = 200

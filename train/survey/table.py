@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
-from train.data.records import Records
-from train.errors import DataError
-from train.tasks.columns import is_blank
+from ..data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
+from ..data.records import Records
+from ..errors import DataError
+from ..tasks.columns import is_blank
 
 # So many rows tell what a column is.
 _LOOKED_AT = 5000

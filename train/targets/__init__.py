@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from train.config import DataConfig
-from train.data.examples import Classes, Encoded
-from train.data.records import Records
-from train.targets.metric import Metric
+from ..config import DataConfig
+from ..data.examples import Classes, Encoded
+from ..data.records import Records
+from .metric import Metric
 
 LossTarget = Literal["labels", "multi_hot"]
 # What a lead, or a margin, is a difference of.

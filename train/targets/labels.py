@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.command.notices import notice
-from train.config import DataConfig
-from train.data.names import alike, is_unicode, look_alikes, shown
-from train.data.records import Records
-from train.errors import DataError
+from ..command.lines import escaped
+from ..command.notices import notice
+from ..config import DataConfig
+from ..data.names import alike, is_unicode, look_alikes, shown
+from ..data.records import Records
+from ..errors import DataError
 
 Label = str | int
 # Of the labels that training never has, so many are looked at for one like them.

@@ -8,32 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from train.command.lines import escaped
-from train.command.notices import notice
-from train.config import DataConfig
-from train.data.examples import Classes, Encoded
-from train.data.records import Records
-from train.errors import DataError
-from train.targets import (
+from ..command.lines import escaped
+from ..command.notices import notice
+from ..config import DataConfig
+from ..data.examples import Classes, Encoded
+from ..data.records import Records
+from ..errors import DataError
+from . import (
     Calibration,
     LabelEvidence,
     LossTarget,
     MarginMeaning,
     Unit,
 )
-from train.targets.calibration import (
+from .calibration import (
     binary_probabilities,
     expected_calibration_error,
     fit_binary_temperature,
     probabilities,
 )
-from train.targets.labels import (
+from .labels import (
     index_of,
     label_lists,
     note_doubtful_classes,
     refuse_unknown,
 )
-from train.targets.metric import Metric, calibration_errors, loss
+from .metric import Metric, calibration_errors, loss
 
 _FLAGS = frozenset(["0", "1", "0.0", "1.0", "True", "False"])
 

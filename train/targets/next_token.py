@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.config import DataConfig
-from train.data.examples import NO_LABEL, NO_TOKEN, Classes, Encoded
-from train.data.records import Records
-from train.errors import DataError
-from train.targets import Calibration, Unit
-from train.targets.metric import Metric, loss
-from train.targets.one_class import label_lead
-from train.targets.tags import Tags
+from ..config import DataConfig
+from ..data.examples import NO_LABEL, NO_TOKEN, Classes, Encoded
+from ..data.records import Records
+from ..errors import DataError
+from . import Calibration, Unit
+from .metric import Metric, loss
+from .one_class import label_lead
+from .tags import Tags
 
 # The order in which leads are kept.
 _UNITS: tuple[Unit, ...] = ("probability", "logits")

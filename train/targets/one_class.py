@@ -8,29 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
-from train.config import DataConfig
-from train.data.examples import NO_LABEL, Classes, Encoded
-from train.data.records import Records
-from train.storage import finite
-from train.targets import (
+from ..config import DataConfig
+from ..data.examples import NO_LABEL, Classes, Encoded
+from ..data.records import Records
+from ..storage import finite
+from . import (
     Calibration,
     LabelEvidence,
     LossTarget,
     MarginMeaning,
     Unit,
 )
-from train.targets.calibration import (
+from .calibration import (
     expected_calibration_error,
     fit_temperature,
     probabilities,
 )
-from train.targets.labels import (
+from .labels import (
     index_of,
     label_values,
     note_doubtful_classes,
     refuse_unknown,
 )
-from train.targets.metric import Metric, calibration_errors, loss
+from .metric import Metric, calibration_errors, loss
 
 ONE_OF_ALL: Mapping[Unit, MarginMeaning] = {
     "probability": MarginMeaning(

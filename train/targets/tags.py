@@ -10,25 +10,25 @@ import numpy as np
 from seqeval import metrics as entities
 from sklearn.metrics import precision_recall_fscore_support
 
-from train.command.lines import escaped
-from train.command.notices import notice
-from train.config import DataConfig
-from train.data.examples import NO_LABEL, Classes, Encoded
-from train.data.names import shown
-from train.data.records import Records
-from train.errors import DataError
-from train.storage import finite
-from train.targets import Calibration, LabelEvidence, LossTarget, Unit
-from train.targets.calibration import fit_temperature, probabilities
-from train.targets.labels import (
+from ..command.lines import escaped
+from ..command.notices import notice
+from ..config import DataConfig
+from ..data.examples import NO_LABEL, Classes, Encoded
+from ..data.names import shown
+from ..data.records import Records
+from ..errors import DataError
+from ..storage import finite
+from . import Calibration, LabelEvidence, LossTarget, Unit
+from .calibration import fit_temperature, probabilities
+from .labels import (
     Label,
     index_of,
     label_lists,
     note_doubtful_classes,
     refuse_unknown,
 )
-from train.targets.metric import Metric, calibration_errors, loss
-from train.targets.one_class import (
+from .metric import Metric, calibration_errors, loss
+from .one_class import (
     ONE_OF_ALL,
     calibration_error,
     count_classes,

@@ -1,9 +1,9 @@
 """The kinds of task, each a file found by its name in the configuration."""
 
-from train.config import Config, nearest
-from train.data.examples import TaskData
-from train.errors import ConfigError
-from train.tasks import (
+from ..config import Config, nearest
+from ..data.examples import TaskData
+from ..errors import ConfigError
+from . import (
     audio,
     features,
     image,
@@ -12,8 +12,8 @@ from train.tasks import (
     text,
     tokens,
 )
-from train.tasks.balance import check_balance
-from train.tasks.task import Task, encode_labelled, model_name, read_records
+from .balance import check_balance
+from .task import Task, encode_labelled, model_name, read_records
 
 TASKS: dict[str, Task] = {
     "text": text.TASK,

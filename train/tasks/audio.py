@@ -6,16 +6,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from train.command.notices import notice
-from train.config import Config
-from train.data.examples import Encoded, InputSpec
-from train.data.media import decode_column
-from train.data.recordings import decode_audio
-from train.data.records import Records
-from train.errors import ConfigError
-from train.models.audio_cnn import FRAME_SECONDS, AudioCnn
-from train.targets.one_class import OneClass
-from train.tasks.task import Task
+from ..command.notices import notice
+from ..config import Config
+from ..data.examples import Encoded, InputSpec
+from ..data.media import decode_column
+from ..data.recordings import decode_audio
+from ..data.records import Records
+from ..errors import ConfigError
+from ..models.audio_cnn import FRAME_SECONDS, AudioCnn
+from ..targets.one_class import OneClass
+from .task import Task
 
 MODELS = {"cnn": AudioCnn}
 

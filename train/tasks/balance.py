@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.config import DataConfig
-from train.data.names import shown
-from train.data.records import Records
-from train.errors import ConfigError, DataError
-from train.targets import Target
+from ..command.lines import escaped
+from ..config import DataConfig
+from ..data.names import shown
+from ..data.records import Records
+from ..errors import ConfigError, DataError
+from ..targets import Target
 
 # The power of a class's count by which its share, or its weight, falls.
 _POWERS = {"classes": 1.0, "balanced": 1.0, "sqrt": 0.5}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.command.notices import notice
-from train.data.records import Records
-from train.errors import DataError
+from ..command.lines import escaped
+from ..command.notices import notice
+from ..data.records import Records
+from ..errors import DataError
 
 # What people write where there is nothing.
 _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})

@@ -9,17 +9,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from train.command.lines import escaped
-from train.command.notices import notice
-from train.config import Config, DataConfig
-from train.data.examples import Encoded, InputSpec
-from train.data.names import shown
-from train.data.records import Records
-from train.errors import DataError
-from train.models.mlp import Mlp
-from train.targets.one_class import OneClass
-from train.tasks.columns import Column, find_columns
-from train.tasks.task import Task
+from ..command.lines import escaped
+from ..command.notices import notice
+from ..config import Config, DataConfig
+from ..data.examples import Encoded, InputSpec
+from ..data.names import shown
+from ..data.records import Records
+from ..errors import DataError
+from ..models.mlp import Mlp
+from ..targets.one_class import OneClass
+from .columns import Column, find_columns
+from .task import Task
 
 _KEPT = "features.json"
 # The index that pandas writes: without a name in CSV, with one of these in Parquet.

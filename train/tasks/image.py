@@ -8,28 +8,28 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from train.config import Config
-from train.data.examples import Encoded, InputSpec
-from train.data.images import (
+from ..config import Config
+from ..data.examples import Encoded, InputSpec
+from ..data.images import (
     augment,
     check_augmentations,
     decode_image,
     is_grey,
     statistics,
 )
-from train.data.media import (
+from ..data.media import (
     CannotDecodeError,
     Decode,
     contents,
     decode_column,
     decode_good,
 )
-from train.data.records import Records
-from train.errors import ConfigError, DataError
-from train.models.cnn import Cnn
-from train.models.resnet import ResNet18
-from train.targets.one_class import OneClass
-from train.tasks.task import Task
+from ..data.records import Records
+from ..errors import ConfigError, DataError
+from ..models.cnn import Cnn
+from ..models.resnet import ResNet18
+from ..targets.one_class import OneClass
+from .task import Task
 
 MODELS = {"cnn": Cnn, "resnet18": ResNet18}
 

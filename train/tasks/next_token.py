@@ -1,10 +1,10 @@
 """Text of any number of words, for the token that follows each."""
 
-from train.data.examples import InputSpec
-from train.models.transformer import Transformer
-from train.targets.next_token import NextToken
-from train.tasks.task import Task
-from train.tasks.text import TextCodec
+from ..data.examples import InputSpec
+from ..models.transformer import Transformer
+from ..targets.next_token import NextToken
+from .task import Task
+from .text import TextCodec
 
 
 class NextTokenCodec(TextCodec):

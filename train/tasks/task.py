@@ -8,13 +8,13 @@ from typing import Any, Protocol, Self
 import jax
 from flax import nnx
 
-from train import data
-from train.config import Config, DataConfig, ModelConfig, nearest
-from train.data.examples import Classes, Encoded, Examples, InputSpec, Sequences
-from train.data.records import Records
-from train.errors import ConfigError
-from train.targets import Target
-from train.tasks.balance import loss_weights
+from .. import data
+from ..config import Config, DataConfig, ModelConfig, nearest
+from ..data.examples import Classes, Encoded, Examples, InputSpec, Sequences
+from ..data.records import Records
+from ..errors import ConfigError
+from ..targets import Target
+from .balance import loss_weights
 
 # The name of the model whose parameters come from `model.pretrained`.
 PRETRAINED = "pretrained"

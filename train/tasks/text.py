@@ -7,19 +7,19 @@ from typing import Any, Self
 
 import tokenizers
 
-from train.command.lines import escaped
-from train.config import Config
-from train.data.examples import Encoded, InputSpec
-from train.data.names import shown
-from train.data.records import Records
-from train.data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
-from train.errors import ConfigError, DataError
-from train.models.encoder import EncoderConfig, PooledEncoder
-from train.models.huggingface import parse_config
-from train.models.pretrained import find_folder, read_encoder_config
-from train.models.transformer import Transformer
-from train.targets.one_class import OneClass
-from train.tasks.task import PRETRAINED, Task, model_name
+from ..command.lines import escaped
+from ..config import Config
+from ..data.examples import Encoded, InputSpec
+from ..data.names import shown
+from ..data.records import Records
+from ..data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
+from ..errors import ConfigError, DataError
+from ..models.encoder import EncoderConfig, PooledEncoder
+from ..models.huggingface import parse_config
+from ..models.pretrained import find_folder, read_encoder_config
+from ..models.transformer import Transformer
+from ..targets.one_class import OneClass
+from .task import PRETRAINED, Task, model_name
 
 MODELS = {"transformer": Transformer, PRETRAINED: PooledEncoder}
 

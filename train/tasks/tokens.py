@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from train.command.lines import escaped
-from train.data.examples import Encoded, InputSpec
-from train.data.names import shown
-from train.data.records import Records
-from train.data.tokenizer import encode_words
-from train.errors import DataError
-from train.targets.labels import list_values
-from train.targets.tags import Tags
-from train.tasks.task import Task
-from train.tasks.text import MODELS, TextCodec
+from ..command.lines import escaped
+from ..data.examples import Encoded, InputSpec
+from ..data.names import shown
+from ..data.records import Records
+from ..data.tokenizer import encode_words
+from ..errors import DataError
+from ..targets.labels import list_values
+from ..targets.tags import Tags
+from .task import Task
+from .text import MODELS, TextCodec
 
 
 class TokenCodec(TextCodec):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.command.notices import notice
-from train.errors import TrainerError
+from ..command.notices import notice
+from ..errors import TrainerError
 
 # The latest bad mini-steps whose numbers are kept.
 _KEPT = 8

@@ -14,8 +14,9 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from as_softmax_jax.heads import SampledClasses, sample_classes
-from train.recipe.recipe import Recipe
-from train.training.state import TrainState
+
+from ..recipe.recipe import Recipe
+from .state import TrainState
 
 
 def draw_classes(

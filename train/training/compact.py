@@ -19,12 +19,12 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from train.training.feed import Item, Latest
-from train.training.gain import Gain
-from train.training.leads import Leads
-from train.training.queued import Looked, QueuedFeed, QueuedState, draw_sample
-from train.training.state import TrainState
-from train.training.sums import Sums
+from .feed import Item, Latest
+from .gain import Gain
+from .leads import Leads
+from .queued import Looked, QueuedFeed, QueuedState, draw_sample
+from .state import TrainState
+from .sums import Sums
 
 # About so many rows decide whether training becomes compact.
 _SAMPLE = 512

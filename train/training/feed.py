@@ -6,12 +6,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from train.data.examples import Examples
-from train.data.pipeline import Batch, training_batches, training_rows
-from train.recipe.recipe import Recipe
-from train.tasks.balance import sampling_shares
-from train.training.state import TrainState
-from train.training.sums import Sums
+from ..data.examples import Examples
+from ..data.pipeline import Batch, training_batches, training_rows
+from ..recipe.recipe import Recipe
+from ..tasks.balance import sampling_shares
+from .state import TrainState
+from .sums import Sums
 
 Latest = Callable[[], TrainState]
 """Gives the training state as it is now."""

@@ -1,10 +1,10 @@
 """The feed that a configuration asks for."""
 
-from train.data.examples import Examples
-from train.recipe.recipe import Recipe
-from train.training.compact import CompactFeed
-from train.training.feed import PlainFeed
-from train.training.selection import (
+from ..data.examples import Examples
+from ..recipe.recipe import Recipe
+from .compact import CompactFeed
+from .feed import PlainFeed
+from .selection import (
     InfoBatchFeed,
     RandomFeed,
     SelectiveBackpropFeed,

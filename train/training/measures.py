@@ -21,10 +21,11 @@ from as_softmax_jax.losses import (
     PerExample,
     StepKey,
 )
-from train.recipe.network import Output
-from train.recipe.scorer import Scorer
-from train.targets import Target, most_lead
-from train.training.sums import Sums
+
+from ..recipe.network import Output
+from ..recipe.scorer import Scorer
+from ..targets import Target, most_lead
+from .sums import Sums
 
 Batch = dict[str, jax.Array]
 Held = Mapping[str, jax.Array]

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from train.data.pipeline import Batch, read_batch
-from train.recipe.mesh import put_batch
-from train.training.feed import FeedState, Item, Latest, PlainFeed
-from train.training.state import TrainState
-from train.training.steps import filter_step
-from train.training.sums import Sums
+from ..data.pipeline import Batch, read_batch
+from ..recipe.mesh import put_batch
+from .feed import FeedState, Item, Latest, PlainFeed
+from .state import TrainState
+from .steps import filter_step
+from .sums import Sums
 
 _filter_step = jax.jit(filter_step, static_argnums=0)
 # Mini-batches that are looked at under one set of parameters, at most, where the next

@@ -10,9 +10,9 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from train.data.pipeline import Batch
-from train.training.feed import Item, Latest
-from train.training.queued import QueuedFeed, QueuedState, draw_sample
+from ..data.pipeline import Batch
+from .feed import Item, Latest
+from .queued import QueuedFeed, QueuedState, draw_sample
 
 # Losses that a new one is ranked among.
 _HISTORY = 1024

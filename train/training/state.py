@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from train.recipe.mesh import constrain_state
-from train.recipe.recipe import Recipe
-from train.training.bad_steps import BadSteps
-from train.training.sums import Sums
+from ..recipe.mesh import constrain_state
+from ..recipe.recipe import Recipe
+from .bad_steps import BadSteps
+from .sums import Sums
 
 
 class TrainState(NamedTuple):

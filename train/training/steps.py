@@ -8,10 +8,11 @@ import optax
 from flax import nnx
 
 from as_softmax_jax import count_active, has_updated
-from train.recipe.mesh import constrain_state, replicate
-from train.recipe.recipe import Recipe
-from train.training.class_sampling import draw_classes, narrow, widen
-from train.training.measures import (
+
+from ..recipe.mesh import constrain_state, replicate
+from ..recipe.recipe import Recipe
+from .class_sampling import draw_classes, narrow, widen
+from .measures import (
     Batch,
     Measures,
     keep_examples,
@@ -20,8 +21,8 @@ from train.training.measures import (
     measure,
     measure_blocked,
 )
-from train.training.state import TrainState
-from train.training.sums import Sums, active_rows
+from .state import TrainState
+from .sums import Sums, active_rows
 
 # What a mini-step's key is folded with, so that each draw has one of its own; dropout
 # takes the key itself.

@@ -15,14 +15,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from train.command.notices import notice
-from train.command.processes import is_first, wait_for_all
-from train.errors import WorkdirError, reason
-from train.storage import absolute, check_space
-from train.targets.metric import Metric
-from train.training.feed import FeedState
-from train.training.state import TrainState
-from train.training.sums import Sums
+from ..command.notices import notice
+from ..command.processes import is_first, wait_for_all
+from ..errors import WorkdirError, reason
+from ..storage import absolute, check_space
+from ..targets.metric import Metric
+from ..training.feed import FeedState
+from ..training.state import TrainState
+from ..training.sums import Sums
 
 _BEST, _LATEST = "checkpoints/best", "checkpoints/latest"
 
@@ -293,7 +293,7 @@ def read_checkpoint(workdir: Path, like: Any) -> tuple[int, Any]:
     if not folder.is_dir():
         raise WorkdirError(
             f"--workdir: {workdir} has no checkpoint; name the folder of a run that "
-            "`python -m train` has written"
+            "the trainer has written"
         )
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder, options=options) as manager:

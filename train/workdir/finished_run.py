@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from train.config import Config, MeshConfig, check, from_dict, override
-from train.data.examples import Classes
-from train.errors import ConfigError, WorkdirError
-from train.recipe.mesh import make_mesh
-from train.recipe.network import Network
-from train.recipe.scorer import Scorer, make_scorer
-from train.storage import as_folder, read_json
-from train.targets import Calibration
-from train.tasks import find_task
-from train.tasks.task import Codec, Task
-from train.training.measures import Held
-from train.workdir.checkpoints import read_checkpoint
+from ..config import Config, MeshConfig, check, from_dict, override
+from ..data.examples import Classes
+from ..errors import ConfigError, WorkdirError
+from ..recipe.mesh import make_mesh
+from ..recipe.network import Network
+from ..recipe.scorer import Scorer, make_scorer
+from ..storage import as_folder, read_json
+from ..targets import Calibration
+from ..tasks import find_task
+from ..tasks.task import Codec, Task
+from ..training.measures import Held
+from .checkpoints import read_checkpoint
 
 # How often each class is a training label, where the loss or its margins take that;
 # by the keyword of the loss, or the key of the configuration.
@@ -54,7 +54,7 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
     """Reads the best checkpoint of a finished run and all that goes with it.
 
     Args:
-      workdir: the folder that `python -m train` wrote.
+      workdir: the folder that the trainer wrote.
       overrides: flags such as `--config.data.path=FOLDER` for what is other of the
         data now.
 
@@ -124,7 +124,7 @@ def _read(workdir: Path, name: str) -> Any:
     except FileNotFoundError as error:
         raise WorkdirError(
             f"--workdir: {workdir} holds no finished run ({name} is not there); name "
-            "the folder that `python -m train` has written"
+            "the folder that the trainer has written"
         ) from error
 
 

@@ -9,10 +9,10 @@ import jax
 import tensorboardX
 import tqdm
 
-from train.command.processes import is_first
-from train.storage import finite, write_text
-from train.training.gain import in_words
-from train.training.state import TrainState
+from ..command.processes import is_first
+from ..storage import finite, write_text
+from ..training.gain import in_words
+from ..training.state import TrainState
 
 _MINI_STEPS_PER_READING = 20
 

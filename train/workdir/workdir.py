@@ -7,11 +7,11 @@ from typing import Any
 
 import filelock
 
-from train.command.processes import is_first, wait_for_all
-from train.config import Config, as_dict, first_difference, settings
-from train.data.examples import Classes
-from train.errors import WorkdirError
-from train.storage import (
+from ..command.processes import is_first, wait_for_all
+from ..config import Config, as_dict, first_difference, settings
+from ..data.examples import Classes
+from ..errors import WorkdirError
+from ..storage import (
     absolute,
     as_json,
     is_full,

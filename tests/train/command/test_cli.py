@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
 
+import as_softmax_cli
 from train.command import cli
+from train.command.names import command_line
 from train.command.signals import Stopped
 from train.errors import DataError, TrainerError
 
@@ -70,6 +73,53 @@ def test_refuses_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(TrainerError, match="--compilation-cache: cannot write to"):
         cli.use_compilation_cache(str(tmp_path / "file" / "cache"))
+
+
+@pytest.fixture
+def installed_command(monkeypatch):
+    """Calls `as-softmax` with arguments in this process."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["/bin/as-softmax", *arguments])
+        return as_softmax_cli.main()
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    return call
+
+
+def test_the_installed_command_lists_its_commands(installed_command, capsys):
+    assert installed_command("--help") == 0
+    shown = capsys.readouterr().out
+    assert installed_command() == 2
+    modules = {path.stem for path in Path(cli.__file__).parents[1].glob("*.py")}
+    for command in as_softmax_cli.COMMANDS:
+        assert f"\n  {command} " in shown
+        assert command == "train" or command in modules
+
+
+def test_the_installed_command_knows_the_nearest(installed_command, capsys):
+    assert installed_command("predit") == 2
+    assert capsys.readouterr().err == (
+        "error: as-softmax has no command 'predit'; did you mean predict?\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
+@pytest.mark.parametrize("command", as_softmax_cli.COMMANDS)
+def test_each_command_says_how_it_was_called(command, installed_command, capsys):
+    with pytest.raises(SystemExit, match=r"\A0\Z"):
+        installed_command(command, "--help")
+    assert capsys.readouterr().out.startswith(f"usage: as-softmax {command} ")
+
+
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [("train", "python -m train"), ("predict", "python -m train.predict")],
+)
+def test_a_module_says_that_it_was_called_as_one(command, called, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/work/train/predict.py"])
+    assert command_line(command) == called
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
