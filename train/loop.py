@@ -25,7 +25,6 @@ from .evaluation.label_errors import note_settled_from_the_start
 from .evaluation.result import Evidence, final_figures, origin
 from .recipe.mesh import put_batch
 from .recipe.network import with_pretrained
-from .recipe.optimizer import learning_rate_schedule
 from .recipe.recipe import Recipe, count_labels, make_recipe
 from .storage import as_folder, as_json, finite, write_json
 from .targets.metric import by_name
@@ -47,8 +46,8 @@ from .workdir.workdir import (
     open_workdir,
 )
 
-# The recipe is static: runs with equal recipes in one process compile once.
-_train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+# Runs whose recipes differ in numbers alone compile once in one process.
+_train_step = jax.jit(train_step, donate_argnums=1)
 # Initialisation runs once: on a CPU, compiling it well costs seconds and saves none.
 _QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
@@ -141,7 +140,6 @@ def initial_state(
     options = _QUICK_COMPILE if jax.default_backend() == "cpu" else {}
     create = jax.jit(
         create_state,
-        static_argnums=0,
         static_argnames="num_rows",
         compiler_options=options,
     )
@@ -389,9 +387,6 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
     mini_step, gradient_step = jax.device_get((state.mini_step, state.gradient_step))
     train, seen = history.sums.means(), feed.state.examples_seen
     validation = _evaluate(recipe, run.data, state.evaluated, state.held)
-    rate = learning_rate_schedule(
-        recipe.optimizer, total_examples=recipe.total_examples
-    )
     margin = recipe.margin_at(seen)
     return {
         "mini_steps": int(mini_step),
@@ -404,7 +399,7 @@ def _record(run: _Run, state: TrainState, history: _History) -> dict[str, Any]:
         **_validation_figures(recipe, run.data, validation),
         **feed.figures(),
         **{name: finite(round(value, 6)) for name, value in margin.items()},
-        "learning_rate": float(rate(seen, seen)),
+        "learning_rate": float(recipe.rate.at(seen, seen)),
         "seconds": history.seconds(),
     }
 

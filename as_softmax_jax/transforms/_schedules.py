@@ -1,8 +1,9 @@
 """Schedules for the margin of AS-Softmax."""
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,13 @@ Schedule = Callable[[ArrayLike], jax.Array]
 
 def margin_schedule(
     *,
-    delta: float | None = None,
-    logit_margin: float | None = None,
-    init: float | None = None,
-    warmup_steps: int = 0,
-    end: float | None = None,
-    cooldown_steps: int = 0,
-    total_steps: int | None = None,
+    delta: float | jax.Array | None = None,
+    logit_margin: float | jax.Array | None = None,
+    init: float | jax.Array | None = None,
+    warmup_steps: int | jax.Array = 0,
+    end: float | jax.Array | None = None,
+    cooldown_steps: int | jax.Array = 0,
+    total_steps: int | jax.Array | None = None,
 ) -> Schedule:
     r"""A margin over training: from `init` to its value, and in the end to `end`.
 
@@ -37,6 +38,9 @@ def margin_schedule(
     At their defaults `init` and `end` are those of softmax cross-entropy, where every
     class is kept: training drops classes more eagerly step by step, and may end on all
     of them again. An optax schedule: a function of the step.
+
+    An argument may be traced, so that one compiled program serves every value; it is
+    then taken as it is, and numbers of steps are at least 1.
 
     Args:
       delta: the margin of probabilities, in [0, 1]; or else
@@ -70,19 +74,20 @@ def margin_schedule(
     check_one_given(delta, logit_margin, "margin_schedule")
     unit = _PROBABILITY if logit_margin is None else _LOGITS
     given = delta if logit_margin is None else logit_margin
-    margin = unit.check(given, unit.keyword)
-    init = unit.check(unit.softmax if init is None else init, "init")
-    end = unit.check(unit.softmax if end is None else end, "end")
-    warmup_steps = checks.integer(warmup_steps, "warmup_steps", at_least=0)
-    cooldown_steps = checks.integer(cooldown_steps, "cooldown_steps", at_least=0)
+    margin = _checked(unit.check, given, unit.keyword)
+    init = _checked(unit.check, unit.softmax if init is None else init, "init")
+    end = _checked(unit.check, unit.softmax if end is None else end, "end")
+    steps: Any = functools.partial(checks.integer, at_least=0)
+    warmup_steps = _checked(steps, warmup_steps, "warmup_steps")
+    cooldown_steps = _checked(steps, cooldown_steps, "cooldown_steps")
     last = _check_total(total_steps, warmup_steps, cooldown_steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
         step = jnp.asarray(count).astype(jnp.float32)
         value = jnp.full_like(step, margin)
-        if warmup_steps:
+        if _is_traced(warmup_steps) or warmup_steps:
             value = _between(unit, init, margin, step / warmup_steps)
-        if cooldown_steps:
+        if _is_traced(cooldown_steps) or cooldown_steps:
             start = last - cooldown_steps
             back = _between(unit, margin, end, (step - start) / cooldown_steps)
             value = jnp.where(step > start, back, value)
@@ -134,14 +139,14 @@ class _Unit(NamedTuple):
     keyword: str
     softmax: float  # the margin at which every class is kept
     check: Callable[..., float]  # refuses a number that is no margin
-    mix: Callable[[float, float, jax.Array], jax.Array]  # at a share of the way
+    mix: Callable[[Any, Any, jax.Array], jax.Array]  # at a share of the way
 
 
-def _mixed_linearly(a: float, b: float, share: jax.Array) -> jax.Array:
+def _mixed_linearly(a: Any, b: Any, share: jax.Array) -> jax.Array:
     return a * (1.0 - share) + b * share
 
 
-def _mixed_by_ratio(a: float, b: float, share: jax.Array) -> jax.Array:
+def _mixed_by_ratio(a: Any, b: Any, share: jax.Array) -> jax.Array:
     return -jnp.logaddexp(jnp.log1p(-share) - a, jnp.log(share) - b)
 
 
@@ -149,26 +154,39 @@ _PROBABILITY = _Unit("delta", 1.0, checks.unit_interval_float, _mixed_linearly)
 _LOGITS = _Unit("logit_margin", math.inf, checks.not_negative_float, _mixed_by_ratio)
 
 
-def _between(unit: _Unit, a: float, b: float, share: jax.Array) -> jax.Array:
+def _is_traced(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def _checked(check: Callable[..., Any], value: Any, name: str) -> Any:
+    """Returns a number that has been checked, or a traced one as it is."""
+    return value if _is_traced(value) else check(value, name)
+
+
+def _between(unit: _Unit, a: ArrayLike, b: ArrayLike, share: jax.Array) -> jax.Array:
     """Returns the margin a share of the way from a to b; exact at both ends."""
     share = jnp.clip(share, 0.0, 1.0)
     # The bounds keep rounding from leaving the range, which a loss refuses by NaN.
-    value = jnp.clip(unit.mix(a, b, share), min(a, b), max(a, b))
+    value = jnp.clip(unit.mix(a, b, share), jnp.minimum(a, b), jnp.maximum(a, b))
     return jnp.where(share == 0.0, a, jnp.where(share == 1.0, b, value))
 
 
 def _check_total(
-    total_steps: int | None, warmup_steps: int, cooldown_steps: int
-) -> int:
+    total_steps: int | jax.Array | None,
+    warmup_steps: int | jax.Array,
+    cooldown_steps: int | jax.Array,
+) -> int | jax.Array:
     """Returns the last step; refuses stretches that overlap."""
     if total_steps is None:
-        if cooldown_steps:
+        if _is_traced(cooldown_steps) or cooldown_steps:
             raise ValueError(
                 "`cooldown_steps` are the last ones of training: give `total_steps`."
             )
         return 0
-    last = checks.integer(total_steps, "total_steps", at_least=0)
-    if warmup_steps + cooldown_steps > last:
+    steps: Any = functools.partial(checks.integer, at_least=0)
+    last = _checked(steps, total_steps, "total_steps")
+    known = not any(map(_is_traced, (last, warmup_steps, cooldown_steps)))
+    if known and warmup_steps + cooldown_steps > last:
         raise ValueError(
             f"`warmup_steps` and `cooldown_steps` must fit into `total_steps`; got "
             f"{warmup_steps} + {cooldown_steps} of {last}."

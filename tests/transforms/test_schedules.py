@@ -156,3 +156,31 @@ class TestMarginSchedule:
     def test_what_does_not_fit_is_refused(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             margin_schedule(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("delta", 0.25), ("logit_margin", 0.0), ("logit_margin", 2.0)],
+)
+def test_traced_arguments_are_as_numbers(keyword, value):
+    """One program serves every margin and every length of training."""
+    steps = {"warmup_steps": 3, "cooldown_steps": 2, "total_steps": 8}
+
+    @jax.jit
+    def margins(value, steps):
+        return margin_schedule(**{keyword: value}, **steps)(jnp.arange(10))
+
+    expected = margin_schedule(**{keyword: value}, **steps)(jnp.arange(10))
+    np.testing.assert_array_equal(margins(value, steps), expected)
+    assert margins._cache_size() == 1
+    margins(value / 2 + 0.1, steps | {"total_steps": 9})
+    assert margins._cache_size() == 1
+
+
+def test_a_traced_margin_is_refused_where_it_is_known_to_be_wrong():
+    with pytest.raises(ValueError, match="`total_steps`"):
+        jax.eval_shape(lambda m: margin_schedule(delta=m, cooldown_steps=2)(0), 0.5)
+    with pytest.raises(ValueError, match="must fit into `total_steps`"):
+        jax.eval_shape(
+            lambda m: margin_schedule(delta=m, cooldown_steps=2, total_steps=1)(0), 0.5
+        )

@@ -44,7 +44,7 @@ def eval_step(
     cool-down, so that all evaluations of a run compare.
 
     Args:
-      scorer: static under jit.
+      scorer: of the run.
       params: of the network.
       batch: as for `train_step`.
       held: extra inputs of the loss, of the run.
@@ -80,7 +80,7 @@ def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
     return find_task(network.task).target.outputs(logits, None)
 
 
-_eval_step = jax.jit(eval_step, static_argnums=0)
+_eval_step = jax.jit(eval_step)
 
 
 def evaluate(

@@ -1,6 +1,7 @@
 """How the margin of a loss goes over training."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,27 @@ from ..config import LossConfig
 from ..errors import ConfigError
 
 
-class Course(NamedTuple):
-    """From softmax's margin to its value, and in the end back; by examples seen."""
+def _static() -> Any:
+    """A field that makes another program."""
+    return dataclasses.field(metadata={"static": True})
 
-    margin: str  # the loss's keyword
-    softmax: float  # at which the loss is softmax
-    warmup: int = 0  # examples, the first of training
-    cooldown: int = 0  # examples, the last of training
-    total: int = 0  # examples of training
 
-    def at(self, value: float, examples_seen: jax.Array | int) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """From softmax's margin to its value, and in the end back; by examples seen.
+
+    A pytree, whose numbers of examples may be traced. None stands for no stretch, which
+    makes another program.
+    """
+
+    margin: str = _static()  # the loss's keyword
+    softmax: float = _static()  # at which the loss is softmax
+    warmup: Any = None  # examples, the first of training
+    cooldown: Any = None  # examples, the last of training
+    total: Any = None  # examples of training
+
+    def at(self, value: Any, examples_seen: jax.Array | int) -> jax.Array:
         """Returns the margin after so many examples, float32.
 
         Args:
@@ -31,9 +43,9 @@ class Course(NamedTuple):
         schedule = margin_schedule(
             **{self.margin: value},
             init=self.softmax,
-            warmup_steps=self.warmup,
+            warmup_steps=0 if self.warmup is None else self.warmup,
             end=self.softmax,
-            cooldown_steps=self.cooldown,
+            cooldown_steps=0 if self.cooldown is None else self.cooldown,
             total_steps=self.total,
         )
         return jnp.asarray(schedule(examples_seen), jnp.float32)
@@ -68,6 +80,9 @@ def make_course(config: LossConfig, row: Loss, *, total_examples: int) -> Course
     warmup = round(share * total_examples)
     # Rounded down where both together are all of training.
     cooldown = min(round(end_share * total_examples), total_examples - warmup)
-    return constant(row)._replace(
-        warmup=warmup, cooldown=cooldown, total=total_examples
+    return dataclasses.replace(
+        constant(row),
+        warmup=warmup or None,
+        cooldown=cooldown or None,
+        total=total_examples,
     )

@@ -20,9 +20,10 @@ from .course import Course, constant
 _TARGETS = {"labels": "one label an example", "multi_hot": "any number of labels"}
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss by name; hashable, so that compiled steps share it.
+    """A loss by name; a pytree of its margin's value, which may be traced.
 
     Attributes:
       name: the row of `as_softmax_jax.losses.LOSSES`.
@@ -36,6 +37,21 @@ class Objective:
     margin: str | None
     keywords: tuple[tuple[str, float], ...]
     class_margins: ClassMargins | None = None
+
+    def tree_flatten(self) -> tuple[tuple[Any], "Objective"]:
+        """Returns the margin's value, None where there is none, and all else."""
+        if self.margin is None:
+            return (None,), self
+        return (dict(self.keywords)[self.margin],), self._with_margin(None)
+
+    @classmethod
+    def tree_unflatten(cls, rest: "Objective", values: tuple[Any]) -> "Objective":
+        """Returns the objective of what `tree_flatten` returned."""
+        return rest if rest.margin is None else rest._with_margin(*values)
+
+    def _with_margin(self, value: Any) -> "Objective":
+        pairs = ((k, value if k == self.margin else v) for k, v in self.keywords)
+        return dataclasses.replace(self, keywords=tuple(pairs))
 
     @property
     def row(self) -> Loss:

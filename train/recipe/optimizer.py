@@ -1,6 +1,6 @@
 """The optimizer from the configuration: an optax chain, windowed when asked for."""
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -23,16 +23,16 @@ _UNDECAYED = ("bias", "scale")
 def make_optimizer(
     config: OptimizerConfig,
     training: TrainingConfig,
+    rate: "LearningRate",
     *,
-    total_examples: int,
     rescale: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns clipping, direction, decay and learning rate, in that order.
 
     Args:
-      config: which optimizer and which schedule.
+      config: which optimizer, and its other settings.
       training: which window rule; with one, the chain runs at a window's end only.
-      total_examples: examples seen at the end of training.
+      rate: by the examples seen.
       rescale: whether a batch that stands for more examples than it holds has a larger
         rate.
 
@@ -41,14 +41,13 @@ def make_optimizer(
       the examples before its batch, those that the batch stands for and those in it,
       and with a window rule `num_valid=`, `num_active=` and `flush=`.
     """
-    schedule = learning_rate_schedule(config, total_examples=total_examples)
     clip = clip_by_global_norm(config.clip_norm)
     momentum = optax.trace(config.momentum)
     chain = optax.chain(
         clip if config.clip_norm else optax.identity(),
         optax.scale_by_adam() if config.name == "adamw" else momentum,
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
-        scale_by_examples_seen(schedule, rescale=rescale),
+        scale_by_examples_seen(rate, rescale=rescale),
     )
     if training.window == "none":
         return optax.with_extra_args_support(chain)
@@ -77,42 +76,69 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update_fn)
 
 
-Schedule = Callable[[Any, Any], Any]
-"""The learning rate of a batch, from the examples seen before it and with it."""
+# With steps that are shares of all: where numbers of steps are traced, optax cannot ask
+# whether there are any.
+_DECAYS = {
+    "constant": optax.constant_schedule(1.0),
+    "linear": optax.linear_schedule(1.0, 0.0, 1),
+    "cosine": optax.cosine_decay_schedule(1.0, 1),
+}
 
 
-def learning_rate_schedule(config: OptimizerConfig, *, total_examples: int) -> Schedule:
-    """Returns the learning rate as a function of examples seen.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LearningRate:
+    """The learning rate by examples seen; a pytree whose numbers may be traced.
 
     Examples, not steps: a window that grows makes fewer gradient steps of the same
     data, and the decay must still reach its end with the data. The rise counts a
     step's own batch and the decay does not, so no step has a rate of 0: not the first,
     and not the only one of a short run.
+
+    Attributes:
+      decay: constant, linear or cosine.
+      peak: the rate between rise and decay.
+      warmup: examples of the rise.
+      rest: examples of the decay.
+    """
+
+    decay: str = dataclasses.field(metadata={"static": True})
+    peak: Any
+    warmup: Any
+    rest: Any
+
+    def at(self, before: Any, after: Any) -> jax.Array:
+        """Returns the rate of a batch.
+
+        Args:
+          before: examples seen before it.
+          after: examples seen with it.
+        """
+        share = jnp.maximum(before - self.warmup, 0) / self.rest
+        rise = jnp.minimum(after / jnp.maximum(self.warmup, 1), 1.0)
+        factor = jnp.where(after < self.warmup, rise, _DECAYS[self.decay](share))
+        return self.peak * factor
+
+
+def make_learning_rate(config: OptimizerConfig, *, total_examples: int) -> LearningRate:
+    """Returns the learning rate over training.
+
+    Args:
+      config: peak, warm-up and decay.
+      total_examples: examples seen at the end.
     """
     warmup = round(config.warmup * total_examples)
     rest = max(total_examples - warmup, 1)
-    decays = {
-        "constant": optax.constant_schedule(config.learning_rate),
-        "linear": optax.linear_schedule(config.learning_rate, 0.0, rest),
-        "cosine": optax.cosine_decay_schedule(config.learning_rate, rest),
-    }
-    decay = decays[config.schedule]
-    rise = optax.linear_schedule(0.0, config.learning_rate, max(warmup, 1))
-
-    def rate(before: Any, after: Any) -> Any:
-        decayed = decay(jnp.maximum(before - warmup, 0))
-        return jnp.where(after < warmup, rise(after), decayed)
-
-    return rate
+    return LearningRate(config.schedule, config.learning_rate, warmup, rest)
 
 
 def scale_by_examples_seen(
-    schedule: Schedule, *, rescale: bool = False
+    learning_rate: LearningRate, *, rescale: bool = False
 ) -> optax.GradientTransformationExtraArgs:
-    """Scales updates by minus the schedule at the examples seen.
+    """Scales updates by minus the learning rate at the examples seen.
 
     Args:
-      schedule: of the learning rate.
+      learning_rate: by examples seen.
       rescale: whether the rate of a batch that stands for k times the examples that it
         holds is sqrt(k) times as large, the square root being Adam's rule for batches
         (Malladi et al., arXiv 2205.10287); 2 times at most.
@@ -133,7 +159,7 @@ def scale_by_examples_seen(
         **extra: Any,
     ) -> tuple[optax.Updates, optax.EmptyState]:
         del params, extra
-        rate = schedule(examples_seen, examples_seen + num_seen)
+        rate = learning_rate.at(examples_seen, examples_seen + num_seen)
         if rescale:
             rate *= jnp.clip(jnp.sqrt(num_seen / jnp.maximum(num_rows, 1)), 1.0, 2.0)
         return jax.tree.map(lambda u: -rate * u, updates), state

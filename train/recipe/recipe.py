@@ -27,7 +27,7 @@ from .course import Course, make_course
 from .mesh import make_mesh
 from .network import Network
 from .objective import Objective
-from .optimizer import make_optimizer
+from .optimizer import LearningRate, make_learning_rate, make_optimizer
 from .scorer import Scorer, make_scorer
 
 
@@ -38,16 +38,28 @@ class Drawing(NamedTuple):
     balance: str = ""
 
 
+# What a compiled step takes as arguments: these fields, and settings by section.
+_PARTS = ("scorer", "course", "rate", "mini_steps_per_epoch", "total_examples")
+_NUMBERS = {
+    "optimizer": ("learning_rate", "warmup", "weight_decay"),
+    "training": ("epochs",),
+    "compact": ("slack",),
+}
+
+
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A static argument of the steps: equal recipes share one compilation.
+    """An argument of the steps; a pytree of numbers that may be traced.
 
-    The seed is not in it, so runs that differ by seed alone compile once.
+    Recipes that differ in those alone share one compilation: a learning rate, a weight
+    decay, a margin, a number of epochs. The seed is not in it at all.
 
     Attributes:
       scorer: network, objective and mesh.
       data: how training examples are drawn and changed.
       course: of the loss's margin; None where it has none.
+      rate: the learning rate by examples seen.
       optimizer: the optimizer's configuration.
       training: epochs, batches and the window rule.
       compact: how active examples are found, where `training.mode` is compact.
@@ -59,12 +71,46 @@ class Recipe:
     scorer: Scorer
     data: Drawing
     course: Course | None
+    rate: LearningRate
     optimizer: OptimizerConfig
     training: TrainingConfig
     compact: CompactConfig
     selection: SelectionConfig
     mini_steps_per_epoch: int
     total_examples: int
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], "Recipe"]:
+        """Returns what may be traced, and everything else."""
+        return self._flat
+
+    @functools.cached_property
+    def _flat(self) -> tuple[tuple[Any, ...], "Recipe"]:
+        # Each step asks for it.
+        numbers = {
+            section: tuple(getattr(getattr(self, section), name) for name in names)
+            for section, names in _NUMBERS.items()
+        }
+        parts = {name: getattr(self, name) for name in _PARTS}
+        rest = self._with({s: (None,) * len(n) for s, n in _NUMBERS.items()})
+        nothing: dict[str, Any] = dict.fromkeys(_PARTS)
+        return (numbers, parts), dataclasses.replace(rest, **nothing)
+
+    @classmethod
+    def tree_unflatten(cls, rest: "Recipe", values: tuple[Any, ...]) -> "Recipe":
+        """Returns the recipe of what `tree_flatten` returned."""
+        numbers, parts = values
+        return dataclasses.replace(rest._with(numbers), **parts)
+
+    def _with(self, numbers: dict[str, tuple[Any, ...]]) -> "Recipe":
+        """Returns the recipe with other numbers in its sections."""
+        changed: dict[str, Any] = {
+            section: dataclasses.replace(
+                getattr(self, section),
+                **dict(zip(names, numbers[section], strict=True)),
+            )
+            for section, names in _NUMBERS.items()
+        }
+        return dataclasses.replace(self, **changed)
 
     @property
     def network(self) -> Network:
@@ -130,7 +176,7 @@ class Recipe:
         return make_optimizer(
             self.optimizer,
             self.training,
-            total_examples=self.total_examples,
+            self.rate,
             rescale=self.compact.scale_learning_rate,
         )
 
@@ -187,6 +233,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         scorer=scorer,
         data=Drawing(config.data.augment, config.data.balance),
         course=make_course(config.loss, objective.row, total_examples=total_examples),
+        rate=make_learning_rate(config.optimizer, total_examples=total_examples),
         optimizer=config.optimizer,
         training=training,
         compact=config.compact,

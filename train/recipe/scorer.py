@@ -1,7 +1,9 @@
 """What scores examples: network, objective and mesh, without a schedule of training."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,9 +16,14 @@ from .network import Network
 from .objective import Objective, choose_head, make_objective
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["objective"],
+    meta_fields=["network", "mesh"],
+)
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """A static argument of the steps that evaluate and predict.
+    """An argument of the steps that evaluate; a pytree of the margin's value.
 
     Attributes:
       network: what computes logits.

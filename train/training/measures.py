@@ -111,7 +111,7 @@ def measure(
     """Returns the losses of a batch, what is settled in it and what is right.
 
     Args:
-      scorer: static under jit.
+      scorer: of the run.
       logits: of the batch.
       batch: `labels` with one row an example, `where` bool [n], `rows` int32 [n].
       keywords: of the loss, as they are now.

@@ -19,7 +19,7 @@ from .state import TrainState
 from .steps import filter_step
 from .sums import Sums
 
-_filter_step = jax.jit(filter_step, static_argnums=0)
+_filter_step = jax.jit(filter_step)
 # Mini-batches that are looked at under one set of parameters, at most, where the next
 # batch decides how many.
 _MAX_AHEAD = 64

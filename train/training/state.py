@@ -41,7 +41,7 @@ def create_state(
     """Returns the state before the first step; under jit, created where it lies.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       seed: uint32, of the parameters and of dropout.
       held: extra inputs of the loss, before the first step.
       num_rows: of the training split, static under jit; 0: nothing is remembered of

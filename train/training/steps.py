@@ -55,7 +55,7 @@ def train_step(
     window of accumulation closes.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       state: before the batch; the loop donates it.
       batch: `inputs` [n, ...], `labels` with one row an example, `where` bool [n],
         `rows` int32 [n], and maybe `weights` [n] of the losses.
@@ -148,7 +148,7 @@ def filter_step(
     """Returns which examples of a batch are active, without gradient or dropout.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       params: of the network.
       batch: as for `train_step`.
       num_seen: examples seen so far, which decide the margin.

@@ -10,7 +10,7 @@ from train.config import OptimizerConfig, TrainingConfig
 from train.recipe.optimizer import (
     clip_by_global_norm,
     decay_mask,
-    learning_rate_schedule,
+    make_learning_rate,
     make_optimizer,
 )
 
@@ -41,7 +41,8 @@ def step(quick_jit):
     """Returns a function: one update from the initial state, and the state after."""
 
     def step(config, grads, training=None, **extra):
-        tx = make_optimizer(config, training or TrainingConfig(), total_examples=100)
+        rate = make_learning_rate(config, total_examples=100)
+        tx = make_optimizer(config, training or TrainingConfig(), rate)
         counts = {"examples_seen": 0, "num_seen": 0, "num_valid": 8, "num_active": 8}
         extra = jax.tree.map(jnp.int32, counts) | extra
 
@@ -85,12 +86,10 @@ def test_without_a_gradient_decay_alone_moves_parameters(name, step):
     ],
 )
 def test_learning_rate_follows_examples_seen(fields, expected):
-    schedule = learning_rate_schedule(
-        config(learning_rate=1.0, **fields), total_examples=100
-    )
+    rates = make_learning_rate(config(learning_rate=1.0, **fields), total_examples=100)
     for seen, rate in expected.items():
         count = jnp.int32(seen)
-        assert float(schedule(count, count)) == pytest.approx(rate, abs=1e-6)
+        assert float(rates.at(count, count)) == pytest.approx(rate, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +110,10 @@ def test_learning_rate_follows_examples_seen(fields, expected):
     ],
 )
 def test_no_step_has_a_rate_of_0(fields, before, after, expected):
-    schedule = learning_rate_schedule(
+    rates = make_learning_rate(
         config(learning_rate=1.0, schedule="linear", **fields), total_examples=100
     )
-    rate = schedule(jnp.int32(before), jnp.int32(after))
+    rate = rates.at(jnp.int32(before), jnp.int32(after))
     assert float(rate) == pytest.approx(expected)
 
 
@@ -131,7 +130,8 @@ def test_updates_are_scaled_by_the_examples_seen(step):
     ("num_rows", "expected"), [(8, 1.0), (4, 2**0.5), (2, 2.0), (1, 2.0), (0, 2.0)]
 )
 def test_a_batch_that_stands_for_more_has_a_larger_rate(num_rows, expected):
-    tx = make_optimizer(config(), TrainingConfig(), total_examples=100, rescale=True)
+    rate = make_learning_rate(config(), total_examples=100)
+    tx = make_optimizer(config(), TrainingConfig(), rate, rescale=True)
     updates, _ = tx.update(
         PARAMS, tx.init(PARAMS), PARAMS, examples_seen=0, num_seen=8, num_rows=num_rows
     )

@@ -27,7 +27,7 @@ def test_delta_falls_from_one_over_its_share_of_training(make):
     recipe = make(delta=0.2, delta_warmup=0.5)
     course = recipe.course
     assert (course.margin, course.softmax) == ("delta", 1.0)
-    assert (course.warmup, course.cooldown, course.total) == (TOTAL / 2, 0, TOTAL)
+    assert (course.warmup, course.cooldown, course.total) == (TOTAL / 2, None, TOTAL)
     assert float(recipe.keywords_at(0)["delta"]) == 1.0
     halfway = recipe.keywords_at(course.warmup / 2)
     assert float(halfway["delta"]) == pytest.approx((1 + 0.2) / 2)
