@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .buckets import BUCKETS, bucket
+
 # The names of the classes, by number.
 Classes = tuple[str | int, ...]
 # A position that holds no token, and a token that has no label.
@@ -14,11 +16,6 @@ NO_TOKEN = -1
 NO_LABEL = -1
 # Rows that go into a digest at once.
 _DIGESTED = 4096
-# Sequences are cut to one of these lengths, so that few shapes compile.
-_BUCKETS = (
-    *(8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96),
-    *(128, 160, 192, 256, 320, 384, 512),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +88,12 @@ class Sequences(Examples):
     Attributes:
       lengths: of the sequences, without padding, [n].
       tagged: labels are one a token, [n, length], and are cut alike.
+      buckets: the lengths that batches are cut to, so that few shapes compile.
     """
 
     lengths: np.ndarray
     tagged: bool = False
+    buckets: tuple[int, ...] = BUCKETS
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self.inputs, self.labels, self.lengths
@@ -109,7 +108,8 @@ class Sequences(Examples):
 
     def _length(self, rows: np.ndarray) -> int:
         """Returns the bucket that holds each of some rows."""
-        return bucket(int(self.lengths[rows].max(initial=1)), self.inputs.shape[1])
+        longest = int(self.lengths[rows].max(initial=1))
+        return bucket(longest, self.inputs.shape[1], self.buckets)
 
     def batch(self, rows: np.ndarray, local: slice) -> dict[str, np.ndarray]:
         """Returns this process's part of a global batch, cut to its bucket."""
@@ -118,11 +118,6 @@ class Sequences(Examples):
         length = self._length(rows)
         cut = ("inputs", "labels") if self.tagged else ("inputs",)
         return {k: v[:, :length] if k in cut else v for k, v in batch.items()}
-
-
-def bucket(length: int, longest: int) -> int:
-    """Returns the smallest bucket that holds `length`, `longest` at most."""
-    return min(next((b for b in _BUCKETS if b >= length), longest), longest)
 
 
 class Encoded(NamedTuple):

@@ -5,6 +5,7 @@ places in the split, and `where`, which is False for the rows that only pad the 
 batch of an epoch.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -14,9 +15,12 @@ import grain  # type: ignore[import-untyped]  # it ships no type information
 import jax
 import numpy as np
 
-from .examples import Examples
+from .buckets import worthwhile_buckets
+from .examples import Examples, Sequences
 
 Batch = dict[str, np.ndarray]
+# So many mini-batches tell how long the others are.
+_LOOKED_AT = 1000
 # Mini-batches whose examples are sorted together, where they are grouped by length.
 _GROUPED = 50
 
@@ -99,6 +103,43 @@ def _group(
         batches += np.split(part[examples.order_of(part)], len(part) // batch_size)
     ordered = [batches[k] for k in generator.permutation(len(batches))]
     return [*ordered, rest] if len(rest) else ordered
+
+
+def fit_buckets(
+    splits: dict[str, Examples],
+    *,
+    batch_size: int,
+    epochs: int,
+    group_by_length: bool = False,
+) -> dict[str, Examples]:
+    """Returns splits of sequences whose batches are cut to few lengths.
+
+    Args:
+      splits: with `train` and `validation`.
+      batch_size: of the global batch.
+      epochs: how often each example is trained on, and the validation split evaluated.
+      group_by_length: as for `training_rows`.
+    """
+    found = {k: s for k, s in splits.items() if isinstance(s, Sequences)}
+    if not found:
+        return splits
+    train, held_out = found["train"], found["validation"]
+    rows = training_rows(
+        train,
+        batch_size=batch_size,
+        epochs=1,
+        seed=0,
+        group_by_length=group_by_length,
+    )
+    order, looked_at = held_out.order, min(len(rows), _LOOKED_AT)
+    lengths = [train.lengths[rows[k]].max() for k in range(looked_at)]
+    positions = [batch_size * epochs * len(rows) / looked_at] * looked_at
+    for start in range(0, len(order), batch_size):
+        lengths.append(held_out.lengths[order[start : start + batch_size]].max())
+        positions.append(batch_size * epochs)
+    longest = train.inputs.shape[1]
+    buckets = worthwhile_buckets(np.array(lengths), np.array(positions), longest)
+    return {k: dataclasses.replace(s, buckets=buckets) for k, s in found.items()}
 
 
 def training_batches(

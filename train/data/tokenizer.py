@@ -10,7 +10,8 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from ..command.notices import notice
 from ..errors import DataError
-from .examples import NO_TOKEN, Encoded, bucket
+from .buckets import bucket
+from .examples import NO_TOKEN, Encoded
 from .pointers import HEAD, pointer
 
 _UNKNOWN = "[UNK]"

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile  # type: ignore[import-untyped]  # it ships no type information
 from PIL import Image
 
-from ..data.examples import bucket
+from ..data.buckets import bucket
 from ..data.media import contents
 from ..data.records import Records
 

@@ -2,6 +2,7 @@
 
 from ..config import Config, nearest
 from ..data.examples import TaskData
+from ..data.pipeline import fit_buckets
 from ..errors import ConfigError
 from . import (
     audio,
@@ -52,4 +53,10 @@ def prepare(config: Config) -> TaskData:
         split: encode_labelled(task, codec, classes, records, config.data)
         for split, records in splits.items()
     }
+    examples = fit_buckets(
+        examples,
+        batch_size=config.training.batch_size,
+        epochs=config.training.epochs,
+        group_by_length=config.training.group_by_length,
+    )
     return TaskData(examples, classes, codec.spec(len(classes)), codec.files())
