@@ -23,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("path", type=user_path, help="a file, or a folder of files or of class folders")
     add("--task", default="", help="text, multi_label, tokens, image, audio, features")
-    add("--label", default="", metavar="COLUMN", help="the column to predict")
+    add(
+        "--label",
+        default="",
+        metavar="COLUMN",
+        help="the column to predict, or a,b,c with 0 and 1 a class",
+    )
     add("--input", default="", metavar="COLUMN", help="the column to predict it from")
     add(
         "--pretrained",

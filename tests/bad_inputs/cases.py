@@ -715,7 +715,11 @@ CASES = {
     "a column a class": Case(
         {"train.csv": "text,joy,fear\nhello,1,0\nbye,0,1\n"},
         ["--config.task=multi_label"],
-        ["train.csv: no column `label`", "`joy`, `fear` hold 0 and 1", "'joy|fear'"],
+        [
+            "train.csv: no column `label`",
+            "`joy`, `fear` hold 0 and 1",
+            "label_columns=joy,fear",
+        ],
     ),
     # Predicting and evaluating.
     "predicting a folder": Case(

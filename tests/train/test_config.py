@@ -346,7 +346,10 @@ def test_config_takes_two_steps_and_something_reads_what_it_sets(
     moved = jax.tree.map(lambda a, b: (a != b).any(), before.params, state.params)
     assert any(jax.tree.leaves(moved))
     # The loop reads it between steps, of which there are none here.
-    of_the_loop = {("TrainingConfig", "evaluate_steps")}
+    of_the_loop = {
+        ("TrainingConfig", "evaluate_steps"),
+        ("TrainingConfig", "evaluate_every"),
+    }
     assert _changed_keys(config) - read - of_the_loop == set()
 
 

@@ -64,6 +64,29 @@ def test_texts_in_one_file(tmp_path, proposed):
     assert steps >= 300
 
 
+def test_labels_in_a_column_of_0_and_1_each(tmp_path, proposed):
+    table = {
+        "id": [f"row-{k}" for k in range(40)],
+        "comment_text": TEXTS,
+        "toxic": [k % 2 for k in range(40)],
+        "obscene": [int(k % 3 == 0) for k in range(40)],
+    }
+    write_csv(tmp_path / "comments.csv", table)
+    config, shown = proposed(tmp_path / "comments.csv")
+    assert (config.task, config.data.input_column) == ("multi_label", "comment_text")
+    assert config.data.label_columns == ("toxic", "obscene")
+    assert "a column of 0 and 1 for each of the labels `toxic`, `obscene`" in shown
+    assert prepare(config).classes == ("obscene", "toxic")
+    # One of them may be meant, or a column that says otherwise.
+    one, _ = proposed(tmp_path / "comments.csv", "--label", "toxic")
+    assert (one.task, one.data.label_column) == ("text", "toxic")
+    two, _ = proposed(tmp_path / "comments.csv", "--label", "obscene,toxic")
+    assert two.data.label_columns == ("obscene", "toxic")
+    write_csv(tmp_path / "named.csv", {**table, "label": INTENTS})
+    named, _ = proposed(tmp_path / "named.csv")
+    assert (named.task, named.data.label_column) == ("text", "label")
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [

@@ -56,6 +56,8 @@ class DataConfig:
     # Empty: the task's own name for it: text, tokens, image or audio.
     input_column: str = ""
     label_column: str = "label"
+    # Several labels an example as a column of 0 and 1 a class, in place of that column.
+    label_columns: tuple[str, ...] = ()
     # Empty: every column but the label.
     feature_columns: tuple[str, ...] = ()
     # Of a table: columns of text are categories, and blanks are filled in. False: both

@@ -9,6 +9,7 @@ import numpy as np
 from ..config import DataConfig, nearest
 from ..errors import ConfigError, DataError
 from . import digits, files, folders, tfds
+from .label_columns import gather_labels
 from .records import Records
 
 # A source reads each split that the configuration names.
@@ -48,6 +49,13 @@ def read(
         _check_folds(config)
         config = dataclasses.replace(config, validation="", test="")
     splits = SOURCES[config.source](config)
+    if config.label_columns:
+        if not several_labels:
+            raise ConfigError(
+                "`data.label_columns`: an example has one label here; set `task` to "
+                "multi_label, or leave it out"
+            )
+        splits = {k: gather_labels(records, config) for k, records in splits.items()}
 
     def labels(train: Records) -> list[frozenset[str]] | None:
         if not (one_label or several_labels):

@@ -118,6 +118,8 @@ def _columns(table: Table) -> dict[str, Any]:
     default = {"text": "text", "multi_label": "text", "tokens": "tokens"}
     own = default.get(table.task, table.task)
     found: dict[str, Any] = {"label_column": table.label}
+    if table.flags:
+        found["label_columns"] = table.flags
     if table.input and table.input != own:
         found["input_column"] = table.input
     if table.separator:
@@ -152,7 +154,7 @@ def _saw(place: Place, train: Records, table: Table, config: Config) -> list[str
     splits = ", ".join(f"{k}: {v}" for k, v in place.splits.items())
     lines = [
         f"{what} with {len(train)} training examples; {splits}",
-        f"task {table.task}, label column `{table.label}`"
+        f"task {table.task}, {_label_in_words(table)}"
         + (f", input column `{table.input}`" if table.input else ""),
     ]
     if "validation" not in place.splits:
@@ -185,6 +187,13 @@ def _saw(place: Place, train: Records, table: Table, config: Config) -> list[str
     steps = epochs * -(-len(train) // size)
     lines.append(f"{epochs} epochs in batches of {size}: about {steps} steps")
     return lines
+
+
+def _label_in_words(table: Table) -> str:
+    if not table.flags:
+        return f"label column `{table.label}`"
+    names = ", ".join(f"`{name}`" for name in table.flags)
+    return f"a column of 0 and 1 for each of the labels {names}"
 
 
 def as_file(config: Config, about: str) -> str:

@@ -23,6 +23,8 @@ _MOST_SECONDS = 10.0
 _SAMPLE_RATES = (8000, 16000)
 # Small data need some hundred gradient steps, large ones few epochs.
 _LEAST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 800, 4, 100
+# To evaluate and save after each of many short epochs takes longer than to train.
+_EVALUATIONS = 20
 
 
 def text_length(texts: Sequence[str]) -> int:
@@ -77,11 +79,10 @@ def _some(records: Records, column: str) -> list[Any]:
 
 
 def schedule(num_examples: int) -> dict[str, int]:
-    """Returns `batch_size` and `epochs`: some hundred steps for few examples."""
+    """Returns batches and epochs: some hundred steps for few examples."""
     size = next((s for s in (16, 32, 64) if num_examples <= 50 * s), 128)
     per_epoch = math.ceil(num_examples / size)
     epochs = math.ceil(_LEAST_STEPS / per_epoch)
-    return {
-        "batch_size": size,
-        "epochs": min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS),
-    }
+    epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
+    every = max(1, epochs // _EVALUATIONS)
+    return {"batch_size": size, "epochs": epochs, "evaluate_every": every}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
+from ..data.label_columns import is_flag
 from ..data.records import Records
 from ..errors import DataError
 from ..tasks.columns import is_blank
@@ -43,6 +44,7 @@ class Table(NamedTuple):
     separator: str  # of several labels in a text; empty: they are lists, or one
     tags: str  # bio or flat; of tokens
     mixed: bool  # has blanks or texts among its features
+    flags: tuple[str, ...] = ()  # labels that have a column of 0 and 1 each
 
 
 def read_table(
@@ -60,6 +62,11 @@ def read_table(
       DataError: no column can be the label, or its values are none of classes.
     """
     columns = {name: _values(records, name) for name in records.columns}
+    flags = _flags(columns, records, task=task, label=label)
+    if flags:
+        rest = {name: v for name, v in columns.items() if name not in flags}
+        chosen = input_column or _input("multi_label", rest)
+        return Table("multi_label", "labels", chosen, "", "bio", False, flags)
     for name in (label, input_column):
         if name:
             records.column(name)
@@ -79,6 +86,31 @@ def read_table(
     if found == "tokens":
         tags = "bio" if _is_bio(columns[label]) else "flat"
     return Table(found, label, chosen, separator, tags, mixed)
+
+
+def _flags(
+    columns: dict[str, list[Any]], records: Records, *, task: str, label: str
+) -> tuple[str, ...]:
+    """Returns the classes that have a column of 0 and 1 each; none where it is not so.
+
+    Args:
+      columns: the values of each.
+      records: the training split.
+      task: where it is known.
+      label: one column, or some, parted by commas, where they are known.
+    """
+    if task not in ("", "multi_label") or label in columns:
+        return ()
+    if label:
+        names = tuple(label.split(","))
+        for name in names:
+            records.column(name)
+        return names if len(names) > 1 else ()
+    flags = [n for n, v in columns.items() if all(map(is_flag, v)) and len(set(v)) > 1]
+    rest = {name: values for name, values in columns.items() if name not in flags}
+    named = any(name.lower() in _LABELS for name in rest)
+    texts = any(_is_text(name, rest) for name in rest)
+    return tuple(flags) if len(flags) > 1 and texts and not named else ()
 
 
 def _values(records: Records, name: str) -> list[Any]:

@@ -247,8 +247,8 @@ def _refuse_class_columns(train: Records, config: DataConfig) -> None:
         names = ", ".join(f"`{escaped(name)}`" for name in flags)
         raise DataError(
             f"{train.origin}: no column `{escaped(config.label_column)}`, and {names} "
-            "hold 0 and 1, a column a class; write one column with the list of the "
-            f"names, such as {config.separator.join(flags[:2])!r} in CSV"
+            "hold 0 and 1, a column a class; name those that are labels with "
+            f"--config.data.label_columns={','.join(flags)}"
         )
 
 

@@ -63,7 +63,8 @@ class Progress(NamedTuple):
 class BestCheckpoint:
     """Keeps the parameters of the best evaluation; a context manager.
 
-    The first of equals stays; an evaluation whose metric is not a number beats none.
+    Of equals that with the least loss stays, the first where losses are equal too; an
+    evaluation whose metric is not a number beats none.
 
     Args:
       workdir: of the run.
@@ -99,14 +100,18 @@ class BestCheckpoint:
     def offer(self, record: dict[str, Any], params: Any) -> None:
         """Saves the parameters if no evaluation before was as good.
 
+        One that is better by its loss alone is saved, and is no news for patience.
+
         Args:
           record: of the evaluation, as in metrics.jsonl.
           params: of the network; they are copied before this returns.
         """
-        if self.record is not None and self._value(record) <= self._value(self.record):
-            self.evaluations_since += 1
+        best = self.record
+        better = best is None or self._value(record) > self._value(best)
+        self.evaluations_since = 0 if better else self.evaluations_since + 1
+        if best is not None and self._rank(record) <= self._rank(best):
             return
-        self.record, self.evaluations_since = record, 0
+        self.record = record
         arguments = ocp.args.Composite(params=ocp.args.StandardSave(params))
         _save(self._manager, record["mini_steps"], arguments, size=_size(params))
 
@@ -119,6 +124,12 @@ class BestCheckpoint:
         self.wait()
         assert self.record is not None
         return _restore(self._manager, self.record["mini_steps"], like)
+
+    def _rank(self, record: dict[str, Any]) -> tuple[float, float]:
+        """Returns what is larger for the better of two records."""
+        loss = record["validation_loss"]
+        least = loss is None or math.isnan(loss)
+        return self._value(record), -math.inf if least else -loss
 
     def _value(self, record: dict[str, Any]) -> float:
         value = record[f"validation_{self._metric.name}"]

@@ -15,8 +15,9 @@ from train.targets.tags import Tags
 from train.workdir.checkpoints import BestCheckpoint, read_checkpoint
 
 
-def record(step, **validation):
-    return {"mini_steps": step} | {f"validation_{k}": v for k, v in validation.items()}
+def record(step, loss=0.0, **validation):
+    values = {"loss": loss} | validation
+    return {"mini_steps": step} | {f"validation_{k}": v for k, v in values.items()}
 
 
 def params(value):
@@ -60,6 +61,22 @@ def test_the_best_stays(tmp_path, metric, values, best):
     step, read = read_checkpoint(tmp_path, shapes())
     assert step == best
     jax.tree.map(np.testing.assert_array_equal, read, params(float(best)))
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([3.0, 2.0, 2.5], 1), ([2.0, 2.0], 0), ([math.nan, 2.0, None], 1), ([None, 1], 1)],
+)
+def test_of_equals_the_one_with_the_least_loss_stays(tmp_path, losses, best):
+    with BestCheckpoint(tmp_path, metric=of_all("accuracy")) as checkpoint:
+        for step, loss in enumerate(losses):
+            offered = record(step, accuracy=1.0, loss=loss)
+            checkpoint.offer(offered, params(float(step)))
+        assert checkpoint.record["mini_steps"] == best
+        # Patience waits for a better metric.
+        assert checkpoint.evaluations_since == len(losses) - 1
+        restored = checkpoint.restore(params(0.0))
+    jax.tree.map(np.testing.assert_array_equal, restored, params(float(best)))
 
 
 def test_what_is_donated_after_an_offer_is_saved_as_it_was(tmp_path):
