@@ -37,6 +37,7 @@ FLOORS = (
         ),
         *("train.predict", "train.export"),
     ),
+    ("train.api",),
 )
 # What a room must do without, although it stands below.
 FORBIDDEN = {

@@ -29,6 +29,7 @@ from .comparison.grid import (
     parse_sweep,
 )
 from .comparison.sections import check_sections
+from .config import load
 from .errors import ConfigError
 from .runs import (
     Place,
@@ -163,7 +164,7 @@ def _make_grids(flags: argparse.Namespace, overrides: Sequence[str]) -> list[Gri
         name = _name(path)
         if any(name == grid.name for grid in grids):
             raise ConfigError(f"--config: two files are called {name}; rename one")
-        points = make_points(path, overrides, sweeps)
+        points = make_points(load(path), overrides, sweeps)
         target = find_task(points[0].config.task).target.loss_target
         losses = fitting_losses(names, target, LOSSES, where=name)
         grids.append(Grid(name, make_cells(name, points, losses, seeds, LOSSES)))

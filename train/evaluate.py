@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .command.cli import make_parser, run, use_compilation_cache, with_huge_pages
+from .data.records import Records
 from .errors import ConfigError
 from .evaluation.evaluation import evaluate, split_figures
 from .storage import as_json, finite
 from .tasks.task import encode_labelled, read_records
-from .workdir.finished_run import read_run
+from .workdir.finished_run import FinishedRun, read_run
 
 
 def evaluate_run(
@@ -34,15 +35,27 @@ def evaluate_run(
       TrainerError: the run or the data cannot be read, or has no such split.
     """
     finished = read_run(workdir, overrides)
-    config = finished.config
-    splits = read_records(finished.task, config.data)
+    splits = read_records(finished.task, finished.config.data)
     if split not in splits:
         raise ConfigError(
             f"--split: no {split!r}; the run's data has {', '.join(splits)}"
         )
-    classes, scorer = finished.classes, finished.scorer
+    return evaluate_records(finished, splits[split])
+
+
+def evaluate_records(finished: FinishedRun, records: Records) -> dict[str, Any]:
+    """Returns the metrics of a run's best checkpoint on records with labels.
+
+    Args:
+      finished: of `read_run`.
+      records: of a split, by which the metrics are named.
+
+    Raises:
+      DataError: they cannot be read.
+    """
+    config, classes, scorer = finished.config, finished.classes, finished.scorer
     examples = encode_labelled(
-        finished.task, finished.codec, classes, splits[split], config.data
+        finished.task, finished.codec, classes, records, config.data
     )
     evaluation = evaluate(
         scorer,
@@ -54,7 +67,7 @@ def evaluate_run(
     figures = split_figures(
         scorer.target,
         classes,
-        split,
+        records.split,
         evaluation,
         examples.labels,
         finished.calibration,
@@ -63,7 +76,7 @@ def evaluate_run(
         **figures,
         "examples": len(examples),
         "checkpoint": finished.checkpoint,
-        "workdir": str(workdir),
+        "workdir": str(finished.workdir),
     }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from .command.notices import notice
 from .command.signals import StopRequest, stop_requests
 from .config import Config, with_margin
 from .data.examples import TaskData
+from .data.records import Records
 from .errors import TrainerError
 from .evaluation.evaluation import (
     Evaluation,
@@ -53,7 +55,11 @@ _QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def train_and_evaluate(
-    config: Config, workdir: str | os.PathLike, *, quiet: bool = False
+    config: Config,
+    workdir: str | os.PathLike,
+    *,
+    quiet: bool = False,
+    records: Mapping[str, Records] | None = None,
 ) -> dict[str, Any]:
     """Trains as `config` says and returns what `workdir/result.json` holds.
 
@@ -64,6 +70,7 @@ def train_and_evaluate(
       config: a checked configuration.
       workdir: the folder for all that the run writes, or an address of one.
       quiet: show nothing on the terminal.
+      records: of each split, where the data are in memory.
 
     Returns:
       The figures of the best checkpoint, the configuration, versions and machine.
@@ -78,9 +85,9 @@ def train_and_evaluate(
     # Phase 1: everything that can be refused, before anything is written.
     finished = check_workdir(workdir, config)
     if finished is not None:
-        _check_finished(workdir, config, quiet=quiet)
+        _check_finished(workdir, config, records, quiet=quiet)
         return finished
-    data = prepare(config)
+    data = prepare(config, records)
     recipe = make_recipe(config, data)
 
     # Phase 2: how things stand before the first step.
@@ -158,14 +165,16 @@ def initial_state(
     return state._replace(params=params, average=average)
 
 
-def _check_finished(workdir: Path, config: Config, *, quiet: bool) -> None:
+def _check_finished(
+    workdir: Path, config: Config, records: Mapping[str, Records] | None, *, quiet: bool
+) -> None:
     """Says that a run is finished; refuses other data than its own, if readable.
 
     Raises:
       WorkdirError: they are others.
     """
     try:
-        data = prepare(config)
+        data = prepare(config, records)
     except TrainerError:
         pass  # A result may outlive its data.
     else:

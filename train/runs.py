@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -21,6 +21,7 @@ from .config import (
     OptimizerConfig,
     TrainingConfig,
 )
+from .data.records import Records
 from .errors import ConfigError, WorkdirError
 from .workdir.workdir import check_workdir
 
@@ -34,7 +35,8 @@ class Place(NamedTuple):
 
     workdir: Path
     results: Path
-    compilation_cache: str
+    compilation_cache: str | None  # None: as it is set already
+    records: Mapping[str, Records] | None = None  # where the data are in memory
 
     def file(self, cell: Cell) -> Path:
         """Returns where a cell's result is kept."""
@@ -83,11 +85,13 @@ def unfinished(cells: Sequence[Cell], place: Place) -> list[Cell]:
         and check_workdir(place.folder(cell), cell.config) is None
     ]
     if found:
-        check_data([cell.config for cell in found])
+        check_data([cell.config for cell in found], place.records)
     return found
 
 
-def check_data(configs: Sequence[Config]) -> None:
+def check_data(
+    configs: Sequence[Config], records: Mapping[str, Records] | None = None
+) -> None:
     """Refuses, before the first cell writes, what the last one could not train on."""
     from .recipe.recipe import make_recipe
     from .tasks import prepare
@@ -108,7 +112,7 @@ def check_data(configs: Sequence[Config]) -> None:
     for distinct in by_data.values():
         data = None
         for config in distinct.values():
-            data = data or prepare(config)
+            data = data or prepare(config, records)
             make_recipe(config, data)
 
 
@@ -126,14 +130,17 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
         return
     from .loop import train_and_evaluate
 
-    use_compilation_cache(place.compilation_cache)
+    if place.compilation_cache is not None:
+        use_compilation_cache(place.compilation_cache)
     # On a terminal the trainer shows its bar; a log gets two lines a cell, between
     # which its notes stand.
     quiet = not sys.stderr.isatty()
     for number, cell in enumerate(missing, start=1):
         title = f"[{number}/{len(missing)}] {cell.name}"
         print(title, flush=True)
-        result = train_and_evaluate(cell.config, place.folder(cell), quiet=quiet)
+        result = train_and_evaluate(
+            cell.config, place.folder(cell), quiet=quiet, records=place.records
+        )
         keep_cell(place.file(cell), place.folder(cell))
         print(f"{title}: {_figures(result)}", flush=True)
 

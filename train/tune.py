@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from .command.cli import make_parser, run, user_path, with_huge_pages
 from .command.names import command_line
-from .comparison.grid import Cell, make_points
+from .comparison.grid import Cell
 from .comparison.search import (
     SEARCH_SEED,
     Contender,
@@ -37,7 +37,7 @@ from .comparison.search import (
     trial_cell,
 )
 from .comparison.sections import check_sections
-from .config import Config
+from .config import Config, load
 from .errors import ConfigError
 from .runs import (
     Place,
@@ -199,8 +199,7 @@ def _make_search(flags: argparse.Namespace, overrides: Sequence[str]) -> Search:
 
     from .tasks import find_task
 
-    (point,) = make_points(flags.config, overrides, [])
-    config, name = point.config, Path(flags.config).stem
+    config, name = load(flags.config, overrides), Path(flags.config).stem
     if flags.folds:
         data = dataclasses.replace(config.data, folds=flags.folds)
         config = dataclasses.replace(config, data=data)

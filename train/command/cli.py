@@ -28,7 +28,7 @@ def make_parser(
     )
     parser.add_argument(
         "--compilation-cache",
-        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_default_cache())),
+        default=default_cache(),
         metavar="DIR",
         help="where compiled programs are kept for the next run; empty: nowhere "
         "(default: %(default)s)",
@@ -106,6 +106,8 @@ def use_compilation_cache(folder: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
 
 
-def _default_cache() -> Path:
+def default_cache() -> str:
+    """Returns where compiled programs are kept where nobody says."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "as_softmax_jax" / "xla"
+    own = Path(root) / "as_softmax_jax" / "xla"
+    return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(own))

@@ -12,10 +12,10 @@ from ..config import (
     as_dict,
     check,
     keywords_of_field,
-    load,
     nearest,
     row_of_margin,
     unread_fields,
+    with_flags,
 )
 from ..errors import ConfigError
 
@@ -83,17 +83,17 @@ def parse_sweep(text: str) -> Sweep:
 
 
 def make_points(
-    path: str, overrides: Sequence[str], sweeps: Sequence[Sweep]
+    config: Config, overrides: Sequence[str], sweeps: Sequence[Sweep]
 ) -> list[Point]:
     """Returns the configuration at each point of the product of the sweeps.
 
     Args:
-      path: the configuration's file.
+      config: to start from.
       overrides: flags that hold at every point.
       sweeps: the keys to vary, each once; the last one varies fastest.
 
     Raises:
-      ConfigError: the file, a flag or a value is not right.
+      ConfigError: a flag or a value is not right.
     """
     keys = [sweep.key for sweep in sweeps]
     _refuse_repeats("--grid", keys)
@@ -104,10 +104,10 @@ def make_points(
     points = []
     for values in itertools.product(*(sweep.values for sweep in sweeps)):
         flags = [f"--config.{k}={v}" for k, v in zip(keys, values, strict=True)]
-        config = load(path, [*overrides, *flags])
-        held = as_dict(config)
+        chosen = with_flags(config, [*overrides, *flags])
+        held = as_dict(chosen)
         # As the configuration has it: 0.10 and 0.1 are one value.
-        points.append(Point({key: _shown(_value(held, key)) for key in keys}, config))
+        points.append(Point({key: _shown(_value(held, key)) for key in keys}, chosen))
     return points
 
 

@@ -5,7 +5,7 @@ A configuration file is a Python file with a function `get_config()` that return
 flags of the form `--config.loss.delta=0.2`.
 """
 
-from .files import load
+from .files import load, with_flags
 from .margins import (
     default_slack,
     keywords_of_field,
@@ -54,5 +54,6 @@ __all__ = [
     "row_of_margin",
     "settings",
     "unread_fields",
+    "with_flags",
     "with_margin",
 ]

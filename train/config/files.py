@@ -33,7 +33,16 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
       ConfigError: the file or a flag is not right; the message says where.
     """
-    config, overrides = _run_file(find(path)), list(overrides)
+    return with_flags(_run_file(find(path)), overrides)
+
+
+def with_flags(config: Config, overrides: Iterable[str]) -> Config:
+    """Returns a configuration with flags such as `--config.seed=1` applied, checked.
+
+    Raises:
+      ConfigError: a flag is not right, or the whole is not.
+    """
+    overrides = list(overrides)
     for flag in overrides:
         config = override(config, flag)
     refuse_two_margins({m for flag in overrides if (m := margin_set_by(flag))})

@@ -24,7 +24,7 @@ def _choice(default: str, *names: str) -> Any:
 class DataConfig:
     """What is read, and how it becomes batches."""
 
-    # digits, files, folders or tfds; see train/data.
+    # digits, files, folders or tfds; memory for what Python hands over; see train/data.
     source: str = "digits"
     # A folder; empty: the folder `name` under $AS_SOFTMAX_DATA. For tfds: its data_dir.
     path: str = ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -12,12 +12,21 @@ from . import digits, files, folders, tfds
 from .label_columns import gather_labels
 from .records import Records
 
+
+def _refuse_memory(config: DataConfig) -> dict[str, Records]:
+    raise DataError(
+        "`data.source`: the data of this run were in memory; give them in Python "
+        "again, or name files with --config.data.source=files and --config.data.path"
+    )
+
+
 # A source reads each split that the configuration names.
 SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {
     "digits": digits.read,
     "files": files.read,
     "folders": folders.read,
     "tfds": tfds.read,
+    "memory": _refuse_memory,
 }
 # Fixed, so that every seed of a run trains and validates on the same examples.
 _SPLIT_SEED = 0
@@ -26,13 +35,18 @@ _FEWEST_FOLDS = 3
 
 
 def read(
-    config: DataConfig, *, one_label: bool = False, several_labels: bool = False
+    config: DataConfig,
+    given: Mapping[str, Records] | None = None,
+    *,
+    one_label: bool = False,
+    several_labels: bool = False,
 ) -> dict[str, Records]:
     """Returns the records of `train`, `validation` and, where there is one, `test`.
 
     Args:
       config: the source, its splits, the share held out for validation where no split
         is named for it, and how many training examples to keep.
+      given: what the source is asked for else.
       one_label: whether a row has one label. Then none is held out, or left out, with
         all its rows, for what training never has cannot be validated.
       several_labels: whether a row has a list of them, for which the same is so.
@@ -48,7 +62,7 @@ def read(
     if config.folds:
         _check_folds(config)
         config = dataclasses.replace(config, validation="", test="")
-    splits = SOURCES[config.source](config)
+    splits = dict(given) if given else SOURCES[config.source](config)
     if config.label_columns:
         if not several_labels:
             raise ConfigError(

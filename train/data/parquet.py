@@ -24,11 +24,15 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
             raise DataError(
                 f"{path}: two columns have the name `{escaped(twice[0])}`; rename one"
             )
-        table = pyarrow.parquet.read_table(path)
-        return {name: _values(table[name]) for name in table.column_names}
+        return table_columns(pyarrow.parquet.read_table(path))
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a Parquet file in order: {reason}") from error
+
+
+def table_columns(table: pyarrow.Table) -> dict[str, np.ndarray]:
+    """Returns the columns of an Arrow table; what is missing is None, or NaN."""
+    return {name: _values(table[name]) for name in table.column_names}
 
 
 def _values(column: pyarrow.ChunkedArray) -> np.ndarray:

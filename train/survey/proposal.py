@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,10 @@ from ..config import (
     TrainingConfig,
 )
 from ..data import SOURCES
+from ..data.memory import SPLITS
 from ..data.records import Records
 from ..errors import ConfigError, DataError
-from ..tasks import TASKS, find_task
+from ..tasks import find_task
 from .place import Place, find_place
 from .settings import image_side, schedule, sound_sizes, text_length
 from .table import Table, read_table
@@ -66,14 +68,33 @@ def propose(path: Path, given: Given = _NOTHING) -> Proposal:
       ConfigError: no such task, or one that cannot have what is given.
       DataError: what is there cannot be trained on, or it is unclear how.
     """
-    if given.task:
-        find_task(given.task)
     place = find_place(path.expanduser().absolute())
     data: dict[str, Any] = {"source": place.source, "path": str(place.folder)}
-    data |= {name: place.splits.get(name, "") for name in ("train", "validation")}
-    data |= {"test": place.splits.get("test", "")}
+    data |= {name: place.splits.get(name, "") for name in SPLITS}
     train = SOURCES[place.source](DataConfig(**data))["train"]
-    table = _table(place, train, given)
+    return _proposal(data, train, _table(place, train, given), given)
+
+
+def propose_for(splits: Mapping[str, Records], given: Given = _NOTHING) -> Proposal:
+    """Returns a configuration for data in memory; see `propose`.
+
+    Args:
+      splits: the records of `train`, and maybe others.
+      given: what need not be found out.
+    """
+    data = {"source": "memory"} | {k: k if k in splits else "" for k in SPLITS}
+    train = splits["train"]
+    table = read_table(
+        train, task=given.task, label=given.label, input_column=given.input
+    )
+    return _proposal(data, train, table, given)
+
+
+def _proposal(
+    data: dict[str, Any], train: Records, table: Table, given: Given
+) -> Proposal:
+    """Returns the configuration for a table of training examples."""
+    task = find_task(table.task)
     data |= _columns(table) | _sizes(table, train)
     scratch = not given.pretrained
     model, rate = _MODELS[table.task] if scratch else _PRETRAINED
@@ -84,9 +105,7 @@ def propose(path: Path, given: Given = _NOTHING) -> Proposal:
         )
     if not scratch:
         model = model | {"pretrained": given.pretrained}
-    loss = "as_softmax"
-    if TASKS[table.task].target.loss_target == "multi_hot":
-        loss = "multi_label_as_softmax"
+    several = task.target.loss_target == "multi_hot"
     training: dict[str, Any] = schedule(len(train))
     if not scratch:
         training = {"batch_size": 32, "epochs": min(training["epochs"], 5)}
@@ -96,15 +115,20 @@ def propose(path: Path, given: Given = _NOTHING) -> Proposal:
         task=table.task,
         data=DataConfig(**data),
         model=ModelConfig(**model),
-        loss=LossConfig(name=loss, logit_margin=2.0),
+        loss=LossConfig(
+            name="multi_label_as_softmax" if several else "as_softmax",
+            logit_margin=2.0,
+        ),
         optimizer=OptimizerConfig(learning_rate=rate),
         training=TrainingConfig(**training),
     )
-    return Proposal(config, tuple(_saw(place, train, table, config)))
+    return Proposal(config, tuple(_saw(train, table, config)))
 
 
 def _table(place: Place, train: Records, given: Given) -> Table:
     """Returns what the data are for."""
+    if given.task:
+        find_task(given.task)
     if place.source == "folders":
         task = given.task or place.media
         return Table(task, "label", "", "", "bio", mixed=False)
@@ -148,16 +172,18 @@ def _sizes(table: Table, train: Records) -> dict[str, Any]:
     return {}
 
 
-def _saw(place: Place, train: Records, table: Table, config: Config) -> list[str]:
+def _saw(train: Records, table: Table, config: Config) -> list[str]:
     """Returns what was found, in lines."""
-    what = {"files": "a table", "folders": "folders by class"}[place.source]
-    splits = ", ".join(f"{k}: {v}" for k, v in place.splits.items())
+    data = config.data
+    what = "folders by class" if data.source == "folders" else "a table"
+    names = {split: getattr(data, split) for split in SPLITS}
+    splits = ", ".join(f"{k}: {v}" for k, v in names.items() if v)
     lines = [
         f"{what} with {len(train)} training examples; {splits}",
         f"task {table.task}, {_label_in_words(table)}"
         + (f", input column `{table.input}`" if table.input else ""),
     ]
-    if "validation" not in place.splits:
+    if not data.validation:
         share = config.data.validation_share
         lines.append(f"no validation split: {share:.0%} of training becomes it")
     if table.task not in ("tokens", "multi_label", "next_token"):
@@ -169,7 +195,6 @@ def _saw(place: Place, train: Records, table: Table, config: Config) -> list[str
             )
         (most, n), *_, (least, m) = [*counts.most_common(), *counts.most_common()[-1:]]
         lines.append(f"{len(counts)} classes, from {m} ({least}) to {n} ({most}) rows")
-    data = config.data
     if table.task in _ENCODED:
         lines.append(
             f"texts are cut after {data.max_length} tokens; 1 in 100 is longer"

@@ -1,8 +1,11 @@
 """The kinds of task, each a file found by its name in the configuration."""
 
+from collections.abc import Mapping
+
 from ..config import Config, nearest
 from ..data.examples import TaskData
 from ..data.pipeline import fit_buckets
+from ..data.records import Records
 from ..errors import ConfigError
 from . import (
     audio,
@@ -34,8 +37,12 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def prepare(config: Config) -> TaskData:
+def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskData:
     """Reads the data and encodes it for the model.
+
+    Args:
+      config: a checked configuration.
+      given: the records of each split, where they are in memory.
 
     Raises:
       ConfigError: there is no such task, model or source.
@@ -44,7 +51,7 @@ def prepare(config: Config) -> TaskData:
     task = find_task(config.task)
     model_name(task.models, config.model)
     check_balance(config.data, task.target)
-    splits = read_records(task, config.data)
+    splits = read_records(task, config.data, given)
     classes = task.target.find_classes(splits["train"], config.data)
     codec = task.codec.fit(config, splits["train"])
     # Where nothing is labelled, the classes are the tokens.

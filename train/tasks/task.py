@@ -94,11 +94,13 @@ def model_name(models: Mapping[str, object], config: ModelConfig) -> str:
     return name
 
 
-def read_records(task: Task, config: DataConfig) -> dict[str, Records]:
+def read_records(
+    task: Task, config: DataConfig, given: Mapping[str, Records] | None = None
+) -> dict[str, Records]:
     """Returns the records of each split; see `train.data.read`."""
     one = task.target.one_label
     several = task.target.labels_are_given and not one
-    return data.read(config, one_label=one, several_labels=several)
+    return data.read(config, given, one_label=one, several_labels=several)
 
 
 def encode_labelled(

@@ -12,7 +12,7 @@ from train.comparison.grid import (
     parse_seeds,
     parse_sweep,
 )
-from train.config import Config, LossConfig
+from train.config import Config, LossConfig, load
 from train.errors import ConfigError
 
 
@@ -110,7 +110,7 @@ def test_sweeps_are_refused(text, message):
 
 def test_points_are_the_product_of_the_sweeps(file):
     sweeps = [Sweep("loss.delta", ("0.10", "0.2")), Sweep("model.width", ("4", "8"))]
-    points = make_points(file, ["--config.seed=5"], sweeps)
+    points = make_points(load(file), ["--config.seed=5"], sweeps)
     assert [dict(point.values) for point in points] == [
         {"loss.delta": "0.1", "model.width": "4"},
         {"loss.delta": "0.1", "model.width": "8"},
@@ -123,7 +123,7 @@ def test_points_are_the_product_of_the_sweeps(file):
 
 
 def test_without_a_sweep_there_is_one_point(file):
-    (point,) = make_points(file, [], [])
+    (point,) = make_points(load(file), [], [])
     assert dict(point.values) == {}
 
 
@@ -153,7 +153,7 @@ def test_without_a_sweep_there_is_one_point(file):
 )
 def test_points_are_refused(file, overrides, sweeps, message):
     with pytest.raises(ConfigError) as refusal:
-        make_points(file, overrides, sweeps)
+        make_points(load(file), overrides, sweeps)
     assert message in str(refusal.value)
 
 
@@ -222,7 +222,7 @@ def test_a_loss_that_ignores_the_sweep_has_one_cell(file):
         Sweep("loss.delta", ("0.05", "0.1")),
         Sweep("loss.delta_warmup", ("0.5",)),
     ]
-    made = cells(["softmax", "as_softmax"], points=make_points(file, [], sweeps))
+    made = cells(["softmax", "as_softmax"], points=make_points(load(file), [], sweeps))
     assert [cell.name for cell in made] == [
         "small-softmax-seed_0",
         "small-as_softmax-loss.delta=0.05-loss.delta_warmup=0.5-seed_0",
@@ -240,7 +240,7 @@ def test_a_sweep_of_one_margin_takes_the_place_of_the_other_one(tmp_path):
         CONFIG.replace("Config(", "Config(loss=LossConfig(delta=0.1), ", 1)
     )
     sweeps = [Sweep("loss.logit_margin", ("1", "2"))]
-    points = make_points(str(tmp_path / "small.py"), [], sweeps)
+    points = make_points(load(tmp_path / "small.py"), [], sweeps)
     made = cells(["softmax", "as_softmax"], points=points)
     assert [cell.label for cell in made] == [
         *("softmax", "as_softmax logit_margin=1", "as_softmax logit_margin=2")
@@ -254,7 +254,7 @@ def test_either_margin_has_a_course_and_margins_of_classes(file):
         Sweep("loss.class_margins.B-a.b", ("0.5",)),
     ]
     for flag in ("--config.loss.delta=0.2", "--config.loss.logit_margin=1"):
-        points = make_points(file, [flag], sweeps)
+        points = make_points(load(file), [flag], sweeps)
         made = cells(["softmax", "as_softmax"], points=points)
         assert [dict(cell.point) for cell in made] == [
             {},
@@ -266,29 +266,29 @@ def test_either_margin_has_a_course_and_margins_of_classes(file):
 def test_the_warm_up_of_the_other_margin_is_not_read(file):
     sweeps = [Sweep("loss.delta_warmup", ("0", "0.5"))]
     flag = ["--config.loss.logit_margin=1"]
-    (cell,) = cells(["as_softmax"], points=make_points(file, flag, sweeps))
+    (cell,) = cells(["as_softmax"], points=make_points(load(file), flag, sweeps))
     assert cell.name == "small-as_softmax-seed_0"
 
 
 def test_options_are_swept_where_a_loss_has_them(file):
-    points = make_points(file, [], [Sweep("loss.options.gamma", ("1", "2.5"))])
+    points = make_points(load(file), [], [Sweep("loss.options.gamma", ("1", "2.5"))])
     labels = [cell.label for cell in cells(["softmax", "focal"], points=points)]
     assert labels == ["softmax", "focal gamma=1", "focal gamma=2.5"]
 
 
 def test_keys_of_one_last_name_keep_their_sections(file):
     sweeps = [Sweep("model.name", ("cnn",)), Sweep("optimizer.name", ("sgd", "adamw"))]
-    made = cells(["softmax"], points=make_points(file, [], sweeps))
+    made = cells(["softmax"], points=make_points(load(file), [], sweeps))
     assert made[0].label == "softmax model.name=cnn optimizer.name=sgd"
 
 
 def test_a_path_is_no_part_of_a_name(file):
-    points = make_points(file, [], [Sweep("data.train", ("a/b", "train[:90%]"))])
+    points = make_points(load(file), [], [Sweep("data.train", ("a/b", "train[:90%]"))])
     assert [cell.name for cell in cells(["softmax"], points=points)] == [
         "small-softmax-data.train=a_b-seed_0",
         "small-softmax-data.train=train__90__-seed_0",
     ]
-    points = make_points(file, [], [Sweep("data.train", ("a/b", "a b"))])
+    points = make_points(load(file), [], [Sweep("data.train", ("a/b", "a b"))])
     with pytest.raises(ConfigError, match="two cells would be called small-softmax-"):
         cells(["softmax"], points=points)
 
