@@ -41,6 +41,7 @@ from .training.sums import Sums
 from .workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
 from .workdir.finished_run import CLASS_COUNTS, OF_MARGINS
 from .workdir.log import RunLog
+from .workdir.opening import opening_lines
 from .workdir.workdir import (
     check_data,
     check_workdir,
@@ -108,6 +109,7 @@ def train_and_evaluate(
             _log(workdir, recipe, history, quiet=quiet) as log,
             _best(workdir, recipe, history) as best,
         ):
+            log.lines(opening_lines(recipe, data, state.params, workdir))
             watch = _watch(recipe, state)
             run = _Run(recipe, data, feed, log, best, latest, stop, watch)
             state = _train(run, state, history)

@@ -47,7 +47,7 @@ class RunLog:
         write_text(self._file, "")
         self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=first)
         quiet = quiet or not first
-        self._quiet, self._metric = quiet, metric
+        self._quiet, self._metric, self._total = quiet, metric, total_examples
         self.mini_steps = 0  # since this process began
         # disable=None: no bar where the output is no terminal.
         self._bar = tqdm.tqdm(
@@ -88,9 +88,30 @@ class RunLog:
         }
         self._show(means, record["gradient_steps"], record["examples_seen"])
         if not self._quiet:
-            self._bar.write(_as_line(record, self._metric))
+            line = _as_line(record, self._metric)
+            self._bar.write(line + self._left(record))
             if gain := in_words(record):
                 self._bar.write(gain)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Shows some lines, above the bar where there is one."""
+        for line in () if self._quiet else lines:
+            self._bar.write(line)
+
+    def _left(self, record: dict[str, Any]) -> str:
+        """Returns how long the rest takes at the speed since the evaluation before.
+
+        The first stretch compiles, and so tells no speed.
+        """
+        if len(self._lines) < 2 or not self._total:
+            return ""
+        before = json.loads(self._lines[-2])
+        seen = record["examples_seen"] - before["examples_seen"]
+        left = self._total - record["examples_seen"]
+        if seen <= 0 or left <= 0:
+            return ""
+        seconds = (record["seconds"] - before["seconds"]) * left / seen
+        return f", about {_in_words(seconds)} left"
 
     def _write(self, record: dict[str, Any]) -> None:
         plain = {name: finite(value) for name, value in record.items()}
@@ -107,6 +128,13 @@ class RunLog:
         figures: dict[str, object] = {n: f"{mean:.3f}" for n, mean in means.items()}
         self._bar.set_postfix(figures | {"gradient_steps": gradient_steps})
         self._bar.update(seen - self._bar.n)
+
+
+def _in_words(seconds: float) -> str:
+    """Returns a duration with its unit: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _as_line(record: dict[str, Any], metric: str) -> str:

@@ -3,7 +3,12 @@
 import json
 import math
 
+import numpy as np
+
+from train.recipe.recipe import make_recipe
+from train.tasks import prepare
 from train.workdir.log import RunLog
+from train.workdir.opening import opening_lines
 
 RECORD = {
     "mini_steps": 4,
@@ -52,3 +57,31 @@ def test_the_log_of_an_unfinished_run_is_replaced(tmp_path):
         text = log(tmp_path, quiet=True)
     assert text.count("\n") == 1
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+def test_it_says_how_long_the_rest_takes_once_it_knows(tmp_path, capsys):
+    second = RECORD | {"examples_seen": 60, "seconds": 101.5}
+    last = RECORD | {"examples_seen": 100, "seconds": 500.0}
+    with RunLog(
+        tmp_path, metric="accuracy", total_examples=100, quiet=False
+    ) as progress:
+        for record in (RECORD, second, last):
+            progress.evaluation(record)
+    first, then, end = capsys.readouterr().out.splitlines()
+    # 10 examples took 100 seconds, and 40 are left.
+    assert then.endswith("101.5 s, about 7 min left")
+    assert first.endswith("1.5 s")
+    assert end.endswith("500.0 s")
+
+
+def test_a_run_says_what_it_is_about(feature_config, tmp_path):
+    data = prepare(feature_config)
+    recipe = make_recipe(feature_config, data)
+    params = {"kernel": np.zeros((3, 400)), "bias": np.zeros(34)}
+    device, size, where = opening_lines(recipe, data, params, tmp_path / "run")
+    assert "1 x cpu; mlp of 1,234 parameters; as_softmax, " in device
+    assert size == (
+        "train 82, validation 23, test 17 examples; 3 classes; 3 epochs, 18 steps of "
+        "16; the first of each kind compile"
+    )
+    assert where == f"writing to {tmp_path / 'run'}"

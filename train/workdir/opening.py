@@ -1,0 +1,38 @@
+"""What a run says before its first step: on what, how much, how long, and where."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ..data.examples import TaskData
+from ..recipe.recipe import Recipe
+from ..tasks.task import model_name
+
+
+def opening_lines(
+    recipe: Recipe, data: TaskData, params: Any, workdir: Path
+) -> list[str]:
+    """Returns the lines.
+
+    Args:
+      recipe: of the run.
+      data: what is trained on.
+      params: of the network.
+      workdir: where the run writes.
+    """
+    mesh, training = recipe.mesh, recipe.training
+    device = mesh.devices.flat[0]
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
+    name = model_name(recipe.task.models, recipe.network.model)
+    steps = training.epochs * recipe.mini_steps_per_epoch
+    splits = ", ".join(f"{split} {len(rows):,}" for split, rows in data.splits.items())
+    margin = dict(recipe.objective.keywords).get(recipe.objective.margin or "")
+    own = "" if margin is None else f", {recipe.objective.margin} {margin:g}"
+    return [
+        f"{mesh.size} x {device.device_kind}; {name} of {num_params:,} parameters; "
+        f"{recipe.objective.name}{own}",
+        f"{splits} examples; {len(data.classes):,} classes; {training.epochs} epochs, "
+        f"{steps:,} steps of {training.batch_size}; the first of each kind compile",
+        f"writing to {workdir}",
+    ]
