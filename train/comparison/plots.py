@@ -5,88 +5,38 @@ sentence; text and caption are computed from the runs, so they say what is there
 """
 
 import functools
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ..targets import Unit
+from . import reliability
+from .drawing import (
+    DARK,
+    FEW,
+    INCHES,
+    LIGHT,
+    Plot,
+    Theme,
+    capital,
+    each,
+    label_logarithms,
+    legend,
+    listed,
+    look,
+    render,
+    short,
+)
 from .results import Comparison, Run, mean_correlation
 
-_INCHES = (5.4, 3.8)
-_DOTS_PER_INCH = 170
-_LEGEND_ROW_INCHES = 0.24
-# Up to so many losses, a plot names and shows all there is of each.
-_FEW = 3
-_MARKERS = "osD^vPX*<>p"
-# Longer names stand one a line.
-_LONG_NAME = 24
-_MOST_LABELLED_DECADES = 3
 # From so many points on, markers would hide the line.
 _MOST_MARKED_POINTS = 40
-
-
-class Theme(NamedTuple):
-    """Colours of a page; `palette` keeps apart for the common colour blindnesses."""
-
-    paper: str
-    ink: str
-    grid: str
-    faint: str  # for what stands behind the data
-    palette: Sequence[str]
-
-
-# Okabe and Ito's colours, made darker or lighter for contrast with the paper.
-LIGHT = Theme(
-    paper="#ffffff",
-    ink="#22262b",
-    grid="#dfe3e8",
-    faint="#aab2bc",
-    palette=(
-        "#0072b2",
-        "#d55e00",
-        "#008f6b",
-        "#b0578d",
-        "#3a9bd9",
-        "#a87400",
-        "#555b63",
-        "#6a3d9a",
-    ),
-)
-DARK = Theme(
-    paper="#171a1f",
-    ink="#e4e7eb",
-    grid="#343a43",
-    faint="#6b7480",
-    palette=(
-        "#5ab4f0",
-        "#ff8a3d",
-        "#2fc9a0",
-        "#e69fcb",
-        "#a5d8ff",
-        "#f0c14b",
-        "#b4bac2",
-        "#b99af0",
-    ),
-)
-
-
-class Plot(NamedTuple):
-    """A plot as a page shows it."""
-
-    title: str
-    light: bytes  # PNG
-    dark: bytes
-    alt: str
-    caption: str
 
 
 class _Kind(NamedTuple):
@@ -94,6 +44,7 @@ class _Kind(NamedTuple):
     draw: Callable[..., None]  # draw(figure, comparison=, theme=)
     alt: Callable[[Comparison], str]
     caption: Callable[[Comparison], str]
+    fits: Callable[[Comparison], bool] = lambda comparison: True
 
 
 def make_plots(comparison: Comparison) -> list[Plot]:
@@ -107,45 +58,8 @@ def make_plots(comparison: Comparison) -> list[Plot]:
             caption=kind.caption(comparison),
         )
         for kind in _KINDS
+        if kind.fits(comparison)
     ]
-
-
-def render(draw: Callable[..., None], theme: Theme) -> bytes:
-    """Returns the plot as PNG; a figure of its own, nothing global is left behind.
-
-    Args:
-      draw: `draw(figure, theme=)`.
-      theme: the colours.
-    """
-    with matplotlib.rc_context(_settings(theme)):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        draw(figure, theme=theme)
-        content = io.BytesIO()
-        # Without a version inside, equal plots are equal files.
-        figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
-
-
-def _settings(theme: Theme) -> dict[Any, Any]:
-    """Returns matplotlib's settings for a page of this theme."""
-    ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    return dict.fromkeys(ink, theme.ink) | {
-        "figure.dpi": _DOTS_PER_INCH,
-        "savefig.dpi": _DOTS_PER_INCH,
-        "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper,
-        "axes.edgecolor": theme.ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "font.size": 11.5,
-        "legend.frameon": False,
-        "legend.handlelength": 1.6,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 4,
-    }
 
 
 # --- Curves over epochs -----------------------------------------------------------
@@ -188,7 +102,7 @@ def _both_splits(
     """
     entries = [Line2D([], [], color=theme.ink, label="validation")]
     trained = all(f"train_{name}" in r for r in comparison.runs[0].records)
-    if len(comparison.rows) <= _FEW and trained:
+    if len(comparison.rows) <= FEW and trained:
         _curves(axes, comparison, theme, f"train_{name}", scale=scale, style="--")
         dashes = Line2D([], [], color=theme.ink, linestyle="--", label="training")
         entries.append(dashes)
@@ -198,7 +112,11 @@ def _both_splits(
 
 def _draw_settled(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     axes = _epoch_axes(figure, f"settled training {comparison.target.counted}s (%)")
-    _curves(axes, comparison, theme, "settled_share", scale=100.0)
+    shares = _means(comparison, "settled_share")
+    # Of a loss that settles nothing a line at 0 says nothing.
+    settles = any(shares.values())
+    without = [name for name, share in shares.items() if settles and not share]
+    _curves(axes, comparison, theme, "settled_share", scale=100.0, without=without)
     axes.set_ylim(-3, 103)
     legend(figure, list(comparison.rows), theme)
 
@@ -207,7 +125,7 @@ def _caption_score(comparison: Comparison) -> str:
     metric = comparison.metric
     means = _means(comparison, f"validation_{metric.name}")
     best = {label: (mean, metric.shown(mean)) for label, mean in means.items()}
-    return f"Mean validation {metric.title} of the best checkpoint: {_each(best)}."
+    return f"Mean validation {metric.title} of the best checkpoint: {each(best)}."
 
 
 def _caption_loss(comparison: Comparison) -> str:
@@ -216,9 +134,9 @@ def _caption_loss(comparison: Comparison) -> str:
         finite, last = np.isfinite(band.mean), max(last, band.epochs[-1])
         lowest_at = int(np.nanargmin(band.mean)) if finite.any() else None
         turn = math.nan if lowest_at is None else band.epochs[lowest_at]
-        lowest[band.label] = (turn, _short(turn))
+        lowest[band.label] = (turn, short(turn))
     return (
-        f"Epoch with the lowest mean validation loss, of {last:.0f}: {_each(lowest)}; "
+        f"Epoch with the lowest mean validation loss, of {last:.0f}: {each(lowest)}; "
         "each loss has a scale of its own, so compare shapes and not heights."
     )
 
@@ -226,7 +144,7 @@ def _caption_loss(comparison: Comparison) -> str:
 def _caption_settled(comparison: Comparison) -> str:
     means, counted = _means(comparison, "settled_share"), comparison.target.counted
     shares = {label: (mean, f"{100.0 * mean:.1f} %") for label, mean in means.items()}
-    return f"Settled share of the training {counted}s at the end: {_each(shares)}."
+    return f"Settled share of the training {counted}s at the end: {each(shares)}."
 
 
 def _means(comparison: Comparison, name: str) -> dict[str, float]:
@@ -256,7 +174,7 @@ def _alt_curves(
 ) -> str:
     """Says where each curve starts and ends."""
     ends = [
-        f"{b.label} from {_short(b.mean[0] * scale)} to {_short(b.mean[-1] * scale)}"
+        f"{b.label} from {short(b.mean[0] * scale)} to {short(b.mean[-1] * scale)}"
         for b in _bands(comparison, name)
     ]
     return f"Line plot of {what} over epochs: {listed(ends)}."
@@ -277,9 +195,12 @@ def _curves(
     *,
     scale: float = 1.0,
     style: str = "-",
+    without: Collection[str] = (),
 ) -> None:
     """Draws the mean over seeds; a solid curve has its markers and its band."""
     for place, band in enumerate(_bands(comparison, name)):
+        if band.label in without:
+            continue
         color, marker = look(theme, place)
         solid = style == "-"
         few = solid and len(band.epochs) <= _MOST_MARKED_POINTS
@@ -320,14 +241,50 @@ def _bands(comparison: Comparison, name: str) -> Iterator[_Band]:
         yield _Band(label, longest.series("epoch"), mean, low, high)
 
 
+def _draw_seconds(figure: Figure, comparison: Comparison, theme: Theme) -> None:
+    """The score by the clock: one loss may take fewer seconds an epoch."""
+    metric = comparison.metric
+    axes = figure.add_subplot()
+    scores = _bands(comparison, f"validation_{metric.name}")
+    seconds = _bands(comparison, "seconds")
+    for place, (score, at) in enumerate(zip(scores, seconds, strict=True)):
+        color, marker = look(theme, place)
+        few = marker if len(at.mean) <= _MOST_MARKED_POINTS else None
+        axes.plot(at.mean, score.mean * metric.scale, color=color, marker=few)
+    axes.set(xlabel="time (s)", ylabel=f"validation {metric.heading}")
+    _cut_the_start(axes, comparison)
+    legend(figure, list(comparison.rows), theme)
+
+
+def _has_seconds(comparison: Comparison) -> bool:
+    return all("seconds" in r for run in comparison.runs for r in run.records)
+
+
+def _caption_seconds(comparison: Comparison) -> str:
+    means = _means(comparison, "seconds")
+    said = {label: (mean, f"{mean:.0f} s") for label, mean in means.items()}
+    return (
+        f"Mean seconds of a whole run: {each(said)}; compilation and whatever else the "
+        "machine did count."
+    )
+
+
+def _alt_seconds(comparison: Comparison) -> str:
+    metric = comparison.metric
+    what = f"validation {metric.in_words} over seconds"
+    ends = [
+        f"{band.label} up to {short(band.mean[-1])} s"
+        for band in _bands(comparison, "seconds")
+    ]
+    return f"Line plot of {what}: {listed(ends)}."
+
+
 # --- One point a run --------------------------------------------------------------
 
 
 def _draw_seeds(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     """One row a loss; a thin line joins the runs of a seed."""
-    figure.set_size_inches(
-        _INCHES[0], max(_INCHES[1], 1.2 + 0.42 * len(comparison.rows))
-    )
+    figure.set_size_inches(INCHES[0], max(INCHES[1], 1.2 + 0.42 * len(comparison.rows)))
     axes = figure.add_subplot()
     places = np.arange(len(comparison.rows))
     scores = comparison.metric.scale * _scores(comparison)
@@ -374,7 +331,7 @@ def _caption_seeds(comparison: Comparison) -> str:
         points = f"{metric.scale * gain.mean():+.2f} {metric.step}".rstrip()
         above = f"(above in {(gain > 0).sum()} of {len(gain)})"
         said[name] = (gain.mean(), f"{points} {above}")
-    return f"Mean difference from {first} on equal seeds: {_each(said)}."
+    return f"Mean difference from {first} on equal seeds: {each(said)}."
 
 
 def _alt_seeds(comparison: Comparison) -> str:
@@ -406,9 +363,9 @@ _OF: Mapping[Unit, str] = {"probability": "", "logits": " in logits"}
 
 def _draw_margins(figure: Figure, comparison: Comparison, theme: Theme) -> None:
     """A panel a loss on common axes, so that margins compare by eye."""
-    unit, columns = comparison.margin_unit, 1 if len(comparison.rows) <= _FEW else 2
+    unit, columns = comparison.margin_unit, 1 if len(comparison.rows) <= FEW else 2
     rows = math.ceil(len(comparison.rows) / columns)
-    figure.set_size_inches(_INCHES[0], max(_INCHES[1], 1.2 + 0.9 * rows))
+    figure.set_size_inches(INCHES[0], max(INCHES[1], 1.2 + 0.9 * rows))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for place, (name, runs) in enumerate(comparison.rows.items()):
         axes, color = panels.flat[place], look(theme, place)[0]
@@ -440,10 +397,10 @@ def _caption_margins(comparison: Comparison) -> str:
     said, unit = {}, comparison.margin_unit
     for name, runs in comparison.rows.items():
         before, after = (_histogram(runs, n, unit).median for n in ("before", "after"))
-        said[name] = (after, f"{_short(before)} → {_short(after)}")
+        said[name] = (after, f"{short(before)} → {short(after)}")
     right = comparison.target.margin_meanings[unit].right
     median = f"Median margin{_OF[unit]} before → after training"
-    return f"{median}: {_each(said)}; right of 0, {right}."
+    return f"{median}: {each(said)}; right of 0, {right}."
 
 
 def _alt_margins(comparison: Comparison) -> str:
@@ -451,7 +408,7 @@ def _alt_margins(comparison: Comparison) -> str:
     far = _FAR[unit]
     for name, runs in comparison.rows.items():
         after = _histogram(runs, "after", unit)
-        right, clear = (_short(after.percent_above(low)) for low in (0.0, far))
+        right, clear = (short(after.percent_above(low)) for low in (0.0, far))
         said.append(f"{name} {right} % above 0 and {clear} % above {far:g}")
     return (
         f"Histograms of the margin{_OF[unit]} on validation before and after training; "
@@ -532,7 +489,7 @@ def _caption_scatter(comparison: Comparison) -> str:
     said = {name: (value, f"{value:.3f}") for name, value in r.items()}
     return (
         f"Pearson's r over the evaluations of a run, its mean over seeds: "
-        f"{_each(said)}; at -1 the points of a run lie on a falling line."
+        f"{each(said)}; at -1 the points of a run lie on a falling line."
     )
 
 
@@ -557,40 +514,6 @@ def _correlations(comparison: Comparison) -> dict[str, float]:
 # --- What all plots share ---------------------------------------------------------
 
 
-def capital(text: str) -> str:
-    """Returns text that begins a line."""
-    return text[:1].upper() + text[1:]
-
-
-def look(theme: Theme, place: int) -> tuple[str, str]:
-    """Returns colour and marker; together they tell more losses apart than colours."""
-    return theme.palette[place % len(theme.palette)], _MARKERS[place % len(_MARKERS)]
-
-
-def legend(
-    figure: Figure, labels: Sequence[str], theme: Theme, extra: Sequence[Line2D] = ()
-) -> None:
-    """Puts a legend above the axes: an entry a loss, then what else is drawn."""
-    entries = []
-    for place, label in enumerate(labels):
-        color, marker = look(theme, place)
-        entries.append(Line2D([], [], color=color, label=label, marker=marker))
-    entries += extra
-    longest = max(map(len, labels), default=0)
-    columns = 2 if longest > 12 else min(len(entries), 4)
-    columns = 1 if longest > _LONG_NAME else columns
-    # The axes keep their height, whatever the legend takes.
-    rows = math.ceil(len(entries) / columns)
-    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * (rows - 1))
-    figure.legend(
-        handles=entries,
-        loc="outside upper left",
-        ncols=columns,
-        columnspacing=1.2,
-        fontsize=10.5 if len(labels) <= _FEW else 9,
-    )
-
-
 def _all_positive(comparison: Comparison, names: Sequence[str]) -> bool:
     """Returns whether a logarithmic scale can show all of it."""
     values = [run.series(name) for run in comparison.runs for name in names]
@@ -599,44 +522,25 @@ def _all_positive(comparison: Comparison, names: Sequence[str]) -> bool:
     return bool(together.size and (together > 0).all())
 
 
-def label_logarithms(axis: Axis) -> None:
-    """Labels 1, 2 and 5 of each decade, or of many decades the 1: plain and apart."""
-    low, high = axis.get_view_interval()
-    few = high < low * 10.0**_MOST_LABELLED_DECADES
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _short(value: float) -> str:
-    """Returns a number for a sentence; `-` for none."""
-    return f"{value:.3g}" if math.isfinite(value) else "-"
-
-
-def _each(figures: Mapping[str, tuple[float, str]]) -> str:
-    """Returns each loss's figure as text; of many losses, the extremes.
-
-    Args:
-      figures: the figure of each loss, and how to write it.
-    """
-    said = {name: f"{text} for {name}" for name, (_, text) in figures.items()}
-    if len(said) <= _FEW:
-        return listed(list(said.values()))
-    order = sorted(figures, key=lambda name: np.nan_to_num(figures[name][0], nan=-9e9))
-    return f"from {said[order[0]]} to {said[order[-1]]}"
-
-
-def listed(items: Sequence[str]) -> str:
-    """Returns `a`, `a and b` or `a, b and c`."""
-    *first, last = items
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 _KINDS = (
     _Kind("{metric} over training", _draw_score, _alt_score, _caption_score),
     _Kind("loss over training", _draw_loss, _alt_loss, _caption_loss),
     _Kind("settled share over training", _draw_settled, _alt_settled, _caption_settled),
+    _Kind(
+        "{metric} by the clock",
+        _draw_seconds,
+        _alt_seconds,
+        _caption_seconds,
+        _has_seconds,
+    ),
     _Kind("{metric} by seed", _draw_seeds, _alt_seeds, _caption_seeds),
     _Kind("margins", _draw_margins, _alt_margins, _caption_margins),
     _Kind("loss against {metric}", _draw_scatter, _alt_scatter, _caption_scatter),
+    _Kind(
+        "reliability",
+        reliability.draw,
+        reliability.alt,
+        reliability.caption,
+        reliability.has_bins,
+    ),
 )

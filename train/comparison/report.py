@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from ..config import flatten
 from ..errors import WorkdirError
 from ..storage import write_text
-from .plots import DARK, LIGHT, Plot, listed, make_plots
+from .classes import class_tables
+from .drawing import DARK, LIGHT, Plot, listed
+from .plots import make_plots
 from .results import Comparison, summarize
 from .sections import write_section
 from .tables import (
@@ -44,6 +46,9 @@ class Chapter(NamedTuple):
     suspicious: Mapping[str, str]  # training rows, and what speaks against their labels
     conclusion: str = ""  # what can be said of it, in a sentence or two
     tables: Mapping[str, Table] = MappingProxyType({})  # others, by their headings
+    # The page alone has these.
+    of_classes: Mapping[str, Table] = MappingProxyType({})
+    sizes: str = ""  # of the data
 
 
 def make_chapter(comparison: Comparison) -> Chapter:
@@ -66,6 +71,8 @@ def make_chapter(comparison: Comparison) -> Chapter:
         plots=make_plots(comparison),
         facts=_facts(comparison),
         suspicious=_suspicious([run.result for run in comparison.runs]),
+        of_classes=class_tables(comparison),
+        sizes=_sizes(comparison),
     )
 
 
@@ -163,6 +170,15 @@ def _facts(comparison: Comparison) -> dict[str, dict[str, str]]:
         "Machine": _distinct([result["machine"] for result in results]),
         "Versions": _distinct([result["versions"] for result in results]),
     }
+
+
+def _sizes(comparison: Comparison) -> str:
+    """Returns how much data the runs had; empty of runs of earlier versions."""
+    result = comparison.runs[0].result
+    if "examples" not in result:
+        return ""
+    sizes = ", ".join(f"{split} {n:,}" for split, n in result["examples"].items())
+    return f"Examples: {sizes}. Classes: {len(result['classes']):,}."
 
 
 def _suspicious(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -263,13 +279,19 @@ def _article(chapter: Chapter) -> str:
     conclusion = ""
     if chapter.conclusion:
         conclusion = f'<p class="conclusion">{html.escape(chapter.conclusion)}</p>\n'
+    sizes = f'<p class="sizes">{chapter.sizes}</p>\n' if chapter.sizes else ""
     others = "".join(
         f"<h3>{html.escape(heading)}</h3>\n{_table_element(table)}\n"
         for heading, table in chapter.tables.items()
     )
+    others += "".join(
+        f"<details>\n<summary>{html.escape(heading)}</summary>\n"
+        f"{_table_element(table)}\n</details>\n"
+        for heading, table in chapter.of_classes.items()
+    )
     return f"""<article id="{_anchor(chapter)}">
 <h2>{html.escape(chapter.title)}</h2>
-{conclusion}{_table_element(chapter.table)}
+{sizes}{conclusion}{_table_element(chapter.table)}
 <p class="note">{html.escape(f"{chapter.note} {chapter.caveat} {_CURVES}")}</p>
 <div class="plots">
 {figures}
@@ -357,7 +379,14 @@ details {{ margin-bottom: 16px; }}
 summary {{ cursor: pointer; margin-bottom: 12px; color: var(--soft); }}
 figure, section, .wide {{ margin: 0; padding: 16px; background: var(--paper);
   border: 1px solid var(--line); border-radius: 8px; }}
-.wide {{ overflow-x: auto; padding: 6px 16px; }}
+.wide {{ overflow-x: auto; padding: 6px 16px;
+  /* A shade at an edge shows that the table goes on there: paper that scrolls along
+  covers it at the end. */
+  --cover: linear-gradient(var(--paper), var(--paper));
+  background: var(--cover) left / 20px 100% no-repeat local,
+    var(--cover) right / 20px 100% no-repeat local,
+    linear-gradient(90deg, #0005, #0000) left / 10px 100% no-repeat,
+    linear-gradient(270deg, #0005, #0000) right / 10px 100% no-repeat, var(--paper); }}
 table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 8px 7px; text-align: right; white-space: nowrap; }}
 .many {{ font-size: 0.875rem; }}
@@ -366,6 +395,7 @@ th:first-child {{ padding-left: 0; text-align: left; }}
 thead th {{ vertical-align: bottom; white-space: normal; line-height: 1.3;
   color: var(--soft); font-size: 0.85rem; font-weight: 600; }}
 tbody tr {{ border-top: 1px solid var(--line); }}
+.sizes {{ margin: 0 0 12px; color: var(--soft); }}
 .conclusion {{ margin: 0 0 16px; max-width: 75ch; font-weight: 600; }}
 article > h3 {{ margin-top: 16px; }}
 .note {{ margin: 12px 0 24px; columns: 2 420px; column-gap: 32px;

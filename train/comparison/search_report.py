@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..targets.metric import Metric
-from .plots import (
+from .drawing import (
     DARK,
     LIGHT,
     Plot,

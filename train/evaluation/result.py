@@ -56,7 +56,8 @@ def final_figures(
     """
     best, records, target = evidence.best, evidence.records, recipe.task.target
     assert best is not None, "the last mini-step is always evaluated"
-    calibration, figures, margins = _splits(recipe, data, params, evidence, held)
+    splits = _splits(recipe, data, params, evidence, held)
+    calibration, figures, margins = splits.calibration, splits.figures, splits.margins
     unit = recipe.objective.unit
     write_arrays(workdir / "margins.npz", **margins[unit])
     write_json(workdir / "calibration.json", calibration._asdict())
@@ -78,6 +79,7 @@ def final_figures(
         **{name: records[-1][name] for name in ("train_loss", "train_accuracy")},
         **{name: records[-1][name] for name in counters},
         "calibration": calibration._asdict(),
+        "quality": splits.quality,
         "records": [{k: finite(v) for k, v in r.items()} for r in records],
         # Of `margins.npz`, and of the margins of `suspicious`.
         "margin_unit": unit,
@@ -92,6 +94,7 @@ def origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
     """Returns what a result came from: classes, configuration, versions, machine."""
     return {
         "classes": list(data.classes),
+        "examples": {split: len(rows) for split, rows in data.splits.items()},
         "config": as_dict(config),
         "versions": _versions(),
         "machine": _machine(recipe),
@@ -100,6 +103,8 @@ def origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
 
 class _Splits(NamedTuple):
     """What the splits say of the best checkpoint."""
+
+    quality: dict[str, Any] | None  # of test, or of validation where there is none
 
     calibration: Calibration
     figures: dict[str, float]
@@ -142,7 +147,12 @@ def _splits(
         }
         for unit in _MARGIN_EDGES
     }
-    return _Splits(calibration, figures, margins)
+    last = list(evaluated)[-1]
+    found = target.quality(
+        evaluated[last].outputs, data.splits[last].labels, data.classes, calibration
+    )
+    quality = None if found is None else {"split": last, **found._asdict()}
+    return _Splits(quality, calibration, figures, margins)
 
 
 def _described(target: Target) -> dict[str, dict[str, Any]]:

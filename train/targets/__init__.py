@@ -15,6 +15,7 @@ from ..config import DataConfig
 from ..data.examples import Classes, Encoded
 from ..data.records import Records
 from .metric import Metric
+from .quality import Quality
 
 LossTarget = Literal["labels", "multi_hot"]
 # What a lead, or a margin, is a difference of.
@@ -167,6 +168,18 @@ class Target(Protocol):
 
     def calibrate(self, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
         """Returns what fits the validation split best."""
+
+    def quality(
+        self,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> Quality | None:
+        """Returns how good the answers of a split are, class by class.
+
+        None where there are too many classes to tell, or no logits are kept.
+        """
 
     def answers(
         self,

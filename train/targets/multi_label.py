@@ -34,6 +34,7 @@ from .labels import (
     refuse_unknown,
 )
 from .metric import Metric, calibration_errors, loss
+from .quality import Quality, quality
 
 _FLAGS = frozenset(["0", "1", "0.0", "1.0", "True", "False"])
 
@@ -147,6 +148,17 @@ class MultiLabel:
             figures |= {f"{name}_tuned": value for name, value in tuned.items()}
             figures["ece_calibrated"] = _ece(logits, labels, calibration.temperature)
         return figures
+
+    def quality(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> Quality | None:
+        """Returns how good it is to predict what is above 0."""
+        p = binary_probabilities(logits, calibration.temperature)
+        return quality(labels, logits > 0, classes, confidence=p, right=labels)
 
     def margins(
         self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit

@@ -13,6 +13,7 @@ from ..errors import DataError
 from . import Calibration, Unit
 from .metric import Metric, loss
 from .one_class import label_lead
+from .quality import Quality
 from .tags import Tags
 
 # The order in which leads are kept.
@@ -85,6 +86,16 @@ class NextToken(Tags):
             "perplexity": float(np.exp(-mean)),
             "accuracy": float(np.mean(lead > 0)),
         }
+
+    def quality(
+        self,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> Quality | None:
+        """Returns None: no logits are kept."""
+        return None
 
     def margins(
         self, outputs: np.ndarray, labels: np.ndarray, *, unit: Unit

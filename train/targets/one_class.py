@@ -31,6 +31,7 @@ from .labels import (
     refuse_unknown,
 )
 from .metric import Metric, calibration_errors, loss
+from .quality import Quality, quality
 
 ONE_OF_ALL: Mapping[Unit, MarginMeaning] = {
     "probability": MarginMeaning(
@@ -120,6 +121,16 @@ class OneClass:
             )
         return figures
 
+    def quality(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> Quality | None:
+        """Returns how good the largest logit's class is."""
+        return quality_of_single(logits, labels, classes, calibration.temperature)
+
     def margins(
         self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit
     ) -> np.ndarray:
@@ -175,6 +186,20 @@ class OneClass:
             }
             for row, k in enumerate(best)
         ]
+
+
+def quality_of_single(
+    logits: np.ndarray, labels: np.ndarray, classes: Classes, temperature: float
+) -> Quality | None:
+    """Returns the quality of the largest logit's class; logits [n, classes]."""
+    p, answered = probabilities(logits, temperature), logits.argmax(axis=-1)
+    return quality(
+        labels,
+        answered,
+        classes,
+        confidence=p.max(axis=-1),
+        right=answered == labels,
+    )
 
 
 def count_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:

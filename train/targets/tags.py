@@ -35,7 +35,9 @@ from .one_class import (
     label_evidence,
     label_lead,
     lead,
+    quality_of_single,
 )
+from .quality import Quality
 
 OUTSIDE = "O"
 # What parts tags in files is no part of one.
@@ -158,6 +160,17 @@ class Tags:
                 logits, flat, calibration.temperature
             )
         return figures
+
+    def quality(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        classes: Classes,
+        calibration: Calibration,
+    ) -> Quality | None:
+        """Returns how good tags are, one by one, of the words that were read."""
+        logits, flat = _labelled(logits, labels)
+        return quality_of_single(logits, flat, classes, calibration.temperature)
 
     def margins(
         self, logits: np.ndarray, labels: np.ndarray, *, unit: Unit
