@@ -20,6 +20,7 @@ import jax
 from as_softmax_jax.losses import LOSSES
 
 from .command.cli import default_cache, use_compilation_cache
+from .command.notices import each_once
 from .comparison.grid import (
     fitting_losses,
     make_cells,
@@ -39,6 +40,7 @@ from .predict import Predictor
 from .runs import Place, read_comparison, train_cells, unfinished
 from .survey.proposal import Given, propose, propose_for
 from .tasks import find_task
+from .workdir.loggers import Logger
 
 
 def fit(
@@ -52,6 +54,7 @@ def fit(
     pretrained: str = "",
     settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    loggers: Sequence[Logger] = (),
 ) -> "Run":
     """Trains, and returns the run; one that is finished already is read back.
 
@@ -71,6 +74,8 @@ def fit(
       settings: keys and values in place of the configuration's:
         `{"training.epochs": 5, "loss.logit_margin": 3.0}`.
       quiet: show nothing on the terminal.
+      loggers: objects of your own that are told of the run, with the methods of
+        `train.workdir.loggers.Logger`.
 
     Raises:
       TrainerError: something cannot be trained on; the message says what, and the
@@ -79,7 +84,7 @@ def fit(
     given = Given(task, label, input, pretrained)
     chosen, records = _configured(data, config, given, settings or {})
     _keep_programs()
-    train_and_evaluate(chosen, workdir, quiet=quiet, records=records)
+    train_and_evaluate(chosen, workdir, quiet=quiet, records=records, loggers=loggers)
     return Run(workdir, records)
 
 
@@ -128,7 +133,8 @@ def compare(
     folder = Path(workdir).expanduser()
     _keep_programs()
     place = Place(folder, folder / "results", None, records)
-    train_cells(cells, unfinished(cells, place), place)
+    with each_once():
+        train_cells(cells, unfinished(cells, place), place)
     comparison = read_comparison(name, cells, place)
     chapter = make_chapter(comparison)
     write_report(folder, [chapter], command=f"compare, workdir {folder}")

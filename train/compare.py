@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from .command.cli import make_parser, run, user_path, with_huge_pages
 from .command.names import command_line
+from .command.notices import each_once
 from .comparison.grid import (
     Cell,
     fitting_losses,
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"{command_line('compare')} {shlex.join(arguments)}"
 
     def work() -> int:
-        with sigterm_raises():
+        with sigterm_raises(), each_once():
             return _compare(flags, overrides, command)
 
     return run(

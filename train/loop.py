@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .command.notices import notice
 from .command.signals import StopRequest, stop_requests
-from .config import Config, with_margin
+from .config import Config, as_dict, with_margin
 from .data.examples import TaskData
 from .data.records import Records
 from .errors import TrainerError
@@ -41,6 +41,7 @@ from .training.sums import Sums
 from .workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
 from .workdir.finished_run import CLASS_COUNTS, OF_MARGINS
 from .workdir.log import RunLog
+from .workdir.loggers import Logger, make_loggers
 from .workdir.opening import opening_lines
 from .workdir.workdir import (
     check_data,
@@ -61,6 +62,7 @@ def train_and_evaluate(
     *,
     quiet: bool = False,
     records: Mapping[str, Records] | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> dict[str, Any]:
     """Trains as `config` says and returns what `workdir/result.json` holds.
 
@@ -72,6 +74,7 @@ def train_and_evaluate(
       workdir: the folder for all that the run writes, or an address of one.
       quiet: show nothing on the terminal.
       records: of each split, where the data are in memory.
+      loggers: are told of the run, with those that the configuration names.
 
     Returns:
       The figures of the best checkpoint, the configuration, versions and machine.
@@ -90,6 +93,7 @@ def train_and_evaluate(
         return finished
     data = prepare(config, records)
     recipe = make_recipe(config, data)
+    told = [*make_loggers(config.training.loggers), *loggers]
 
     # Phase 2: how things stand before the first step.
     state = initial_state(recipe, seed=config.seed, labels=data.splits["train"].labels)
@@ -105,21 +109,21 @@ def train_and_evaluate(
         open_workdir(workdir, config, data.classes, files)
         feed = make_feed(recipe, data.splits["train"], seed=config.seed)
         state, history = _resume(latest, recipe, state, feed, start)
-        with (
-            _log(workdir, recipe, history, quiet=quiet) as log,
-            _best(workdir, recipe, history) as best,
-        ):
-            log.lines(opening_lines(recipe, data, state.params, workdir))
-            watch = _watch(recipe, state)
-            run = _Run(recipe, data, feed, log, best, latest, stop, watch)
-            state = _train(run, state, history)
-            params = best.restore(state.params)
+        with _log(workdir, config, recipe, history, told, quiet=quiet) as log:
+            with _best(workdir, recipe, history) as best:
+                log.lines(opening_lines(recipe, data, state.params, workdir))
+                watch = _watch(recipe, state)
+                run = _Run(recipe, data, feed, log, best, latest, stop, watch)
+                state = _train(run, state, history)
+                params = best.restore(state.params)
+            log.close_bar()
 
-        # Phase 4: the figures of the best checkpoint.
-        evidence = Evidence(before, best.record, history.records)
-        result = final_figures(recipe, data, params, evidence, workdir, state.held)
-        result |= origin(config, data, recipe) | {"seconds": history.seconds()}
-        write_json(workdir / "result.json", result)
+            # Phase 4: the figures of the best checkpoint.
+            evidence = Evidence(before, best.record, history.records)
+            result = final_figures(recipe, data, params, evidence, workdir, state.held)
+            result |= origin(config, data, recipe) | {"seconds": history.seconds()}
+            write_json(workdir / "result.json", result)
+            log.end(result)
         latest.remove()
     return result
 
@@ -275,12 +279,22 @@ def _in_words(layout: dict[str, int]) -> str:
     )
 
 
-def _log(workdir: Path, recipe: Recipe, history: _History, *, quiet: bool) -> RunLog:
+def _log(
+    workdir: Path,
+    config: Config,
+    recipe: Recipe,
+    history: _History,
+    loggers: Sequence[Logger],
+    *,
+    quiet: bool,
+) -> RunLog:
     return RunLog(
         workdir,
         metric=recipe.metric,
         total_examples=recipe.total_examples,
         records=history.records,
+        loggers=loggers,
+        config=as_dict(config),
         quiet=quiet,
     )
 

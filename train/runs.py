@@ -5,12 +5,14 @@ import contextlib
 import dataclasses
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .command.cli import use_compilation_cache
+from .command.lines import duration
 from .command.signals import Stopped
 from .comparison.cells import keep_cell, read_cell
 from .comparison.grid import DECIDED, Cell
@@ -135,6 +137,7 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
     # On a terminal the trainer shows its bar; a log gets two lines a cell, between
     # which its notes stand.
     quiet = not sys.stderr.isatty()
+    start = time.perf_counter()
     for number, cell in enumerate(missing, start=1):
         title = f"[{number}/{len(missing)}] {cell.name}"
         print(title, flush=True)
@@ -142,7 +145,9 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
             cell.config, place.folder(cell), quiet=quiet, records=place.records
         )
         keep_cell(place.file(cell), place.folder(cell))
-        print(f"{title}: {_figures(result)}", flush=True)
+        spent, left = time.perf_counter() - start, len(missing) - number
+        rest = f"; about {duration(spent / number * left)} left" if left else ""
+        print(f"{title}: {_figures(result)}{rest}", flush=True)
 
 
 def _figures(result: dict[str, Any]) -> str:

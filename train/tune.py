@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from .command.cli import make_parser, run, user_path, with_huge_pages
 from .command.names import command_line
+from .command.notices import each_once
 from .comparison.grid import Cell
 from .comparison.search import (
     SEARCH_SEED,
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"{command_line('tune')} {shlex.join(arguments)}"
 
     def work() -> int:
-        with sigterm_raises():
+        with sigterm_raises(), each_once():
             return _tune(flags, overrides, command)
 
     return run(

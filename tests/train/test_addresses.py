@@ -39,7 +39,7 @@ def bucket(monkeypatch):
         fsspec.register_implementation(name, Bucket, clobber=True)
     epath.backend.fsspec_backend._get_filesystem.cache_clear()
     # TensorBoard's writer speaks to buckets by itself.
-    monkeypatch.setattr("train.workdir.log.tensorboardX.SummaryWriter", MagicMock())
+    monkeypatch.setattr("train.workdir.loggers.tensorboardX.SummaryWriter", MagicMock())
     return "gs://bucket"
 
 

@@ -75,7 +75,7 @@ def trained(monkeypatch):
     """Stands in for training; returns the cells that came to it."""
     cells = []
 
-    def train_and_evaluate(config, workdir, *, quiet):
+    def train_and_evaluate(config, workdir, *, quiet, records):
         cells.append((config.loss.name, config.seed))
         result = make_result(config, score=0.6)
         workdir.mkdir(parents=True)
@@ -257,7 +257,7 @@ def test_tasks_are_compared_side_by_side(
     assert "\nsoftmax and as_softmax on table\n" in said
     assert "\nmulti_label_softmax and multi_label_as_softmax on topics\n" in said
     assert (
-        "[5/8] topics-multi_label_softmax-seed_0: test micro_f1 0.6000, 2.5 s" in said
+        "[5/8] topics-multi_label_softmax-seed_0: test micro_f1 0.6000, 2.5 s; about 0 s left" in said
     )
     text = results.read_text(encoding="utf-8")
     assert text.startswith("# Results\n\n<!-- table:start -->\n\n### softmax and as_")
@@ -280,7 +280,7 @@ def test_the_last_lines_say_where_the_report_lies(compare, trained, tmp_path, ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[1/2] table-softmax-seed_0"
     # A whole line, whatever notes came before it.
-    assert lines[1] == "[1/2] table-softmax-seed_0: test accuracy 0.6000, 2.5 s"
+    assert lines[1] == "[1/2] table-softmax-seed_0: test accuracy 0.6000, 2.5 s; about 0 s left"
     assert lines[5] == "softmax on table"
     assert "softmax      2  60.00 ± 0.00" in "\n".join(lines)
     assert lines[-1] == f"report: {tmp_path / 'grid' / 'report.html'}"
@@ -340,7 +340,7 @@ def test_real_training_ends_in_a_report(
     assert (table["metric"], topics["metric"]) == ("accuracy", "micro_f1")
     assert topics["config"]["loss"]["name"] == "multi_label_as_softmax"
     page = (tmp_path / "grid" / "report.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == 2 * 6
+    assert page.count("<figure>") == 2 * 8
     assert "\nmulti_label_as_softmax " in capsys.readouterr().out
     # The run's folder stays.
     assert (tmp_path / "grid" / names[0] / "config.json").exists()

@@ -1,10 +1,30 @@
 """What a run says once on the terminal, apart from its bar."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from .lines import one_line
 
+_SAID: ContextVar[set[str] | None] = ContextVar("said", default=None)
+
 
 def notice(text: str) -> None:
-    """Prints one line to standard error."""
-    print(f"note: {one_line(text)}", file=sys.stderr)
+    """Prints one line to standard error; see `each_once`."""
+    line, said = f"note: {one_line(text)}", _SAID.get()
+    if said is not None:
+        if line in said:
+            return
+        said.add(line)
+    print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def each_once() -> Iterator[None]:
+    """Keeps runs on the same data from saying the same again."""
+    token = _SAID.set(set())
+    try:
+        yield
+    finally:
+        _SAID.reset(token)

@@ -188,6 +188,8 @@ class TrainingConfig:
     # In the end, list so many training examples whose label the network contradicts
     # most, which takes a pass over all of them; 0: none.
     suspicious_rows: int = _number(20, 0)
+    # What is told of the run beside its folder: tensorboard, wandb, mlflow.
+    loggers: tuple[str, ...] = ("tensorboard",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

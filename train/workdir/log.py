@@ -1,18 +1,20 @@
-"""What a run shows and logs: a progress bar, metrics.jsonl, TensorBoard events."""
+"""What a run shows and logs: a progress bar, metrics.jsonl, and what loggers take."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import jax
-import tensorboardX
 import tqdm
 
+from ..command.lines import duration
 from ..command.processes import is_first
 from ..storage import finite, write_text
 from ..training.gain import in_words
 from ..training.state import TrainState
+from .loggers import Logger, grouped
 
 _MINI_STEPS_PER_READING = 20
 
@@ -27,6 +29,8 @@ class RunLog:
       metric: the validation metric that a line shows with the loss.
       total_examples: where the bar ends.
       records: of evaluations before, where a run goes on; they are written anew.
+      loggers: are told of each evaluation, by the first process.
+      config: of the run, as nested dicts, for the loggers.
       quiet: no bar and no lines on the terminal.
     """
 
@@ -37,15 +41,14 @@ class RunLog:
         metric: str,
         total_examples: int,
         records: Sequence[dict[str, Any]] = (),
+        loggers: Sequence[Logger] = (),
+        config: Mapping[str, Any] = MappingProxyType({}),
         quiet: bool,
     ):
         self._file, first = workdir / "metrics.jsonl", is_first()
-        if first:
-            for events in workdir.glob("events.out.tfevents.*"):
-                events.unlink()
         self._lines: list[str] = []
         write_text(self._file, "")
-        self._events = tensorboardX.SummaryWriter(str(workdir), write_to_disk=first)
+        self._loggers = loggers if first else ()
         quiet = quiet or not first
         self._quiet, self._metric, self._total = quiet, metric, total_examples
         self.mini_steps = 0  # since this process began
@@ -57,13 +60,17 @@ class RunLog:
         )
         for record in records:
             self._write(record)
+        before = [grouped(record) for record in records]
+        for logger in self._loggers:
+            logger.on_start(workdir, config, before)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-        self._events.close()
+        for logger in self._loggers:
+            logger.close()
 
     def mini_step(self, state: TrainState) -> None:
         """Shows where training stands: means since the last evaluation, steps, speed.
@@ -81,6 +88,8 @@ class RunLog:
     def evaluation(self, record: dict[str, Any]) -> None:
         """Logs an evaluation: a line of JSON, events, a line on the terminal."""
         self._write(record)
+        for logger in self._loggers:
+            logger.on_evaluation(grouped(_finite(record)))
         means = {
             "loss": record["train_loss"],
             "accuracy": record["train_accuracy"],
@@ -92,6 +101,15 @@ class RunLog:
             self._bar.write(line + self._left(record))
             if gain := in_words(record):
                 self._bar.write(gain)
+
+    def close_bar(self) -> None:
+        """Ends the bar, so that what is said from here on stands below it."""
+        self._bar.close()
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Tells the loggers how the run ended."""
+        for logger in self._loggers:
+            logger.on_end(result)
 
     def lines(self, lines: Sequence[str]) -> None:
         """Shows some lines, above the bar where there is one."""
@@ -111,17 +129,12 @@ class RunLog:
         if seen <= 0 or left <= 0:
             return ""
         seconds = (record["seconds"] - before["seconds"]) * left / seen
-        return f", about {_in_words(seconds)} left"
+        return f", about {duration(seconds)} left"
 
     def _write(self, record: dict[str, Any]) -> None:
-        plain = {name: finite(value) for name, value in record.items()}
-        self._lines.append(json.dumps(plain) + "\n")
+        self._lines.append(json.dumps(_finite(record)) + "\n")
         # All lines anew: a file in a bucket cannot grow.
         write_text(self._file, "".join(self._lines))
-        for name, value in plain.items():
-            if value is not None:
-                self._events.add_scalar(name, value, record["mini_steps"])
-        self._events.flush()
 
     def _show(self, means: dict[str, float], gradient_steps: int, seen: int) -> None:
         """Moves the bar, whose own figure is examples a second."""
@@ -130,11 +143,8 @@ class RunLog:
         self._bar.update(seen - self._bar.n)
 
 
-def _in_words(seconds: float) -> str:
-    """Returns a duration with its unit: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: finite(value) for name, value in record.items()}
 
 
 def _as_line(record: dict[str, Any], metric: str) -> str:

@@ -56,7 +56,6 @@ def test_the_log_of_an_unfinished_run_is_replaced(tmp_path):
     for _ in range(2):
         text = log(tmp_path, quiet=True)
     assert text.count("\n") == 1
-    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
 def test_it_says_how_long_the_rest_takes_once_it_knows(tmp_path, capsys):
