@@ -12,6 +12,7 @@ from scipy.special import expit
 from tokenizers import Tokenizer
 
 from .command.cli import make_parser, run, use_compilation_cache, user_path
+from .command.names import command_line
 from .errors import ConfigError, DataError
 from .models.pretrained import export_encoder
 from .workdir.finished_run import FinishedRun, read_run
@@ -38,7 +39,7 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
     if spec.encoder is None:
         raise ConfigError(
             f"--workdir: the model of {workdir} is no pretrained encoder, and has no "
-            "form that transformers knows; use it by train.predict"
+            f"form that transformers knows; use it by {command_line('predict')}"
         )
     folder = Path(folder).expanduser()
     _check_place(folder, finished)
