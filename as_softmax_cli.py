@@ -6,6 +6,7 @@ In a clone each is a module too: `as-softmax predict` is `python -m train.predic
 import difflib
 import runpy
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 COMMANDS = {
@@ -31,6 +32,9 @@ def main() -> int:
         lines = (f"  {command:<10} {what}" for command, what in COMMANDS.items())
         print(USAGE.format(commands="\n".join(lines)))
         return 0 if name else 2
+    if name == "--version":
+        print(f"as-softmax {version('as_softmax_jax')}")
+        return 0
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         names = f"did you mean {close[0]}?" if close else ", ".join(COMMANDS)

@@ -10,6 +10,7 @@ import jax
 import pytest
 
 import as_softmax_cli
+import as_softmax_jax
 from train.command import cli
 from train.command.names import command_line
 from train.command.signals import Stopped
@@ -96,6 +97,11 @@ def test_the_installed_command_lists_its_commands(installed_command, capsys):
     for command in as_softmax_cli.COMMANDS:
         assert f"\n  {command} " in shown
         assert command == "train" or command in modules
+
+
+def test_the_installed_command_says_its_version(installed_command, capsys):
+    assert installed_command("--version") == 0
+    assert capsys.readouterr().out == f"as-softmax {as_softmax_jax.__version__}\n"
 
 
 def test_the_installed_command_knows_the_nearest(installed_command, capsys):
