@@ -38,7 +38,7 @@ from train.workdir.checkpoints import LatestCheckpoint, Progress
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+_step = jax.jit(train_step, donate_argnums=1)
 
 
 class Training:

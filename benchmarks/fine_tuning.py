@@ -61,7 +61,7 @@ def time_jax(examples, skipped):
     data = prepare(config)
     recipe = make_recipe(config, data)
     state = initial_state(recipe, seed=0)
-    step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+    step = jax.jit(train_step, donate_argnums=1)
     info = BatchInfo(np.int32(BATCH_SIZE), np.bool_(False), np.bool_(False))
 
     def batches():

@@ -50,8 +50,8 @@ MOMENT = BatchInfo(np.int32(1), np.bool_(True), np.bool_(False))
 MOVED = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 MILLION = 1_000_000
 
-_create = jax.jit(create_state, static_argnums=0)
-_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+_create = jax.jit(create_state, static_argnames="num_rows")
+_step = jax.jit(train_step, donate_argnums=1)
 
 
 class Setting(NamedTuple):

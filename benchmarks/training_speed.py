@@ -153,7 +153,7 @@ BASELINES = {
     "margin_compact": "plain compact's / its",
 }
 
-_train_step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
+_train_step = jax.jit(train_step, donate_argnums=1)
 
 
 class Trial:

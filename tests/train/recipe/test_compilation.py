@@ -28,7 +28,9 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("mode", ["plain", "compact"])
+@pytest.mark.parametrize(
+    "mode", ["plain", pytest.param("compact", marks=pytest.mark.long)]
+)
 def test_a_grid_compiles_once(mode, feature_config, change, compiled, tmp_path):
     config = change(feature_config, "training", mode=mode)
     config = change(config, "loss", logit_margin=1.0, logit_margin_warmup=0.3)
