@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import json
 import signal
 import sys
 import time
@@ -173,9 +174,25 @@ def read_comparison(
             raise WorkdirError(
                 f"--results: {place.file(cell)} is gone; give the command again"
             )
+        result = _with_inputs(result, place.folder(cell))
         runs.append(Run(label, config.loss.name, point, config.seed, result))
     target = find_task(cells[0].config.task).target
     return Comparison(name, runs, target, interval)
+
+
+def _with_inputs(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns a result whose suspicious rows say what they hold, if the run is here."""
+    from .evaluation.result import SUSPICIOUS_INPUTS
+
+    try:
+        inputs = json.loads((folder / SUSPICIOUS_INPUTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return result
+    entries = result.get("suspicious", [])
+    if len(entries) != len(inputs):
+        return result
+    pairs = zip(entries, inputs, strict=True)
+    return result | {"suspicious": [{**entry, "input": text} for entry, text in pairs]}
 
 
 @contextlib.contextmanager

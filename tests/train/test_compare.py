@@ -345,6 +345,8 @@ def test_real_training_ends_in_a_report(
     assert topics["config"]["loss"]["name"] == "multi_label_as_softmax"
     page = (tmp_path / "grid" / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 2 * 8
+    if table["suspicious"]:
+        assert "<dd>“x " in page
     assert "\nmulti_label_as_softmax " in capsys.readouterr().out
     # The run's folder stays.
     assert (tmp_path / "grid" / names[0] / "config.json").exists()

@@ -196,10 +196,16 @@ def _suspicious(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return -len(item[1]), statistics.fmean(map(_in_probability, item[1]))
 
     return {
-        place: f"{_shown(entries[0]['label'])}; predicted {_predicted(entries)} in "
-        f"{len(entries)} of {len(results)} runs, margin {_margin(entries)}"
+        place: f"{_input(entries[0])}{_shown(entries[0]['label'])}; predicted "
+        f"{_predicted(entries)} in {len(entries)} of {len(results)} runs, margin "
+        f"{_margin(entries)}"
         for place, entries in sorted(found.items(), key=rank)[:_MANY_ROWS]
     }
+
+
+def _input(entry: Mapping[str, Any]) -> str:
+    """Returns what the row holds, where its run has kept that."""
+    return f"“{entry['input']}”: " if entry.get("input") else ""
 
 
 def _predicted(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,16 @@ class Examples:
         they are not known, as in prediction.
       numbers: of the rows in their source, from 1 on, [n]; None: all of them in order.
       weights: of their losses, float32 [n]; None: 1 each.
+      describe: from a row to what it holds, in a few words; None: nobody knows.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     numbers: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     weights: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    describe: Callable[[int], str] | None = dataclasses.field(
+        default=None, kw_only=True, repr=False
+    )
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -29,11 +29,13 @@ class Suspicion:
     Attributes:
       rows: the most contradicted, the worst first: `row` in the source, from 1 on,
         `margin` in the loss's unit, `label` and `predicted`, as JSON can hold it.
+      inputs: what each of these holds, in words; none where nobody knows.
       never_learned: classes that training has, and never with the label ahead.
     """
 
     rows: list[dict[str, Any]]
     never_learned: list[str | int]
+    inputs: list[str] = dataclasses.field(default_factory=list)
 
 
 def find_suspicion(
@@ -76,6 +78,7 @@ def find_suspicion(
             for number, (margin, _, said) in zip(numbers, found, strict=True)
         ],
         [classes[k] for k in np.flatnonzero(present & ~learned)],
+        [examples.describe(k) for _, k, _ in found] if examples.describe else [],
     )
 
 

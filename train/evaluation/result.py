@@ -21,6 +21,8 @@ from ..training.measures import Held
 from .evaluation import Evaluation, evaluate, outputs_of, split_figures
 from .label_errors import Suspicion, find_suspicion, note_never_learned
 
+# What the rows under `suspicious` hold, in their order.
+SUSPICIOUS_INPUTS = "suspicious_inputs.json"
 # Of the histograms of margins that a result keeps, in each unit.
 _MARGIN_EDGES: dict[Unit, np.ndarray] = {
     "probability": np.linspace(-1.0, 1.0, 41),
@@ -62,6 +64,8 @@ def final_figures(
     write_arrays(workdir / "margins.npz", **margins[unit])
     write_json(workdir / "calibration.json", calibration._asdict())
     suspicion = _suspicion(recipe, data, params, held)
+    # Apart from the result, which may go where the data must not.
+    write_json(workdir / SUSPICIOUS_INPUTS, suspicion.inputs)
     note_never_learned(
         suspicion.never_learned,
         num_classes=len(data.classes),

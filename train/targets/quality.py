@@ -20,9 +20,9 @@ class Quality(NamedTuple):
     recall: list[float]
     f1: list[float]
     # Label, prediction and how often, the most frequent first; of one label an example.
-    confused: list[tuple[Any, Any, int]]
+    confused: list[list[Any]]
     # In bins of the calibrated probability: how many, its mean, and how many are right.
-    bins: list[tuple[int, float, int]]
+    bins: list[list[float]]
 
 
 def quality(
@@ -45,7 +45,7 @@ def quality(
     size = len(classes)
     if size > MOST_CLASSES:
         return None
-    confused: list[tuple[Any, Any, int]] = []
+    confused: list[list[Any]] = []
     if labels.ndim == 1:
         counts = np.zeros((size, size), np.int64)
         np.add.at(counts, (labels, predictions), 1)
@@ -65,19 +65,20 @@ def quality(
     )
 
 
-def _confused(counts: np.ndarray, classes: Sequence[Any]) -> list[tuple[Any, Any, int]]:
+def _confused(counts: np.ndarray, classes: Sequence[Any]) -> list[list[Any]]:
     """Returns the pairs that are confused most, of counts [label, prediction]."""
     wrong = counts - np.diag(counts.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSED]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [(classes[t], classes[i], int(wrong[t, i])) for t, i in pairs if wrong[t, i]]
+    return [[classes[t], classes[i], int(wrong[t, i])] for t, i in pairs if wrong[t, i]]
 
 
-def _bins(confidence: np.ndarray, right: np.ndarray) -> list[tuple[int, float, int]]:
+def _bins(confidence: np.ndarray, right: np.ndarray) -> list[list[float]]:
     known = np.isfinite(confidence)
     p, right = confidence[known].astype(np.float64), right[known]
     place = np.minimum((p * _NUM_BINS).astype(np.int64), _NUM_BINS - 1)
     counts = np.bincount(place, minlength=_NUM_BINS)
     means = np.bincount(place, p, _NUM_BINS) / np.maximum(counts, 1)
     hits = np.bincount(place, right, _NUM_BINS).astype(np.int64)
-    return list(zip(counts.tolist(), means.tolist(), hits.tolist(), strict=True))
+    columns = (counts.tolist(), means.tolist(), hits.tolist())
+    return [list(row) for row in zip(*columns, strict=True)]

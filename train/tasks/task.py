@@ -10,6 +10,7 @@ from flax import nnx
 
 from .. import data
 from ..config import Config, DataConfig, ModelConfig, nearest
+from ..data.describe import describer
 from ..data.examples import Classes, Encoded, Examples, InputSpec, Sequences
 from ..data.records import Records
 from ..errors import ConfigError
@@ -115,10 +116,10 @@ def encode_labelled(
     if encoded.kept is not None:
         records = records.rows(encoded.kept)
     labels = task.target.encode(records, encoded, classes, config)
-    weights = None
+    more: dict[str, Any] = {"numbers": records.numbers}
     if records.split == "train":
-        weights = loss_weights(config, records, labels, len(classes))
-    more: dict[str, Any] = {"numbers": records.numbers, "weights": weights}
+        more["weights"] = loss_weights(config, records, labels, len(classes))
+        more["describe"] = describer(records, codec.columns)
     if encoded.lengths is None:
         return Examples(encoded.inputs, labels, **more)
     tagged = codec.spec(len(classes)).per_token

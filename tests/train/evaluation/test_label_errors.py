@@ -57,6 +57,10 @@ def test_planted_labels_are_found(feature_config, change, tmp_path, source, caps
     assert -1 <= margins[0] <= margins[-1] < 0
     assert result["never_learned"] == []
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    inputs = json.loads((tmp_path / "run" / "suspicious_inputs.json").read_text())
+    place = [entry["row"] for entry in result["suspicious"]].index(8)
+    x, y, _ = lines[8].split(",")
+    assert inputs[place] == f"x {float(x):g}, y {float(y):g}"
 
 
 def test_none_is_looked_for_where_none_is_asked_for(feature_config, change, tmp_path):

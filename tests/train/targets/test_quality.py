@@ -39,10 +39,10 @@ def test_pairs_are_confused_as_often_as_they_are():
     answers = np.array([0, 1, 1, 1, 2, 2])
     logits = np.eye(3, dtype=np.float32)[answers]
     found = OneClass().quality(logits, labels, ("a", "b", "c"), CALIBRATION)
-    assert found.confused == [("a", "b", 2), ("b", "c", 1)]
+    assert found.confused == [["a", "b", 2], ["b", "c", 1]]
     # exp(1 / 2) against two of exp(0), each in the fifth bin.
     p = np.exp(0.5) / (np.exp(0.5) + 2)
-    assert found.bins[4] == (6, pytest.approx(p), 3)
+    assert found.bins[4] == [6, pytest.approx(p), 3]
 
 
 def test_tags_count_the_words_that_were_read():
