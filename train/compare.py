@@ -138,6 +138,9 @@ def _compare(flags: argparse.Namespace, overrides: list[str], command: str) -> i
     chapters = [make_chapter(comparison) for comparison in comparisons]
     write_report(flags.workdir, chapters, command=command)
     print(f"\n{as_terminal(chapters)}\n")
+    for chapter in chapters:
+        if chapter.conclusion:
+            print(textwrap.fill(chapter.conclusion, 88) + "\n")
     print(textwrap.fill(chapters[0].caveat, 88, initial_indent="note: "))
     if flags.markdown:
         write_markdown(flags.markdown, chapters, section=flags.section, command=command)

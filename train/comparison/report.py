@@ -26,6 +26,7 @@ from .tables import (
     how_to_read,
     make_table,
 )
+from .verdict import verdict
 
 # A table with more is set smaller.
 _MANY_COLUMNS = 11
@@ -71,6 +72,7 @@ def make_chapter(comparison: Comparison) -> Chapter:
         plots=make_plots(comparison),
         facts=_facts(comparison),
         suspicious=_suspicious([run.result for run in comparison.runs]),
+        conclusion=verdict(comparison, summaries),
         of_classes=class_tables(comparison),
         sizes=_sizes(comparison),
     )

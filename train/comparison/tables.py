@@ -42,11 +42,13 @@ def make_table(
     names = [n for n in summaries[0].metrics if not n.startswith("ece")]
     others = [by_name(metrics, name) for name in names]
     calibrated = "ece" in summaries[0].metrics
+    correlated = any(row.correlation is not None for row in summaries)
     header = (
         *("loss", "seeds", f"{split} {metric.heading}", _difference_heading(metric)),
         *(other.heading for other in others),
         *(["ECE (%)"] if calibrated else []),
-        *(f"r(loss, {metric.title})", "settled (%)", "gradient steps", "seconds"),
+        *([f"r(loss, {metric.title})"] if correlated else []),
+        *("settled (%)", "gradient steps", "seconds"),
     )
     rows = [
         (
@@ -54,7 +56,7 @@ def make_table(
             _difference(row, metric, with_p=with_p),
             *(f"{o.scale * row.metrics[o.name]:.2f}" for o in others),
             *([_calibration(row)] if calibrated else []),
-            "-" if row.correlation is None else f"{row.correlation:.3f}",
+            *([_r(row.correlation)] if correlated else []),
             f"{100 * row.settled_share:.1f}",
             f"{row.gradient_steps:.0f}",
             f"{row.seconds:.1f}",
@@ -101,14 +103,15 @@ def how_to_read(
       counted: what settles: example or token.
     """
     metrics, name = list(summaries[0].metrics), metric.title
+    correlated = any(row.correlation is not None for row in summaries)
     explained = [text for part, text in _EXPLAINED.items() if part in " ".join(metrics)]
     return " ".join(
         [
             f"Means over seeds; {name} on the {split} split, ± its sample standard "
             "deviation, of the checkpoint that was best on validation.",
             *explained,
-            f"r(loss, {name}): Pearson's correlation of both over the evaluations of a "
-            f"run, on validation. Settled: training {counted}s with a gradient of "
+            *([f"r(loss, {name}): {_CORRELATION}"] if correlated else []),
+            f"Settled: training {counted}s with a gradient of "
             "exactly 0, since the evaluation before the last. Seconds: of a whole run, "
             "compilation included.",
         ]
@@ -157,6 +160,9 @@ def about_differences(summaries: Sequence[Summary], *, with_p: bool = False) -> 
     return text
 
 
+_CORRELATION = (
+    "Pearson's correlation of both over the evaluations of a run, on validation."
+)
 _EXPLAINED = {
     "tuned": (
         "Accuracy: of whole sets of labels. Tuned: with the threshold that is best on "
@@ -198,6 +204,10 @@ def _calibration(row: Summary) -> str:
     before, after = row.metrics["ece"], row.metrics.get("ece_calibrated")
     shown = f"{100 * before:.2f}"
     return shown if after is None else f"{shown} → {100 * after:.2f}"
+
+
+def _r(correlation: float | None) -> str:
+    return "-" if correlation is None else f"{correlation:.3f}"
 
 
 def _width(name: str, figures: Iterable[str]) -> int:

@@ -61,7 +61,7 @@ def test_the_table_rounds_and_marks_what_is_undefined():
 def test_a_task_has_the_columns_of_its_metrics():
     metrics = {"macro_f1": 0.1, "micro_f1_tuned": 0.2}
     table = make_table(
-        [EMPTY._replace(metrics=metrics)],
+        [EMPTY._replace(metrics=metrics, correlation=r) for r in (-0.5, None)],
         split="validation",
         metric=by_name(MultiLabel.metrics, "micro_f1"),
         metrics=MultiLabel.metrics,
@@ -72,6 +72,16 @@ def test_a_task_has_the_columns_of_its_metrics():
     )
     assert table.rows[0][4:6] == ("10.00", "20.00")
     assert table.header[6] == "r(loss, micro F1)"
+    assert [row[6] for row in table.rows] == ["-0.500", "-"]
+
+
+def test_a_correlation_that_no_row_has_is_no_column():
+    rows, metric = [EMPTY], OneClass.metrics[1]
+    table = make_table(rows, split="test", metric=metric, metrics=OneClass.metrics)
+    assert not any("r(loss" in name for name in table.header)
+    assert len(table.rows[0]) == len(table.header)
+    note = how_to_read(rows, split="test", metric=metric, counted="example")
+    assert "Pearson" not in note
 
 
 def test_what_is_no_share_is_shown_in_its_own_unit():
