@@ -1,6 +1,5 @@
 """Schedules for the margin of AS-Softmax."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -77,9 +76,8 @@ def margin_schedule(
     margin = _checked(unit.check, given, unit.keyword)
     init = _checked(unit.check, unit.softmax if init is None else init, "init")
     end = _checked(unit.check, unit.softmax if end is None else end, "end")
-    steps: Any = functools.partial(checks.integer, at_least=0)
-    warmup_steps = _checked(steps, warmup_steps, "warmup_steps")
-    cooldown_steps = _checked(steps, cooldown_steps, "cooldown_steps")
+    warmup_steps = _checked(_steps, warmup_steps, "warmup_steps")
+    cooldown_steps = _checked(_steps, cooldown_steps, "cooldown_steps")
     last = _check_total(total_steps, warmup_steps, cooldown_steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -154,6 +152,11 @@ _PROBABILITY = _Unit("delta", 1.0, checks.unit_interval_float, _mixed_linearly)
 _LOGITS = _Unit("logit_margin", math.inf, checks.not_negative_float, _mixed_by_ratio)
 
 
+def _steps(value: Any, name: str) -> int:
+    """Returns a number of steps, or refuses it by `name`."""
+    return checks.integer(value, name, at_least=0)
+
+
 def _is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
@@ -183,8 +186,7 @@ def _check_total(
                 "`cooldown_steps` are the last ones of training: give `total_steps`."
             )
         return 0
-    steps: Any = functools.partial(checks.integer, at_least=0)
-    last = _checked(steps, total_steps, "total_steps")
+    last = _checked(_steps, total_steps, "total_steps")
     known = not any(map(_is_traced, (last, warmup_steps, cooldown_steps)))
     if known and warmup_steps + cooldown_steps > last:
         raise ValueError(

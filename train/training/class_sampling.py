@@ -25,7 +25,7 @@ def draw_classes(
     """Returns the classes of a step; None where each step has all.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       key: of the step.
       labels: of the batch, of any shape.
       where: the labels that count.
@@ -63,7 +63,7 @@ def narrow(
     """Returns the state of the network that has the drawn classes alone.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       drawn: what `draw_classes` returned.
       state: of the whole network.
     """
@@ -79,7 +79,7 @@ def widen(
     """Returns the state of the whole network after a step on its drawn classes.
 
     Args:
-      recipe: static under jit.
+      recipe: of the run.
       drawn: what `draw_classes` returned.
       whole: the state before `narrow`.
       part: what the step made of that after it.
