@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..targets.metric import Metric
 from .drawing import (
     DARK,
     LIGHT,
@@ -24,9 +23,8 @@ from .report import Chapter, make_chapter
 from .results import Comparison, Summary, summarize
 from .search import Trial
 from .tables import Table
+from .verdict import against_softmax
 
-# With so few pairs nothing is told apart.
-_TOO_FEW = 3
 _NAMES = {"learning_rate": "learning rate", "epochs": "epochs"}
 
 
@@ -89,10 +87,9 @@ def conclude(
       summaries: of it.
       searched: by the label of each contender.
     """
-    metric, split = comparison.metric, comparison.split
     num_trials = len(next(iter(searched.values())).trials)
     said = [
-        _verdict(row, searched[row.label].chosen, metric, split)
+        _verdict(comparison, row, searched[row.label].chosen)
         for row in summaries
         if row.difference
     ]
@@ -101,8 +98,11 @@ def conclude(
             "Nothing can be concluded: there are fewer than two fresh seeds, or no "
             "softmax to compare with."
         )
+    seeds = len({run.seed for run in comparison.runs})
+    of = f"{comparison.split} {comparison.metric.title} over {seeds} seeds"
     return (
-        f"On {comparison.name}, after {_counted(num_trials)} each: {'; '.join(said)}."
+        f"On {comparison.name}, after {_counted(num_trials)} each, by {of}: "
+        f"{'; '.join(said)}."
     )
 
 
@@ -110,27 +110,17 @@ def _counted(num_trials: int) -> str:
     return f"{num_trials} trial{'s' if num_trials > 1 else ''}"
 
 
-def _verdict(row: Summary, chosen: Trial, metric: Metric, split: str) -> str:
+def _verdict(comparison: Comparison, row: Summary, chosen: Trial) -> str:
     assert row.difference is not None
     settings = ", ".join(
         f"{_NAMES.get(name, name)} {value}" for name, value in chosen.settings.items()
     )
-    loss = f"{row.label} ({settings})"
-    mean, low, high, p = row.difference
-    scale, unit = metric.scale, f" {metric.step}" if metric.step else ""
-    of = f"{split} {metric.title}"
-    better = (low > 0) if metric.larger_is_better else (high < 0)
-    worse = (high < 0) if metric.larger_is_better else (low > 0)
-    figures = (
-        f"{scale * mean:+.2f}{unit} of {of} over {row.num_seeds} seeds, 95 % interval "
-        f"{scale * low:+.2f} to {scale * high:+.2f}, p = {p:.3f}"
+    _, low, high, p = row.difference
+    scale = comparison.metric.scale
+    return (
+        f"{row.label} ({settings}) {against_softmax(comparison, row)} (95 % interval "
+        f"{scale * low:+.2f} to {scale * high:+.2f}, p = {p:.3f})"
     )
-    if row.num_seeds <= _TOO_FEW:
-        return f"{loss} cannot be told from softmax by so few seeds: {figures}"
-    if better or worse:
-        word = "better" if better else "worse"
-        return f"{loss} is {word} than softmax: {figures}"
-    return f"{loss} cannot be told from softmax: {figures}"
 
 
 def _keywords(searched: Mapping[str, Searched]) -> list[str]:

@@ -23,14 +23,14 @@ def verdict(comparison: Comparison, summaries: Sequence[Summary]) -> str:
       summaries: of it.
     """
     rows = comparison.rows
-    others = [s.label for s in _picked(comparison, summaries) if s.difference]
+    others = [s for s in _picked(comparison, summaries) if s.difference]
     several = {loss: of for loss, of in _settings(rows).items() if len(of) > 1}
     picks = [
         f"of {len(labels)} settings of {loss}, validation picks "
         f"{_best(comparison, labels)}"
         for loss, labels in several.items()
     ]
-    said = [_against_softmax(comparison, summaries, label) for label in others]
+    said = [f"{s.label} {against_softmax(comparison, s)}" for s in others]
     parts = [listed(picks)] if picks else []
     if said:
         parts.append(f"{_basis(comparison)}{listed(said)}")
@@ -76,31 +76,36 @@ def _basis(comparison: Comparison) -> str:
     return f"{of}, on {size:,} {split} examples, of which one is {one:.2g} points, "
 
 
-def _against_softmax(
-    comparison: Comparison, summaries: Sequence[Summary], label: str
-) -> str:
-    """Returns how a row stands to its softmax."""
-    metric, rows = comparison.metric, comparison.rows
-    (summary,) = (s for s in summaries if s.label == label)
+def against_softmax(comparison: Comparison, summary: Summary) -> str:
+    """Returns how a row with a difference stands to its softmax, without its name.
+
+    Args:
+      comparison: of the runs.
+      summary: of the row.
+    """
+    metric, rows, label = comparison.metric, comparison.rows, summary.label
     baseline = baseline_of(rows, label)
     assert summary.difference is not None, "whoever asks has one"
     assert baseline is not None, "a difference is from one"
     name = f"{comparison.split}_{metric.name}"
     other = {run.seed: run.result[name] for run in rows[baseline]}
     scores = {run.seed: run.result[name] for run in rows[label] if run.seed in other}
-    gains = [score - other[seed] for seed, score in scores.items()]
     sign = 1.0 if metric.larger_is_better else -1.0
-    above = sum(sign * gain > 0 for gain in gains)
-    below = sum(sign * gain < 0 for gain in gains)
+    gains = [sign * (score - other[seed]) for seed, score in scores.items()]
+    above, below = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     mean, low, high = summary.difference[:3]
     figure = f"{metric.scale * abs(mean):.2f} {metric.step}".rstrip()
-    surely = len(gains) >= _ENOUGH_SEEDS and (low > 0 or high < 0)
-    if len(gains) >= _FEWEST_SEEDS and (len(gains) in (above, below) or surely):
+    if len(gains) >= _ENOUGH_SEEDS and (low > 0 or high < 0):
         word = "better" if sign * mean > 0 else "worse"
-        where = "by more than chance" if surely else f"in each of {len(gains)} seeds"
-        return f"{label} is {figure} {word} than {baseline}, {where}"
+        return f"is {figure} {word} than {baseline}, by more than chance"
+    if len(gains) >= _FEWEST_SEEDS and len(gains) in (above, below):
+        word = "ahead of" if above else "behind"
+        return (
+            f"is {figure} {word} {baseline} in each of {len(gains)} seeds, which are "
+            "too few to rule out chance"
+        )
     shown = f"{metric.scale * mean:+.2f} {metric.step}".rstrip()
     return (
-        f"{label} cannot be told from {baseline}: {shown}, better in {above} of "
+        f"cannot be told from {baseline}: {shown}, better in {above} of "
         f"{len(gains)} seeds"
     )

@@ -31,14 +31,15 @@ def test_better_in_each_of_three_seeds():
     scores = {"softmax": [0.9, 0.8, 0.7], "as_softmax": [0.92, 0.81, 0.71]}
     assert said(scores, 300) == (
         "Over 3 seeds, on 300 test examples, of which one is 0.33 points, "
-        "as_softmax is 1.33 points better than softmax, in each of 3 seeds."
+        "as_softmax is 1.33 points ahead of softmax in each of 3 seeds, which are too "
+        "few to rule out chance."
     )
 
 
 def test_worse_in_each_of_three_seeds():
     assert said({"softmax": [0.9, 0.8, 0.7], "as_softmax": [0.8, 0.7, 0.6]}) == (
-        "Over 3 seeds, as_softmax is 10.00 points worse than softmax, in each of 3 "
-        "seeds."
+        "Over 3 seeds, as_softmax is 10.00 points behind softmax in each of 3 seeds, "
+        "which are too few to rule out chance."
     )
 
 
@@ -73,8 +74,8 @@ def test_of_several_settings_it_speaks_of_the_one_that_validation_picks():
     comparison = compare(made)
     assert verdict(comparison, summarize(comparison)) == (
         "Of 2 settings of as_softmax, validation picks as_softmax logit_margin=1. "
-        "Over 3 seeds, as_softmax logit_margin=1 is 5.00 points better than softmax, "
-        "in each of 3 seeds."
+        "Over 3 seeds, as_softmax logit_margin=1 is 5.00 points ahead of softmax in "
+        "each of 3 seeds, which are too few to rule out chance."
     )
 
 
