@@ -123,6 +123,31 @@ def multi_hot_targets(targets: ArrayLike, shape: Sequence[int]) -> jax.Array:
     return array
 
 
+def same_shape(value: ArrayLike, shape: Sequence[int], name: str) -> jax.Array:
+    """Returns `value` as a floating point array; refuses a shape not the logits'."""
+    array = floating_array(value, name)
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"`{name}` must have the shape of `logits`, {tuple(shape)}; "
+            f"got {array.shape}."
+        )
+    return array
+
+
+def distribution(labels: ArrayLike, shape: Sequence[int]) -> jax.Array | None:
+    """Returns labels that are a distribution over the classes; None for integers."""
+    array = _array(labels, "labels")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return None
+    if array.shape != tuple(shape):
+        raise TypeError(
+            "`labels` must be integers, or a distribution over the classes, floating "
+            f"point of the shape of `logits`, {tuple(shape)}; got dtype {array.dtype} "
+            f"and shape {array.shape}."
+        )
+    return array
+
+
 def boolean_mask(
     mask: ArrayLike | None, shape: Sequence[int], of: str, name: str
 ) -> jax.Array | None:
@@ -256,6 +281,21 @@ def at_least(value: ArrayLike, low: float, like: LossType, name: str) -> jax.Arr
     )
 
 
+def between(
+    value: ArrayLike, low: float, high: float, like: LossType, name: str
+) -> jax.Array:
+    """Returns a parameter from `low` to `high`; see `parameter`."""
+    return parameter(
+        value,
+        like,
+        name,
+        allowed=f"in [{low:g}, {high:g}]",
+        # Either end may be a number that the dtype has no room for, as pi is.
+        holds=lambda v: (v >= low - 1e-6) & (v <= high + 1e-6),
+        inside=(low + high) / 2,
+    )
+
+
 def not_negative(value: ArrayLike, like: LossType, name: str) -> jax.Array:
     """Returns a parameter in [0, inf], infinity included; see `parameter`."""
     return parameter(
@@ -265,6 +305,31 @@ def not_negative(value: ArrayLike, like: LossType, name: str) -> jax.Array:
         allowed="at least 0, and may be inf",
         holds=lambda v: v >= 0,
         inside=1.0,
+    )
+
+
+def finite(value: ArrayLike, like: LossType, name: str) -> jax.Array:
+    """Returns a parameter that may be any finite number; see `parameter`."""
+    # By comparison: a jax function would trace a concrete value under `jit`.
+    return parameter(
+        value,
+        like,
+        name,
+        allowed="finite",
+        holds=lambda v: (v > -jnp.inf) & (v < jnp.inf),
+        inside=0.0,
+    )
+
+
+def negative(value: ArrayLike, like: LossType, name: str) -> jax.Array:
+    """Returns a parameter below 0 and finite; see `parameter`."""
+    return parameter(
+        value,
+        like,
+        name,
+        allowed="negative and finite",
+        holds=lambda v: (v < 0) & (v > -jnp.inf),
+        inside=-1.0,
     )
 
 
@@ -289,6 +354,33 @@ def above(
         holds=lambda v: (v > low) & (v < jnp.inf),
         inside=low + 1.0,
     )
+
+
+def class_counts(value: ArrayLike, num_classes: int | None = None) -> jax.Array:
+    """Returns how often each class occurs, floating point [C].
+
+    Args:
+      value: real numbers.
+      num_classes: C, where it is known.
+    """
+    array = _array(value, "class_counts")
+    wide = array.dtype in (jnp.float64, jnp.int64)
+    counts = number(value, jnp.float64 if wide else jnp.float32, "class_counts")
+    if counts.ndim != 1 or num_classes not in (None, counts.shape[0]):
+        of = "one number a class" if num_classes is None else f"shape ({num_classes},)"
+        raise ValueError(
+            f"`class_counts` must have {of}; got shape {counts.shape}. Count the "
+            "training labels: `jnp.bincount(labels, length=num_classes)`."
+        )
+    concrete = concrete_value(value)
+    if concrete is not None:
+        if not np.all(np.isfinite(concrete) & (concrete >= 0)):
+            raise ValueError(
+                f"`class_counts` must be finite and at least 0; got {_shown(concrete)}."
+            )
+        if not np.any(concrete > 0):
+            raise ValueError("`class_counts` must not all be 0: no class ever occurs.")
+    return counts
 
 
 def static_count(value: int, name: str) -> int:

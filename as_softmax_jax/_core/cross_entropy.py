@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from as_softmax_jax._core import inputs
+from as_softmax_jax._core.log_odds import softplus
 from as_softmax_jax._core.log_sum_exp import exp, finite_shift
 from as_softmax_jax._core.margin import Margin
 from as_softmax_jax._core.nan import replaced
@@ -51,3 +52,13 @@ def within(logits: jax.Array, label_logit: jax.Array, gap: jax.Array) -> jax.Arr
     """
     # A label at -inf keeps every class by its gap of -inf.
     return ~(logits - finite_shift(label_logit)[..., None] < gap[..., None])
+
+
+@jax.jit
+def binary_cross_entropy(x: inputs.MultiHotInputs) -> jax.Array:
+    """Returns the sum over the known classes of each row, [...].
+
+    optax multiplies by targets of 0, which makes NaN of a logit of -inf.
+    """
+    losses = softplus(jnp.where(x.positives, -x.logits, x.logits))
+    return jnp.sum(losses, axis=-1, where=x.positives | x.negatives)

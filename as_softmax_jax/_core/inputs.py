@@ -15,7 +15,7 @@ computes on what it returns, and hands its per-example values to `finish`:
 
 import functools
 import math
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,109 @@ def _mask(
     return Inputs(logits, labels, where, class_mask, bad, empty)
 
 
+class DistributionInputs(NamedTuple):
+    """What a loss computes on whose label is a distribution; classes are last."""
+
+    logits: jax.Array  # [..., C] float32 or float64; -inf where a class is masked
+    probs: jax.Array  # [..., C] the logits' dtype, the target, a constant; 0 if masked
+    where: jax.Array | None  # [...] bool, the rows that count; None: all
+    bad: jax.Array  # [...] bool, rows whose loss and gradient are NaN
+    empty: jax.Array  # [...] bool, rows whose every logit is -inf
+
+
+def read_soft(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    where: ArrayLike | None,
+    class_mask: ArrayLike | None,
+    axis: Axis,
+) -> Inputs | DistributionInputs:
+    """Checks and masks the inputs of a loss that takes labels or distributions.
+
+    Args:
+      logits: as in `read`.
+      labels: integers, as in `read`; or floating point of the shape of `logits`, the
+        probability of each class. What belongs to masked classes is left out, and the
+        rest stays as it is.
+      where: as in `read`.
+      class_mask: as in `read`.
+      axis: as in `read`.
+
+    Returns:
+      The inputs of the one form or of the other.
+    """
+    logits = checks.floating_array(logits, "logits")
+    probs = checks.distribution(labels, logits.shape)
+    if probs is None:
+        return read(logits, labels, where, class_mask, axis)
+    logits, class_mask = _read_logits(logits, class_mask, axis)
+    where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
+    # Half precision rounds each probability; 1e-3 is what a sum of float32 may miss.
+    slack = max(1e-3, 4 * float(jnp.finfo(probs.dtype).eps))
+    probs = jax.lax.stop_gradient(to_last(probs, axis).astype(logits.dtype))
+    return _mask_distribution(logits, probs, where, class_mask, slack=slack)
+
+
+@functools.partial(jax.jit, static_argnames="slack")
+def _mask_distribution(
+    logits: jax.Array,
+    probs: jax.Array,
+    where: jax.Array | None,
+    class_mask: jax.Array | None,
+    *,
+    slack: float,
+) -> DistributionInputs:
+    """The part of `read_soft` that computes."""
+    zero, least = jnp.zeros((), probs.dtype), jnp.full((), 1 - slack, probs.dtype)
+    if class_mask is not None:
+        logits = jnp.where(class_mask, logits, -jnp.inf)
+        probs = jnp.where(class_mask, probs, zero)
+        # Where a class is masked its share is not known, and the rest may be less.
+        least = jnp.where(jnp.all(class_mask, axis=-1), least, zero)
+    total = jnp.sum(probs, axis=-1)
+    # Written as "not in range": NaN is bad.
+    bad = ~((total >= least) & (total <= 1.0 + slack)) | jnp.any(probs < 0, axis=-1)
+    logits, bad = _clean(logits, bad, where)
+    harmless = bad if where is None else bad | ~where
+    equal = jnp.full((), 1 / probs.shape[-1], probs.dtype)
+    probs = replaced(harmless[..., None], probs, equal)
+    empty = jnp.all(logits == -jnp.inf, axis=-1)
+    logits = jnp.where(empty[..., None], jnp.zeros((), logits.dtype), logits)
+    return DistributionInputs(logits, probs, where, bad, empty)
+
+
+def target_probs(x: Inputs | DistributionInputs) -> jax.Array:
+    """Returns the target as probabilities, [..., C]; one-hot of labels."""
+    if isinstance(x, DistributionInputs):
+        return x.probs
+    return is_label(x.labels, x.logits.shape[-1]).astype(x.logits.dtype)
+
+
+def expected(each: jax.Array, x: DistributionInputs) -> jax.Array:
+    """Returns the mean over labels drawn from the target of what each would cost.
+
+    Args:
+      each: [..., C], the loss if that class were the label.
+      x: the inputs.
+    """
+    drawn = x.probs > 0
+    # A class that is never drawn may cost +inf.
+    each = jnp.where(drawn, each, jnp.zeros((), each.dtype))
+    return jnp.sum(x.probs * each, axis=-1)
+
+
+def as_multi_hot(x: Inputs) -> MultiHotInputs:
+    """Returns a label as the one positive class among negatives, those that are valid.
+
+    Hand the loss to `finish` with `x` itself, which knows of rows without any class.
+    """
+    positives = is_label(x.labels, x.logits.shape[-1])
+    negatives = ~positives
+    if x.class_mask is not None:
+        negatives &= x.class_mask
+    return MultiHotInputs(x.logits, positives, negatives, x.where, x.bad)
+
+
 def read_multi_hot(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -141,6 +244,47 @@ def _mask_multi_hot(
     logits = jnp.where(known, logits, -jnp.inf)
     logits, bad = _clean(logits, bad, where)
     positives = known & (targets == one)
+    return MultiHotInputs(logits, positives, known & ~positives, where, bad)
+
+
+def read_ranks(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    where: ArrayLike | None,
+    class_mask: ArrayLike | None,
+    axis: Axis,
+) -> MultiHotInputs:
+    """Checks and masks the inputs of a loss on thresholds between ordered classes.
+
+    Args:
+      logits: floating point, one a threshold, so one less than there are classes.
+      labels: integers, the number of thresholds that each example passes.
+      where: see `read`.
+      class_mask: boolean, broadcasts to the shape of `logits`; None: every threshold.
+      axis: of the thresholds.
+
+    Returns:
+      The inputs, in which the thresholds that are passed are the positives.
+    """
+    logits, class_mask = _read_logits(logits, class_mask, axis)
+    labels = checks.integer_labels(labels, logits.shape[:-1], logits.shape[-1] + 1)
+    where = checks.boolean_mask(where, labels.shape, "loss", "where")
+    return _mask_ranks(logits, labels, where, class_mask)
+
+
+@jax.jit
+def _mask_ranks(
+    logits: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    class_mask: jax.Array | None,
+) -> MultiHotInputs:
+    """The part of `read_ranks` that computes."""
+    known = jnp.ones(logits.shape, bool) if class_mask is None else class_mask
+    bad = (labels < 0) | (labels > logits.shape[-1])
+    logits, bad = _clean(jnp.where(known, logits, -jnp.inf), bad, where)
+    thresholds = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    positives = known & (thresholds < labels[..., None])
     return MultiHotInputs(logits, positives, known & ~positives, where, bad)
 
 
@@ -197,7 +341,7 @@ def finish_probs(probs: jax.Array, x: UnlabelledInputs) -> jax.Array:
 @jax.jit
 def finish(
     loss: jax.Array,
-    x: Inputs | MultiHotInputs,
+    x: Inputs | MultiHotInputs | DistributionInputs,
     bad: jax.Array | None = None,
     *,
     at_empty: ArrayLike = np.inf,
@@ -206,7 +350,7 @@ def finish(
 
     Args:
       loss: [...], computed on the clean inputs `x`.
-      x: what `read` or `read_multi_hot` returned.
+      x: what `read`, `read_soft` or `read_multi_hot` returned.
       bad: [...] bool, further rows to make NaN, for a parameter out of range.
       at_empty: the loss where every logit is -inf, of a loss that is finite there.
 
@@ -217,14 +361,43 @@ def finish(
     if x.where is not None:
         bad &= x.where
     loss = nan_where(bad, loss)
-    if isinstance(x, Inputs):
+    if not isinstance(x, MultiHotInputs):
+        # The sum lies over a mesh as the loss does, which a select asks for.
+        at_empty = jnp.zeros_like(loss) + at_empty
         loss = jnp.where(x.empty & ~bad, at_empty, loss)
     if x.where is None:
         return loss
     return jnp.where(x.where, loss, jnp.zeros((), loss.dtype))
 
 
-Known = TypeVar("Known", Inputs, MultiHotInputs, UnlabelledInputs)
+def reaching_all(loss: jax.Array, x: Inputs | MultiHotInputs) -> jax.Array:
+    """Returns the loss, with a derivative by every valid class in a row that is bad.
+
+    For a loss that leaves classes out by a select, or whose derivative may be 0 on the
+    harmless values of bad rows: their NaN would reach no class, or not all.
+    """
+    zero = jnp.zeros((), x.logits.dtype)
+    link = replaced(jnp.ones(x.logits.shape, bool), x.logits, zero)  # 0, but its slope
+    return loss + jnp.sum(jnp.where(x.bad[..., None], link, zero), axis=-1)
+
+
+def mean_of_positives(values: jax.Array, x: MultiHotInputs) -> jax.Array:
+    """Returns the mean of values [..., C] over each row's positives; 0 for none."""
+    total = jnp.sum(values, axis=-1, where=x.positives)
+    number = jnp.sum(x.positives, axis=-1).astype(total.dtype)
+    return reaching_all(total / jnp.maximum(number, 1), x)
+
+
+def finish_settled(settled: jax.Array, x: Inputs | MultiHotInputs) -> jax.Array:
+    """Gives rows that are bad or left out what the rules say: False, and True."""
+    settled &= ~x.bad
+    return settled if x.where is None else settled | ~x.where
+
+
+Known = TypeVar(
+    "Known",
+    bound=Inputs | MultiHotInputs | DistributionInputs | UnlabelledInputs,
+)
 
 
 def own(x: Known, value: jax.Array, instead: float = 1.0) -> tuple[Known, jax.Array]:
@@ -240,7 +413,7 @@ def own(x: Known, value: jax.Array, instead: float = 1.0) -> tuple[Known, jax.Ar
     """
     bad = jnp.isnan(value)
     value = replaced(bad, value, jnp.full((), instead, value.dtype))
-    return x._replace(bad=x.bad | bad), value
+    return cast(Known, x._replace(bad=x.bad | bad)), value
 
 
 def is_label(labels: jax.Array, num_classes: int) -> jax.Array:
@@ -256,7 +429,9 @@ def take_label(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
-def loss_type(x: Inputs | MultiHotInputs | UnlabelledInputs) -> checks.LossType:
+def loss_type(
+    x: Inputs | MultiHotInputs | DistributionInputs | UnlabelledInputs,
+) -> checks.LossType:
     """Returns the shape and the dtype of the loss, which parameters are brought to."""
     shape = x.logits.shape[:-1]
     return checks.LossType(shape, compute_dtype(x.logits.dtype), x.where)

@@ -86,3 +86,47 @@ def softplus(x: jax.Array) -> jax.Array:
 @softplus.defjvp
 def _softplus_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
+
+
+@jax.custom_jvp
+def one_minus_p(log_odds: jax.Array) -> jax.Array:
+    """Returns 1 - p_t, the sigmoid of -u, whose derivative is -p_t (1 - p_t)."""
+    return jax.nn.sigmoid(-log_odds)
+
+
+@one_minus_p.defjvp
+def _one_minus_p_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # That of `jax.nn.sigmoid` forms p_t as 1 - (1 - p_t), and loses a small one.
+    value = one_minus_p(primals[0])
+    return value, -value * jax.nn.sigmoid(primals[0]) * tangents[0]
+
+
+def focal(log_odds: jax.Array, gamma: jax.Array) -> jax.Array:
+    """Returns (1 - p)^gamma * -log p, with log(1 - p) = -softplus(u).
+
+    Where p is 0 to any precision the weight is 1; its derivative, which is 0, would
+    meet a -log p that overflows. Without rivals u is +inf, which 0 * inf forbids.
+    """
+    hopeless = log_odds < -1e4
+    u = jnp.clip(jnp.where(hopeless, 0, log_odds), max=jnp.finfo(log_odds.dtype).max)
+    loss = jnp.exp(-gamma * softplus(u)) * softplus(-u)
+    return jnp.where(hopeless, -log_odds, loss)
+
+
+def mean_below(logits: jax.Array, peak: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the weight times how far the classes above -inf lie below it on average.
+
+    The difference is taken of halves and weighed before it is summed, so that neither
+    step overflows.
+
+    Args:
+      logits: [..., C].
+      peak: [...], the largest of each row.
+      weight: [...].
+    """
+    present = logits > -jnp.inf
+    halves = jnp.where(present, logits, jnp.zeros((), logits.dtype)) / 2
+    share = weight / jnp.sum(present, axis=-1).astype(logits.dtype)
+    below = (peak[..., None] / 2 - halves) * (2 * share)[..., None]
+    below = jnp.where(present, below, jnp.zeros((), below.dtype))
+    return jnp.sum(below, axis=-1)

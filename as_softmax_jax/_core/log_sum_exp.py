@@ -28,6 +28,20 @@ def _exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return value, slope * tangents[0]
 
 
+@jax.custom_jvp
+def expm1(x: jax.Array) -> jax.Array:
+    """Returns e^x - 1, whose derivative keeps the digits of a small e^x.
+
+    That of `jnp.expm1` adds the 1 again, which has none left.
+    """
+    return jnp.expm1(x)
+
+
+@expm1.defjvp
+def _expm1_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return expm1(primals[0]), exp(primals[0]) * tangents[0]
+
+
 def finite_shift(largest: jax.Array) -> jax.Array:
     """Returns the largest logit of each row, or 0 where all of them are -inf."""
     return jnp.where(largest == -jnp.inf, 0.0, largest)

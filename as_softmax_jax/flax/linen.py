@@ -9,6 +9,8 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import linear_as_softmax_loss
 
+__all__ = ("ASSoftmaxHead",)
+
 
 class ASSoftmaxHead(nn.Module):
     r"""An output layer that gives its loss without its logits.
@@ -17,7 +19,7 @@ class ASSoftmaxHead(nn.Module):
     each example and never holds an array of logits (see `linear_as_softmax_loss`).
 
     Attributes:
-      num_classes: C.
+      num_classes: C, how many logits there are.
       use_bias: whether a bias is added.
       dtype: of the products; None: that of the operands. Sums are float32.
       param_dtype: of kernel and bias.

@@ -9,6 +9,8 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax import linear_as_softmax_loss
 
+__all__ = ("ASSoftmaxHead",)
+
 _KERNEL_INIT = nnx.initializers.lecun_normal()
 
 
@@ -20,7 +22,7 @@ class ASSoftmaxHead(nnx.Module):
 
     Args:
       in_features: D, the width of the features.
-      num_classes: C.
+      num_classes: C, how many logits there are.
       use_bias: whether a bias is added.
       dtype: of the products; None: that of the operands. Sums are float32.
       param_dtype: of kernel and bias.

@@ -16,6 +16,8 @@ import jax
 
 from as_softmax_jax._core import checks
 
+__all__ = ("Implementation", "can_interpret", "interpreted")
+
 Implementation = Literal["xla", "mosaic_tpu", "mosaic_gpu", "reference"]
 """The forms that an op may have; see its own `implementation`."""
 

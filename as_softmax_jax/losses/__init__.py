@@ -6,7 +6,9 @@ arrays, then keywords only, and one value an example comes out.
 Args:
   logits: floating point [..., C], the unnormalised log-probabilities of C classes, -inf
     for a class of probability 0. The classes may lie at another `axis`.
-  labels: integers of the shape of the loss, each in [0, C). Losses for any number of
+  labels: integers of the shape of the loss, each in [0, C). Where a row of `LOSSES` has
+    `distributions`, they may be distributions over the classes as well: floating point
+    of the shape of `logits`, none below 0, their sum 1. Losses for any number of
     labels an example, `multi_label_...`, take `targets` in their place: multi-hot of
     the shape of `logits`, True or 1 for the classes of an example, else False or 0.
   where: boolean, broadcasts to the shape of the loss: the rows that count. None: all.
@@ -33,15 +35,19 @@ A loss never looks at values, so that eager and traced calls agree:
 - a row where `where` is False, whatever it holds: loss and gradient 0;
 - a class where `class_mask` is False: no part in the loss, gradient 0. An integer label
   counts as valid whatever the mask says; a multi-label entry is unknown, neither
-  positive nor negative;
-- a label outside [0, C), a target other than 0 and 1, a NaN or +inf logit, an own
-  keyword that is NaN, or traced and out of range: NaN for that row, loss and gradient,
-  and for no other. Where the loss's cotangent is exactly 0, as of a row that is masked
+  positive nor negative; the share of a distribution is left out, and the rest is not
+  brought to a sum of 1;
+- a label outside [0, C), a target other than 0 and 1, a distribution with an entry
+  below 0 or another sum than 1 (to 1e-3), a NaN or +inf logit, an own keyword that is
+  NaN, or traced and out of range: NaN for that row, loss and gradient, and for no
+  other. Where the loss's cotangent is exactly 0, as of a row that is masked
   out after the loss, the gradient is 0. `check_labels` finds such labels in what was
   read;
-- a logit of -inf: probability 0, and a loss of +inf at the label;
+- a logit of -inf: probability 0, and so no part in a mean or a sum over classes; at
+  the label a loss of +inf, or the most that a bounded loss can be;
 - labels of any integer width: cast to int32, and none wraps around into another class;
 - half precision: mask, sums and loss in float32, the gradient in the logits' dtype.
+  No gradient flows to a target.
 
 Rows are independent: on a mesh that shards the examples a loss compiles to no
 communication, unless its row in `LOSSES` says otherwise.
@@ -75,7 +81,37 @@ from as_softmax_jax.losses._as_softmax import (
     as_softmax_settled,
     count_active,
 )
+from as_softmax_jax.losses._asymmetric import (
+    asymmetric_single_label_loss,
+    multi_label_asymmetric_loss,
+    multi_label_asymmetric_settled,
+)
+from as_softmax_jax.losses._average_k import (
+    average_k_threshold,
+    two_head_average_k_loss,
+)
+from as_softmax_jax.losses._comp_sum import (
+    comp_sum_loss,
+    poly_loss,
+)
+from as_softmax_jax.losses._cosine_margin import (
+    am_softmax_loss,
+    arcface_loss,
+    elastic_arcface_loss,
+    elastic_cosface_loss,
+    elastic_margins,
+    margin_logits,
+    margin_softmax_loss,
+    rank_margins,
+)
+from as_softmax_jax.losses._cosine_pairs import (
+    circle_loss,
+    real_am_softmax_loss,
+    real_am_softmax_settled,
+)
+from as_softmax_jax.losses._decoupled import multi_label_decoupled_softmax_loss
 from as_softmax_jax.losses._extras import (
+    ActiveClasses,
     ClassCounts,
     Extra,
     OtherLogits,
@@ -83,7 +119,19 @@ from as_softmax_jax.losses._extras import (
     PerExample,
     StepKey,
 )
-from as_softmax_jax.losses._margin import am_softmax_loss, soft_margin_softmax_loss
+from as_softmax_jax.losses._hinge import (
+    multi_label_squared_hinge_loss,
+    multi_label_squared_hinge_settled,
+    squared_hinge_loss,
+    squared_hinge_settled,
+)
+from as_softmax_jax.losses._ldr_kl import (
+    aldr_kl_loss,
+    aldr_kl_temperature,
+    ldr_kl_loss,
+)
+from as_softmax_jax.losses._margin import soft_margin_softmax_loss
+from as_softmax_jax.losses._masked_softmax import masked_softmax_loss
 from as_softmax_jax.losses._multi_label import (
     multi_label_as_softmax_loss,
     multi_label_as_softmax_settled,
@@ -91,12 +139,39 @@ from as_softmax_jax.losses._multi_label import (
     multi_label_softmax_loss,
     multi_label_sparse_softmax_loss,
 )
+from as_softmax_jax.losses._one_vs_rest import (
+    one_vs_rest_loss,
+)
+from as_softmax_jax.losses._ordinal import (
+    ordinal_cross_entropy_loss,
+    ordinal_probs,
+)
+from as_softmax_jax.losses._penalties import (
+    maxsup_loss,
+    squentropy_loss,
+)
+from as_softmax_jax.losses._prior import (
+    balanced_softmax_loss,
+    class_prior,
+    effective_number_weights,
+    ldam_loss,
+    ldam_margins,
+)
+from as_softmax_jax.losses._robust import (
+    active_passive_loss,
+    mean_absolute_error_loss,
+    normalized_cross_entropy_loss,
+    normalized_focal_loss,
+    reverse_cross_entropy_loss,
+)
+from as_softmax_jax.losses._soft_top_k import multi_label_soft_top_k_loss
 from as_softmax_jax.losses._softmax import (
     focal_loss,
     label_smoothing_loss,
     softmax_loss,
     temperature_softmax_loss,
 )
+from as_softmax_jax.losses._sovr import sovr_loss, sovr_threshold
 from as_softmax_jax.losses._sparse import (
     entmax_loss,
     entmax_probs,
@@ -106,10 +181,21 @@ from as_softmax_jax.losses._sparse import (
     sparsemax_probs,
     sparsemax_settled,
 )
+from as_softmax_jax.losses._spherical import (
+    spherical_z_loss,
+)
+from as_softmax_jax.losses._squared_error import (
+    softmax_squared_error_loss,
+)
+from as_softmax_jax.losses._stablemax import (
+    stablemax_loss,
+    stablemax_probs,
+)
 from as_softmax_jax.losses._table import LOSSES, Loss, register_loss
 
 __all__ = (
     "LOSSES",
+    "ActiveClasses",
     "ClassCounts",
     "Extra",
     "Loss",
@@ -117,29 +203,77 @@ __all__ = (
     "PerBatch",
     "PerExample",
     "StepKey",
+    "active_passive_loss",
+    "aldr_kl_loss",
+    "aldr_kl_temperature",
     "am_softmax_loss",
+    "arcface_loss",
     "as_softmax_kept",
     "as_softmax_loss",
     "as_softmax_probs",
     "as_softmax_settled",
+    "asymmetric_single_label_loss",
+    "average_k_threshold",
+    "balanced_softmax_loss",
     "check_labels",
+    "circle_loss",
+    "class_prior",
+    "comp_sum_loss",
     "count_active",
+    "effective_number_weights",
+    "elastic_arcface_loss",
+    "elastic_cosface_loss",
+    "elastic_margins",
     "entmax_loss",
     "entmax_probs",
     "entmax_settled",
     "focal_loss",
     "label_smoothing_loss",
+    "ldam_loss",
+    "ldam_margins",
+    "ldr_kl_loss",
+    "margin_logits",
+    "margin_softmax_loss",
+    "masked_softmax_loss",
+    "maxsup_loss",
+    "mean_absolute_error_loss",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
+    "multi_label_asymmetric_loss",
+    "multi_label_asymmetric_settled",
+    "multi_label_decoupled_softmax_loss",
     "multi_label_sigmoid_loss",
+    "multi_label_soft_top_k_loss",
     "multi_label_softmax_loss",
     "multi_label_sparse_softmax_loss",
+    "multi_label_squared_hinge_loss",
+    "multi_label_squared_hinge_settled",
+    "normalized_cross_entropy_loss",
+    "normalized_focal_loss",
+    "one_vs_rest_loss",
+    "ordinal_cross_entropy_loss",
+    "ordinal_probs",
+    "poly_loss",
+    "rank_margins",
+    "real_am_softmax_loss",
+    "real_am_softmax_settled",
     "register_loss",
+    "reverse_cross_entropy_loss",
     "soft_margin_softmax_loss",
     "softmax_loss",
+    "softmax_squared_error_loss",
+    "sovr_loss",
+    "sovr_threshold",
     "sparse_softmax_loss",
     "sparsemax_loss",
     "sparsemax_probs",
     "sparsemax_settled",
+    "spherical_z_loss",
+    "squared_hinge_loss",
+    "squared_hinge_settled",
+    "squentropy_loss",
+    "stablemax_loss",
+    "stablemax_probs",
     "temperature_softmax_loss",
+    "two_head_average_k_loss",
 )

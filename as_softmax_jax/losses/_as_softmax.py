@@ -35,6 +35,7 @@ MASKED = ("xla", "reference")
 
 @register_loss(
     paper="Lv et al., arXiv 2508.03175",
+    use="where easy examples should settle and leave the step to the others",
     at_zero_logits=math.log,
     margins=("logit_margin", "delta"),
     example_keywords={"logit_margin": 2.0, "delta": 0.1},

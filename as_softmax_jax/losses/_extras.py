@@ -7,6 +7,7 @@ says under that keyword where a training loop finds the value:
 - `StepKey`: drawn anew for each step;
 - `PerExample`: state of each training example, kept between steps;
 - `PerBatch`: computed from the batch before the loss;
+- `ActiveClasses`: from the labels that training has met;
 - `OtherLogits`: from a second output layer.
 """
 
@@ -32,8 +33,21 @@ class StepKey:
 
 
 @dataclasses.dataclass(frozen=True)
+class ActiveClasses:
+    """Which classes training has met as labels so far, this batch's too: [C], bool."""
+
+
+@dataclasses.dataclass(frozen=True)
 class OtherLogits:
-    """The logits of a second output layer on the same features: [..., C]."""
+    """The logits of a second output layer on the same features: [..., C].
+
+    Attributes:
+      set_size: of a layer that answers with sets of classes, those whose logits are
+        above a level, the own keyword that says how many a set has on average; empty:
+        it does not.
+    """
+
+    set_size: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +58,20 @@ class PerExample:
     values; no gradient flows through them.
 
     Attributes:
-      initial: the value of every example before training.
+      initial: the value of every example before training, or the own keyword that has
+        it.
       update: ``update(logits, [labels,] *, <keyword>, <own keywords>, where=,
         class_mask=, axis=)`` gives the new values, [...]; `<keyword>` is the loss's
         keyword, with the old values.
     """
 
-    initial: float
+    initial: float | str
     update: Callable[..., jax.Array]
+
+    def first(self, keywords: Mapping[str, Any]) -> Any:
+        """Returns the value before training, for the loss's own keywords."""
+        initial = self.initial
+        return keywords[initial] if isinstance(initial, str) else initial
 
     def compute(self, logits: Any, target: Any, **keywords: Any) -> jax.Array:
         """Returns the new values, [...], by those keywords that `update` takes."""
@@ -74,7 +94,7 @@ class PerBatch:
         return _call(self.function, logits, target, keywords)
 
 
-Extra = ClassCounts | StepKey | PerExample | PerBatch | OtherLogits
+Extra = ClassCounts | StepKey | PerExample | PerBatch | ActiveClasses | OtherLogits
 """Where the value of an extra input comes from."""
 
 

@@ -1,4 +1,4 @@
-"""Softmax losses in which the label must win by a margin: AM-Softmax, SM-Softmax.
+"""Softmax in which the label must win by a margin of logits: SM-Softmax.
 
 A margin lowers the label's log-odds by a constant, see `as_softmax_jax._core.log_odds`.
 """
@@ -10,70 +10,16 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
 from as_softmax_jax.losses._table import register_loss
 
 
 @register_loss(
-    paper="Wang et al., arXiv 1801.05599",
-    at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(30.0 * 0.35)),
-    input="cosines",
-    search={"margin": (0.1, 0.2, 0.35)},
-)
-def am_softmax_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    margin: ArrayLike = 0.35,
-    scale: ArrayLike = 30.0,
-    where: ArrayLike | None = None,
-    class_mask: ArrayLike | None = None,
-    axis: Axis = -1,
-) -> jax.Array:
-    r"""Additive-margin softmax on cosine similarities (AM-Softmax).
-
-    .. math::
-      \ell = -\log \frac{e^{s (c_t - m)}}
-                        {e^{s (c_t - m)} + \sum_{j \ne t} e^{s c_j}}
-
-    with :math:`c_j` the cosine of the angle between the features and the weights of
-    class j. Scaling happens here, so pass plain cosines as `logits`; their
-    range is not checked.
-
-    Shared arguments, and what comes out: `as_softmax_jax.losses`.
-
-    Args:
-      margin: m, a difference of cosines, at least 0 and finite; a number or an array
-        that broadcasts to the shape of the loss. Traced and out of range it gives
-        NaN.
-      scale: s, positive and finite; likewise.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from as_softmax_jax.losses import am_softmax_loss
-      >>> cosines = jnp.array([[0.9, 0.4]])
-      >>> jnp.set_printoptions(precision=4)
-      >>> # log(1 + exp(10 * (0.4 - (0.9 - 0.35))))
-      >>> print(am_softmax_loss(cosines, jnp.array([0]), margin=0.35, scale=10.0))
-      [0.2014]
-
-    References:
-      Wang et al., `Additive Margin Softmax for Face Verification
-      <https://arxiv.org/abs/1801.05599>`_, 2018, equation 6.
-    """
-    x = inputs.read(logits, labels, where, class_mask, axis)
-    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
-    scale = checks.positive(scale, inputs.loss_type(x), "scale")
-    x, margin = inputs.own(x, margin)
-    x, scale = inputs.own(x, scale)
-    log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
-    return inputs.finish(softplus(scale * margin - log_odds), x)
-
-
-@register_loss(
     paper="Liang et al., doi 10.1007/978-3-319-70096-0_43",
+    use="where the label should lead by a margin, and training may stay dense",
     at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(0.5)),
     search={"margin": (0.25, 0.5, 1.0, 2.0)},
+    softmax_at={"margin": 0.0},
 )
 def soft_margin_softmax_loss(
     logits: ArrayLike,

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs, margin
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import softplus
+from as_softmax_jax._core.cross_entropy import binary_cross_entropy
 from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax._core.margin import Margin, gap
 from as_softmax_jax.losses._table import register_loss
@@ -25,6 +25,7 @@ from as_softmax_jax.losses._table import register_loss
 
 @register_loss(
     paper="Lv et al., arXiv 2508.03175",
+    use="for several labels, where easy examples or classes should settle",
     at_zero_logits=lambda c: math.log(2 * c),
     margins=("logit_margin", "delta"),
     example_keywords={"logit_margin": 2.0, "delta": 0.1},
@@ -150,12 +151,12 @@ def multi_label_as_softmax_settled(
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
     x, given = _own_margin(x, delta, logit_margin, "multi_label_as_softmax_settled")
-    settled = ~(_any_kept(x, given) | x.bad)
-    return settled if x.where is None else settled | ~x.where
+    return inputs.finish_settled(~_any_kept(x, given), x)
 
 
 @register_loss(
     paper="Su et al., arXiv 2208.02955",
+    use="for several labels, without weighing classes against each other",
     at_zero_logits=lambda c: math.log(2 * c),
     zero_with_one_class=False,
     shift_invariant=False,
@@ -200,6 +201,7 @@ def multi_label_softmax_loss(
 
 @register_loss(
     paper="Sun et al., arXiv 2112.12433",
+    use="for several labels among many classes, against the k strongest others",
     at_zero_logits=lambda c: math.log(2 * c),
     search={"k": (50, 20, 10, 5)},
     zero_with_one_class=False,
@@ -257,6 +259,7 @@ def multi_label_sparse_softmax_loss(
 
 @register_loss(
     paper="Nam et al., arXiv 1312.5419",
+    use="for several labels, where each class is a question of its own",
     at_zero_logits=lambda c: c * math.log(2),
     zero_with_one_class=False,
     shift_invariant=False,
@@ -293,7 +296,7 @@ def multi_label_sigmoid_loss(
       Networks <https://arxiv.org/abs/1312.5419>`_, ECML PKDD 2014.
     """
     x = inputs.read_multi_hot(logits, targets, where, class_mask, axis)
-    return inputs.finish(_binary_cross_entropy(x), x)
+    return inputs.finish(binary_cross_entropy(x), x)
 
 
 def _own_margin(
@@ -330,16 +333,6 @@ def _strongest(logits: jax.Array, negatives: jax.Array, k: int) -> jax.Array:
     # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
     kth = jnp.sort(rivals, axis=-1)[..., num_classes - k, None]
     return negatives & (rivals >= kth)
-
-
-@jax.jit
-def _binary_cross_entropy(x: inputs.MultiHotInputs) -> jax.Array:
-    """Returns the sum over the known classes of each row, [...].
-
-    optax multiplies by targets of 0, which makes NaN of a logit of -inf.
-    """
-    losses = softplus(jnp.where(x.positives, -x.logits, x.logits))
-    return jnp.sum(losses, axis=-1, where=x.positives | x.negatives)
 
 
 @jax.jit

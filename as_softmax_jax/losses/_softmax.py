@@ -12,12 +12,20 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.cross_entropy import cross_entropy
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_odds import (
+    focal,
+    label_log_odds,
+    mean_below,
+    scaled,
+    shifted,
+    softplus,
+)
 from as_softmax_jax.losses._table import register_loss
 
 
 @register_loss(
     paper="Bridle, doi 10.1007/978-3-642-76153-9_28",
+    use="the one to start from",
     at_zero_logits=math.log,
     linear={"delta": 1.0},
 )
@@ -57,8 +65,10 @@ def softmax_loss(
 
 @register_loss(
     paper="Hinton et al., arXiv 1503.02531",
+    use="where probabilities should be softer or sharper in training",
     at_zero_logits=math.log,
     search={"temperature": (0.5, 2.0, 4.0)},
+    softmax_at={"temperature": 1.0},
 )
 def temperature_softmax_loss(
     logits: ArrayLike,
@@ -106,8 +116,10 @@ def temperature_softmax_loss(
 
 @register_loss(
     paper="Szegedy et al., arXiv 1512.00567",
+    use="against overconfidence, and for better calibration",
     at_zero_logits=math.log,
     search={"smoothing": (0.05, 0.1, 0.2)},
+    softmax_at={"smoothing": 0.0},
 )
 def label_smoothing_loss(
     logits: ArrayLike,
@@ -157,8 +169,10 @@ def label_smoothing_loss(
 
 @register_loss(
     paper="Lin et al., arXiv 1708.02002",
+    use="where easy examples outnumber hard ones, but none should settle",
     at_zero_logits=lambda c: (1 - 1 / c) ** 2 * math.log(c),
     search={"gamma": (0.5, 1.0, 2.0, 5.0)},
+    softmax_at={"gamma": 0.0},
 )
 def focal_loss(
     logits: ArrayLike,
@@ -199,33 +213,14 @@ def focal_loss(
     gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
     x, gamma = inputs.own(x, gamma)
     log_odds = label_log_odds(shifted(x.logits), x.labels)
-    return inputs.finish(_focal(log_odds, gamma), x)
+    return inputs.finish(focal(log_odds, gamma), x)
 
 
 def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:
     """Returns -(epsilon / K) times the sum of log p over the K classes above -inf.
 
-    Each -log p_j is log(total) + (largest logit - o_j), two terms of one sign. The
-    difference is taken of halves and weighed before it is summed, so that neither
-    step overflows.
+    Each -log p_j is log(total) + (largest logit - o_j), two terms of one sign.
     """
-    present = logits > -jnp.inf
-    halves = jnp.where(present, logits, jnp.zeros((), logits.dtype)) / 2
-    peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    weight = smoothing / jnp.sum(present, axis=-1).astype(logits.dtype)
-    below = (peak / 2 - halves) * (2 * weight)[..., None]
-    below = jnp.where(present, below, jnp.zeros((), below.dtype))
-    log_total = jax.nn.logsumexp(logits - peak, axis=-1)
-    return smoothing * log_total + jnp.sum(below, axis=-1)
-
-
-def _focal(log_odds: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Returns (1 - p)^gamma * -log p, with log(1 - p) = -softplus(u).
-
-    Where p is 0 to any precision the weight is 1; its derivative, which is 0, would
-    meet a -log p that overflows. Without rivals u is +inf, which 0 * inf forbids.
-    """
-    hopeless = log_odds < -1e4
-    u = jnp.clip(jnp.where(hopeless, 0, log_odds), max=jnp.finfo(log_odds.dtype).max)
-    loss = jnp.exp(-gamma * softplus(u)) * softplus(-u)
-    return jnp.where(hopeless, -log_odds, loss)
+    peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+    log_total = jax.nn.logsumexp(logits - peak[..., None], axis=-1)
+    return smoothing * log_total + mean_below(logits, peak, smoothing)

@@ -24,6 +24,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.bisection import bisect
 from as_softmax_jax._core.class_axes import Axis, from_last
 from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
 from as_softmax_jax.losses._table import register_loss
@@ -34,6 +35,7 @@ _SORTED = (1.5, 2.0)
 
 @register_loss(
     paper="Sun et al., arXiv 2112.12433",
+    use="for many classes, where the k strongest are rivals enough",
     at_zero_logits=math.log,
     search={"k": (50, 20, 10, 5)},
 )
@@ -46,15 +48,17 @@ def sparse_softmax_loss(
     class_mask: ArrayLike | None = None,
     axis: Axis = -1,
 ) -> jax.Array:
-    r"""Softmax cross-entropy over the k strongest classes and the label.
+    r"""Softmax cross-entropy over the k strongest classes.
 
     .. math::
-      \ell = \log \sum_{j \in \Omega_k \cup \{t\}} e^{o_j - o_t}, \qquad
+      \ell = \log \sum_{j \in \Omega_k} e^{o_j} - o_t, \qquad
       \Omega_k = \{\, i : o_i \ge \text{the k-th largest logit} \,\}
 
-    Classes that tie with the k-th are all kept, so that the loss does not depend on
-    the order of the classes. Dropped classes have a gradient of exactly 0. With k of
-    C or more this is `softmax_loss`.
+    A label that is not among them is not in the sum, and has a gradient of -1; every
+    other class that is dropped has one of exactly 0. Classes that tie with the k-th are
+    all kept, so that the loss does not depend on the order of the classes. With k of C
+    or more this is `softmax_loss`. It is not TensorFlow's ``sparse_softmax...``, which
+    means labels that are integers.
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
@@ -67,35 +71,38 @@ def sparse_softmax_loss(
       >>> from as_softmax_jax.losses import sparse_softmax_loss
       >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
       >>> jnp.set_printoptions(precision=4)
-      >>> # -log(0.25 / (0.5 + 0.25)), -log(0.1 / (0.5 + 0.25 + 0.1))
+      >>> # log((0.5 + 0.25) / 0.25), log((0.5 + 0.25) / 0.1)
       >>> print(sparse_softmax_loss(logits, jnp.array([1]), k=2))
       [1.0986]
       >>> print(sparse_softmax_loss(logits, jnp.array([3]), k=2))
-      [2.1401]
+      [2.0149]
 
     References:
       Sun et al., `Sparse-softmax: A Simpler and Faster Alternative Softmax
-      Transformation <https://arxiv.org/abs/2112.12433>`_, 2021; k = 10 as in `the
-      authors' code <https://github.com/bojone/SPACES>`_, which leaves the label out
-      of the sum where it is not among the k.
+      Transformation <https://arxiv.org/abs/2112.12433>`_, 2021; formula and default as
+      in `the authors' code <https://github.com/bojone/SPACES>`_.
     """
     k = checks.static_count(k, "k")
     x = inputs.read(logits, labels, where, class_mask, axis)
     num_classes = x.logits.shape[-1]
     kept = shifted(x.logits)
-    if k < num_classes:
-        # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
-        ascending = jnp.sort(jax.lax.stop_gradient(x.logits), axis=-1)
-        strong = x.logits >= ascending[..., num_classes - k, None]
-        strong |= inputs.is_label(x.labels, num_classes)
-        kept = jnp.where(strong, kept, -jnp.inf)
-    log_odds = label_log_odds(kept, x.labels)
-    return inputs.finish(softplus(-log_odds), x)
+    if k >= num_classes:
+        return inputs.finish(softplus(-label_log_odds(kept, x.labels)), x)
+    # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
+    ascending = jnp.sort(jax.lax.stop_gradient(x.logits), axis=-1)
+    strong = x.logits >= ascending[..., num_classes - k, None]
+    is_label = inputs.is_label(x.labels, num_classes)
+    log_odds = label_log_odds(jnp.where(strong | is_label, kept, -jnp.inf), x.labels)
+    # The log-odds are against the others that are kept: outside of the sum, all of it.
+    inside = inputs.take_label(strong, x.labels)
+    return inputs.finish(jnp.where(inside, softplus(-log_odds), -log_odds), x)
 
 
 @register_loss(
     paper="Martins and Astudillo, arXiv 1602.02068",
+    use="where easy examples should settle, with a margin of 1 and nothing to tune",
     at_zero_logits=lambda c: (1 - 1 / c) / 2,
+    distributions=True,
 )
 def sparsemax_loss(
     logits: ArrayLike,
@@ -113,7 +120,8 @@ def sparsemax_loss(
       \frac{\partial \ell}{\partial o} = p^\star - \mathrm{onehot}(t)
 
     with :math:`p^\star` the projection of the logits onto the probability simplex,
-    which sets weak classes to exactly 0. An example is *settled*, with a loss and a
+    which sets weak classes to exactly 0. A distribution in place of the label is scored
+    as by `entmax_loss`. An example is *settled*, with a loss and a
     gradient of exactly 0, when :math:`o_t - \max_{i \ne t} o_i \ge 1`.
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
@@ -192,7 +200,9 @@ def sparsemax_probs(
 
 @register_loss(
     paper="Peters et al., arXiv 1905.05702",
+    use="between softmax and sparsemax: settles with a margin of 1 / (alpha - 1)",
     at_zero_logits=lambda c: (1 - c**-0.5) / 0.75,
+    distributions=True,
     search={"alpha": (1.1, 1.25, 1.5, 1.75)},
 )
 def entmax_loss(
@@ -215,6 +225,15 @@ def entmax_loss(
     An example is *settled*, with a loss and a gradient of exactly 0, when
     :math:`o_t - \max_{i \ne t} o_i \ge 1 / (\alpha - 1)`. With ``alpha=2`` this is
     `sparsemax_loss`; as alpha falls to 1 it becomes `softmax_loss`.
+
+    The loss of a distribution q in place of the label is a distance from it that is 0
+    where :math:`p^\star = q`:
+
+    .. math::
+      \ell = \langle p^\star - q, o \rangle + H(p^\star) - H(q), \qquad
+      H(p) = \frac{1 - \sum_i p_i^\alpha}{\alpha (\alpha - 1)}
+
+    with the gradient :math:`p^\star - q`.
 
     For an alpha of 1.5 or 2 that is known at trace time, sorting gives the exact
     :math:`p^\star`; for any other, a bisection with a fixed number of steps.
@@ -241,9 +260,12 @@ def entmax_loss(
       `Learning with Fenchel-Young Losses <https://arxiv.org/abs/1901.02324>`_,
       JMLR 2020.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read_soft(logits, labels, where, class_mask, axis)
     x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
     probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    if isinstance(x, inputs.DistributionInputs):
+        loss = _distance(x.logits, x.probs, exponent, probs)
+        return inputs.finish(loss, x)
     return inputs.finish(_loss(x.logits, x.labels, exponent, probs), x)
 
 
@@ -275,8 +297,7 @@ def entmax_settled(
     is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     strongest = jnp.max(jnp.where(is_label, -jnp.inf, x.logits), axis=-1)
     lead = inputs.take_label(x.logits, x.labels) - strongest
-    settled = ((alpha - 1) * lead >= 1) & ~(x.bad | x.empty)
-    return settled if x.where is None else settled | ~x.where
+    return inputs.finish_settled(((alpha - 1) * lead >= 1) & ~x.empty, x)
 
 
 def entmax_probs(
@@ -319,7 +340,10 @@ def entmax_probs(
     return from_last(probs, jnp.shape(logits), axis)
 
 
-def _alpha(alpha: ArrayLike, x: inputs.Inputs | inputs.UnlabelledInputs) -> jax.Array:
+def _alpha(
+    alpha: ArrayLike,
+    x: inputs.Inputs | inputs.DistributionInputs | inputs.UnlabelledInputs,
+) -> jax.Array:
     """Returns alpha for each row, NaN where it is out of range."""
     cure = "in the limit of 1 use `softmax_loss`"
     array = checks.above(alpha, 1, inputs.loss_type(x), "alpha", cure=cure)
@@ -373,6 +397,33 @@ def _loss_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     slope = jnp.sum(others * tangents[0], axis=-1)
     slope -= jnp.sum(others, axis=-1) * inputs.take_label(tangents[0], labels)
     return _loss(*primals), slope
+
+
+@jax.custom_jvp
+def _distance(
+    logits: jax.Array, target: jax.Array, alpha: jax.Array, probs: jax.Array
+) -> jax.Array:
+    """Computes <p* - q, o> + H(p*) - H(q) for a target q that is a distribution."""
+    gap = logits - jnp.max(logits, axis=-1, keepdims=True)
+    gap = jnp.where((probs > 0) | (target > 0), gap, jnp.zeros((), gap.dtype))
+    loss = jnp.sum((probs - target) * gap, axis=-1)
+    return jnp.maximum(loss + _entropy(probs, alpha) - _entropy(target, alpha), 0)
+
+
+@_distance.defjvp
+def _distance_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """Computes <p* - q, do>, as `_loss_jvp`; the target is a constant."""
+    _, target, _, probs = primals
+    return _distance(*primals), jnp.sum((probs - target) * tangents[0], axis=-1)
+
+
+def _entropy(probs: jax.Array, alpha: jax.Array) -> jax.Array:
+    r"""Returns :math:`\sum_i p_i (1 - p_i^{\alpha - 1}) / (\alpha (\alpha - 1))`."""
+    power = alpha - 1
+    inside = probs > 0
+    log_p = jnp.log(jnp.where(inside, probs, 1))
+    each = jnp.where(inside, probs, 0) * -jnp.expm1(power[..., None] * log_p)
+    return jnp.sum(each, axis=-1) / (alpha * power)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -447,17 +498,13 @@ def _probs_by_bisection(z: jax.Array, power: jax.Array) -> jax.Array:
     def probs(x: jax.Array) -> jax.Array:
         return jnp.exp(jnp.log1p(jnp.maximum(z - x, -1)) / power)
 
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> Any:
-        low, high = bounds
-        middle = low + (high - low) / 2
-        heavy = jnp.sum(probs(middle), axis=-1, keepdims=True) >= 1
-        return jnp.where(heavy, middle, low), jnp.where(heavy, high, middle)
+    def heavy_at(x: jax.Array) -> jax.Array:
+        return jnp.sum(probs(x), axis=-1, keepdims=True) >= 1
 
     # The largest z is 0; written so, the bounds vary over a mesh as z does.
     low = jnp.max(z, axis=-1, keepdims=True)
     high = low - jnp.expm1(-power * np.log(z.shape[-1]).astype(z.dtype))
-    num_steps = jnp.finfo(z.dtype).nmant + 3
-    low, high = jax.lax.fori_loop(0, num_steps, halve, (low, high))
+    low, high = bisect(heavy_at, low, high)
     heavy, light = probs(low), probs(high)
     above = jnp.sum(heavy, axis=-1, keepdims=True)
     below = jnp.sum(light, axis=-1, keepdims=True)

@@ -50,9 +50,13 @@ class Loss:
     Attributes:
       function: ``f(logits, labels or targets, *, <own keywords>, where=, ...)``.
       paper: who published it, and where.
+      use: what it is for, in a line.
       at_zero_logits: from the number of classes to the loss of logits of 0, the first
         class the label, at the row's keywords; None where extra inputs decide it.
-      input: what the loss takes for logits: "logits", or "cosines" in [-1, 1].
+      input: what the loss takes for logits: "logits"; "cosines" in [-1, 1]; or
+        "thresholds", one fewer than there are classes, which are in order.
+      distributions: whether `labels` may be a distribution over the classes, too,
+        floating point of the shape of `logits`.
       example_keywords: values for the own keywords that have no default, and for each
         of the `margins`.
       extras: keyword -> where the value of an extra input comes from.
@@ -78,12 +82,20 @@ class Loss:
       row_local: claims that a row's loss depends on no other row.
       ranks_equal_logits: claims that at logits of 0 the gradient pulls each label up
         and pushes every other class down.
+      linear_growth: claims that the loss grows no faster than the logits, so that no
+        finite logit makes it +inf.
+      exact_gradient: claims that the gradient is the derivative of the loss; else a
+        part that depends on the logits counts as a constant.
+      labels_settle: claims that an example with a label may settle, where any does;
+        else only one without any does.
     """
 
     function: LossFunction
     paper: str
+    use: str = ""
     at_zero_logits: Callable[[int], float] | None
-    input: Literal["logits", "cosines"] = "logits"
+    input: Literal["logits", "cosines", "thresholds"] = "logits"
+    distributions: bool = False
     example_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     extras: Mapping[str, Extra] = dataclasses.field(default_factory=dict)
     softmax_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -99,6 +111,9 @@ class Loss:
     symmetric: bool = True
     row_local: bool = True
     ranks_equal_logits: bool = True
+    linear_growth: bool = True
+    exact_gradient: bool = True
+    labels_settle: bool = True
 
     def __post_init__(self) -> None:
         """Fills in what is not given; refuses a row that does not fit its function."""
@@ -136,6 +151,16 @@ class Loss:
         """What the second argument holds: one label an example, or any number."""
         second = list(inspect.signature(self.function).parameters)[1]
         return "multi_hot" if second == "targets" else "labels"
+
+    def num_logits(self, num_classes: int) -> int:
+        """Returns how many logits an example of so many classes has."""
+        return num_classes - 1 if self.input == "thresholds" else num_classes
+
+    @property
+    def family(self) -> str:
+        """The first line of its module, which says what its losses have in common."""
+        module = sys.modules[self.function.__module__]
+        return (inspect.getdoc(module) or "").partition("\n")[0]
 
     @functools.cached_property
     def loss_keywords(self) -> Mapping[str, Any]:

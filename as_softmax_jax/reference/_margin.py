@@ -1,19 +1,12 @@
 """Margin softmax losses as their papers write them, by autodiff alone.
 
-Clean inputs only: logits (cosines for AM-Softmax) [..., C] in float32 or float64 with
+Clean inputs only: logits [..., C] in float32 or float64 with
 classes last, labels [...] in range, parameters [...].
 """
 
 import jax
 
 from as_softmax_jax.reference._softmax import softmax_loss
-
-
-def am_softmax_loss(
-    logits: jax.Array, labels: jax.Array, margin: jax.Array, scale: jax.Array
-) -> jax.Array:
-    """Softmax cross-entropy of s (cos - m [i = t])."""
-    return soft_margin_softmax_loss(scale[..., None] * logits, labels, scale * margin)
 
 
 def soft_margin_softmax_loss(

@@ -14,6 +14,13 @@ def label_probs(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(probs, labels[..., None], axis=-1)[..., 0]
 
 
+def as_probs(labels: jax.Array, logits: jax.Array) -> jax.Array:
+    """A distribution as it is, labels as one-hot."""
+    if labels.shape == logits.shape:
+        return labels
+    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+
+
 def softmax_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """-log p_t."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)

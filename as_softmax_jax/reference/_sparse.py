@@ -1,7 +1,7 @@
 """Sparse losses as their papers write them, by autodiff alone.
 
 Clean inputs only: logits [..., C] in float32 or float64 with classes last, labels
-[...] in range, alpha [...].
+[...] in range or distributions [..., C], alpha [...].
 """
 
 from typing import Any
@@ -9,36 +9,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from as_softmax_jax.reference._softmax import as_probs
+
 
 def sparse_softmax_loss(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """-log p_t, p the softmax over the k largest logits, their ties, and the label."""
+    """Log of the sum of e^o over the k largest logits and their ties, less o_t."""
     num_classes = logits.shape[-1]
     kth_largest = -jnp.sort(-logits, axis=-1)[..., min(k, num_classes) - 1]
     kept = logits >= jax.lax.stop_gradient(kth_largest)[..., None]
-    kept |= jax.nn.one_hot(labels, num_classes, dtype=bool)
     log_total = jax.nn.logsumexp(logits, axis=-1, where=kept)
     return log_total - jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
 
 
 def sparsemax_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-z_t + (sum over the support of z^2 - tau^2) / 2 + 1/2."""
+    """-<q, z> + (sum over the support of z^2 - tau^2) / 2 + |q|^2 / 2."""
     ordered = -jnp.sort(-logits, axis=-1)
     k = jax.lax.broadcasted_iota(logits.dtype, logits.shape, logits.ndim - 1) + 1
     inside = 1 + k * ordered > jnp.cumsum(ordered, axis=-1)
     size = jnp.sum(inside, axis=-1).astype(logits.dtype)
     tau = (jnp.sum(ordered, axis=-1, where=inside) - 1) / size
     squares = jnp.sum(ordered**2 - tau[..., None] ** 2, axis=-1, where=inside)
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return -label_logits + squares / 2 + 1 / 2
+    target = as_probs(labels, logits)
+    return squares / 2 - jnp.sum(target * logits - target**2 / 2, axis=-1)
 
 
 def entmax_loss(logits: jax.Array, labels: jax.Array, alpha: jax.Array) -> jax.Array:
-    """<p*, z> + entropy(p*) - z_t; at the maximum over p its derivative by p is 0."""
+    """<p* - q, z> + H(p*) - H(q); at the maximum over p its derivative by p is 0."""
+    target = as_probs(labels, logits)
     probs = entmax(jax.lax.stop_gradient(logits), alpha)
     power = alpha[..., None]
-    entropy = (probs - probs**power) / (power * (power - 1))
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return jnp.sum(probs * logits + entropy, axis=-1) - label_logits
+    entropy = (probs - probs**power - target + target**power) / (power * (power - 1))
+    return jnp.sum((probs - target) * logits + entropy, axis=-1)
 
 
 def entmax(logits: jax.Array, alpha: jax.Array) -> jax.Array:

@@ -23,9 +23,9 @@ class AdaptiveMultiStepsState(NamedTuple):
     window_length: jax.Array  # shape=(), dtype=int32
     mini_step: jax.Array  # mini-steps taken in this window, shape=(), dtype=int32
     gradient_step: jax.Array  # steps of the inner optimizer, shape=(), dtype=int32
-    # Valid and active examples in this window, at most 2**31 - 1: there they stay.
+    # Valid examples in this window, at most 2**31 - 1: there the count stays.
     num_valid: jax.Array  # shape=(), dtype=int32
-    num_active: jax.Array  # shape=(), dtype=int32
+    num_active: jax.Array  # active ones among them, likewise
     num_skipped: jax.Array  # non-finite mini-steps ever, shape=(), dtype=int32
     # Valid examples beyond `num_valid`, so that each still weighs what it should.
     num_valid_excess: jax.Array  # shape=(), dtype=float32

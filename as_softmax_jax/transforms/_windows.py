@@ -18,12 +18,12 @@ class WindowCounts(NamedTuple):
     """
 
     mini_step: jax.Array  # mini-steps in this window, shape=(), dtype=int32
-    # Valid and active examples in it, at most 2**31 - 1: there the counts stay.
+    # Valid examples in it, at most 2**31 - 1: there the count stays.
     num_valid: jax.Array  # shape=(), dtype=int32
-    num_active: jax.Array  # shape=(), dtype=int32
+    num_active: jax.Array  # active ones among them, likewise
     # The length decided for this window; the last window's while `opening`.
     window_length: jax.Array  # shape=(), dtype=int32
-    opening: jax.Array  # shape=(), dtype=bool
+    opening: jax.Array  # whether none counted before, shape=(), dtype=bool
     max_mini_steps: int  # the longest window allowed
     # Steps of the inner optimizer before this window, for lengths by schedule.
     gradient_step: jax.Array | int = 0  # shape=(), dtype=int32

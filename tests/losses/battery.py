@@ -15,6 +15,7 @@ from scratch_losses import SCRATCH
 
 from as_softmax_jax.losses import (
     LOSSES,
+    ActiveClasses,
     ClassCounts,
     OtherLogits,
     PerExample,
@@ -40,8 +41,16 @@ TABLE = each_margin(LOSSES.values())
 EVERY_ROW = [*TABLE, *each_margin(SCRATCH)]
 
 
-# A loss of each kind. Checks that compile much are quick for these, and long for the
-# others; `-m "long or not long" -k NAME` runs all of one loss.
+# Losses that stand for the others in quick tests: the package's own, what these are
+# compared with, and one of each unusual trait. `-m "long or not long" -k NAME` runs all
+# of one.
+QUICK = {
+    *("as_softmax", "multi_label_as_softmax", "softmax", "multi_label_softmax"),
+    *("temperature_softmax", "label_smoothing", "focal", "sparse_softmax", "entmax"),
+    *("sparsemax", "multi_label_sigmoid", "arcface", "balanced_softmax", "poly"),
+    *("ordinal_cross_entropy", "multi_label_asymmetric", "masked_softmax", "ldr_kl"),
+}
+# Of these, what checks that compile much are quick for.
 SAMPLE = (
     "as_softmax-logit_margin",
     "multi_label_as_softmax-logit_margin",
@@ -53,16 +62,27 @@ SAMPLE = (
 def rows_that(holds):
     """Runs a test on the rows of losses for which something holds."""
     rows = [row for row in EVERY_ROW if holds(row)]
-    return pytest.mark.parametrize("row", rows, ids=id_of)
+    return _quick_for(rows, [row for row in rows if is_quick(row)])
 
 
 def sampled(every):
     """Runs a test of `rows_that` on all of its rows, quickly on those of the sample."""
-    rows = [
-        pytest.param(row, marks=[pytest.mark.long] * (id_of(row) not in SAMPLE))
-        for row in every.args[1]
+    rows = [of.values[0] for of in every.args[1]]
+    return _quick_for(rows, [row for row in rows if id_of(row) in SAMPLE])
+
+
+def is_quick(row):
+    """Whether quick tests run on a loss; they do on all that are the tests' own."""
+    return row.name in QUICK or row.name not in LOSSES
+
+
+def _quick_for(rows, few):
+    long = [[] if row in few else [pytest.mark.long] for row in rows]
+    marked = [
+        pytest.param(row, marks=marks, id=id_of(row))
+        for row, marks in zip(rows, long, strict=True)
     ]
-    return pytest.mark.parametrize("row", rows, ids=id_of)
+    return pytest.mark.parametrize("row", marked)
 
 
 def multi_hot(row):
@@ -75,6 +95,21 @@ def takes_labels(row):
 
 def takes_logits(row):
     return row.input == "logits"
+
+
+def labels_are_classes(row):
+    """Whether each label is the number of a logit, and no count of thresholds."""
+    return takes_labels(row) and row.input != "thresholds"
+
+
+def num_labels(row, num_logits=CLASSES):
+    """How many labels an example of so many logits may have; the first is 0."""
+    return num_logits + (row.num_logits(2) == 1)
+
+
+def refused_value(row, keyword):
+    """A number out of a keyword's range."""
+    return np.inf if row.loss_keywords[keyword] == -np.inf else -np.inf
 
 
 def depends_on_shape(row):
@@ -95,22 +130,39 @@ def draw(row, *, seed=0, classes=CLASSES, scale=3.0, dtype="float32"):
     logits = rng.normal(size=(ROWS, classes)) * scale
     if not takes_logits(row):
         logits = np.tanh(logits)
-    target = rng.integers(0, classes, ROWS)
+    target = rng.integers(0, num_labels(row, classes), ROWS)
     if multi_hot(row):
         target = (rng.random(logits.shape) < 0.2) | np.eye(classes, dtype=bool)[target]
     return jnp.asarray(logits.astype(dtype)), jnp.asarray(target.astype(np.int32))
 
 
 def positives(row, target):
-    """Which classes are labels, [..., C]."""
+    """Which logits the label pulls up, [..., C]."""
+    if row.input == "thresholds":
+        thresholds = jnp.arange(CLASSES, dtype=target.dtype)
+        return thresholds[None] < target[..., None]
     return target == 1 if multi_hot(row) else jax.nn.one_hot(target, CLASSES) == 1
 
 
 def first_class(row, classes=CLASSES):
-    """Targets of which the first class is the label of each row."""
+    """Targets that pull up the first logit of each row and no other."""
+    if row.input == "thresholds":
+        return jnp.ones(ROWS, jnp.int32)
     if not multi_hot(row):
         return jnp.zeros(ROWS, jnp.int32)
     return jnp.broadcast_to(jnp.arange(classes) == 0, (ROWS, classes)).astype(jnp.int32)
+
+
+def settling_target(row, target, rows):
+    """The target with which some rows may settle: where a label forbids it, none."""
+    if row.labels_settle:
+        return target
+    return jnp.where(rows[:, None], 0, target)
+
+
+def largest_logit(row):
+    """A logit near the end of float32, or, of a loss that squares it, of its root."""
+    return 3e38 if row.linear_growth else 1e18
 
 
 def cotangents(logits):
@@ -134,7 +186,7 @@ def extras_of(row, classes=CLASSES):
         return {}
     arrays = draw(row, seed=77, classes=classes)
     initial = {
-        keyword: jnp.full(ROWS, extra.initial, jnp.float32)
+        keyword: jnp.full(ROWS, extra.first(row.keywords), jnp.float32)
         for keyword, extra in row.extras.items()
         if isinstance(extra, PerExample)
     }
@@ -144,6 +196,8 @@ def extras_of(row, classes=CLASSES):
             return (1 + 7 * jnp.arange(classes) % 11).astype(jnp.float32)
         if isinstance(extra, StepKey):
             return jax.random.key(0)
+        if isinstance(extra, ActiveClasses):
+            return jnp.arange(classes) % 3 != 1
         if isinstance(extra, OtherLogits):
             return draw(row, seed=78, classes=classes)[0]
         return extra.compute(*arrays, **row.keywords, **initial)
@@ -162,7 +216,7 @@ def rows_of(row, extras, pick):
 
 def classes_of(row, extras, pick):
     """The extra inputs of some classes; `pick` takes them out of the last axis."""
-    by_class = (ClassCounts, OtherLogits)
+    by_class = (ActiveClasses, ClassCounts, OtherLogits)
     return {
         keyword: pick(value) if isinstance(row.extras[keyword], by_class) else value
         for keyword, value in extras.items()
@@ -262,7 +316,7 @@ def reference_program(row):
     def f(logits, target, cotangent, extras):
         keywords = {
             keyword: value
-            if isinstance(value, int)
+            if not isinstance(value, float)
             else jnp.full(logits.shape[:-1], value, logits.dtype)
             for keyword, value in row.loss_keywords.items()
         }

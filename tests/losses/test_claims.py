@@ -1,5 +1,6 @@
 """What the rows of the table claim: each claim holds exactly where a row makes it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,16 +9,19 @@ from battery import (
     EVERY_ROW,
     assert_close,
     classes_of,
+    cotangents,
     depends_on_shape,
     draw,
     extras_of,
     first_class,
     multi_hot,
+    num_labels,
     picked,
     plain,
     positives,
     rows_that,
     run,
+    settled_rows,
 )
 
 
@@ -87,6 +91,29 @@ def ranks_equal_logits(row):
     return bool((gradient[up] < 0).all() and (gradient[~up] > 0).all())
 
 
+def linear_growth(row):
+    logits, target = draw(row, scale=1e30)
+    return bool(jnp.isfinite(run(row, logits, target)[0]).all())
+
+
+def exact_gradient(row):
+    with jax.enable_x64(True):
+        logits, target = draw(row, scale=1.0, dtype="float64")
+        _, gradient = run(row, logits, target)
+        along = np.random.default_rng(3).normal(size=logits.shape)
+        step = 1e-6
+        ahead, behind = (run(row, logits + s * along, target)[0] for s in (step, -step))
+        slope = jnp.vdot(cotangents(logits), ahead - behind) / (2 * step)
+        return np.allclose(slope, jnp.vdot(gradient, along), 1e-6, 1e-8)
+
+
+def labels_settle(row):
+    if row.settled is None:
+        return True
+    logits = jnp.where(positives(row, first_class(row)), 50.0, -50.0)
+    return bool(settled_rows(row, logits, first_class(row)).all())
+
+
 CLAIMS = {
     claim.__name__: claim
     for claim in (
@@ -97,6 +124,9 @@ CLAIMS = {
         symmetric,
         row_local,
         ranks_equal_logits,
+        linear_growth,
+        exact_gradient,
+        labels_settle,
     )
 }
 
@@ -116,5 +146,5 @@ def test_each_claim_has_a_row_that_does_not_make_it(claim):
 def test_the_loss_of_equal_logits_is_the_one_given(row):
     logits, _ = draw(row)
     loss, _ = run(row, jnp.zeros_like(logits), first_class(row))
-    expected = jnp.full(loss.shape, row.at_zero_logits(CLASSES), loss.dtype)
+    expected = jnp.full(loss.shape, row.at_zero_logits(num_labels(row)), loss.dtype)
     assert_close((loss,), (expected,), 1e-6, 1e-6)

@@ -15,8 +15,10 @@ from battery import (
     assert_close,
     cotangents,
     draw,
+    extras_of,
     id_of,
     picked,
+    rows_of,
 )
 from jax import export
 from jax.experimental import checkify
@@ -39,15 +41,26 @@ def function_of(row, kind):
     if found is None:
         return None
     takes_target = kind != "probs" or row.name == "as_softmax"
+    extras = extras_of(row)
 
     def f(logits, target, where, class_mask):
         arrays = (logits, target) if takes_target else (logits,)
         masks = {"where": where, "class_mask": class_mask}
-        return found(*arrays, **row.loss_keywords, **masks)
+        own = extras_for(row, extras, logits.shape[0])
+        return found(*arrays, **row.loss_keywords, **masks, **own)
 
     if kind != "gradient":
         return f
     return jax.grad(lambda o, *rest: jnp.sum(f(o, *rest) * cotangents(o)[0]))
+
+
+def extras_for(row, extras, size):
+    """Extra inputs for any number of rows, which all have those of the first."""
+
+    def wide(array):
+        return jnp.broadcast_to(array[:1], (size, *array.shape[1:]))
+
+    return rows_of(row, extras, wide)
 
 
 def marks(row):
@@ -140,9 +153,14 @@ ROW_SPECS = (P("data"), P("data"), P("data"), P())
 SHARED = ("logits", "target and where", "all but a keyword")
 
 
+def spreads(value):
+    """Whether a keyword's value may be a little more in some rows."""
+    return isinstance(value, float) and np.isfinite(value)
+
+
 def may_spread(row, shared):
     """Whether something is left that devices do not share."""
-    floats = [v for v in row.loss_keywords.values() if isinstance(v, float)]
+    floats = [v for v in row.loss_keywords.values() if spreads(v)]
     return bool(floats) or shared != "all but a keyword"
 
 
@@ -159,9 +177,10 @@ def may_spread(row, shared):
 def test_what_devices_share_gets_the_sum_of_their_gradients(row, shared, check_vma):
     logits, target, where, mask = inputs_of(row)
     keywords = {
-        k: jnp.linspace(v, 1.2 * v, ROWS) if isinstance(v, float) else v
+        k: jnp.linspace(v, 1.2 * v, ROWS) if spreads(v) else v
         for k, v in row.loss_keywords.items()
     }
+    extras = extras_of(row)
     names = [k for k, v in keywords.items() if isinstance(v, jax.Array)]
     values = tuple(keywords[name] for name in names)
     if shared == "logits":
@@ -179,6 +198,7 @@ def test_what_devices_share_gets_the_sum_of_their_gradients(row, shared, check_v
             return jnp.broadcast_to(array, (size, *array.shape[1:]))
 
         own = keywords | dict(zip(names, values, strict=True))
+        own |= extras_for(row, extras, size)
         arrays = wide(logits), wide(target)
         return row.function(*arrays, where=wide(where), class_mask=mask, **own)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from battery import TABLE
 from golden import GOLDEN
+from make_golden import CASES, value_and_gradient
 
-from as_softmax_jax.losses import LOSSES
+from as_softmax_jax.losses import LOSSES, StepKey
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
@@ -15,8 +16,15 @@ def test_golden_values(case):
     with jax.enable_x64(True):
         logits, target = jnp.array(case.logits), jnp.array(case.target)
 
+        row = LOSSES[case.name]
+        keys = {k for k, extra in row.extras.items() if isinstance(extra, StepKey)}
+        keywords = {
+            keyword: jax.random.key(value) if keyword in keys else value
+            for keyword, value in case.keywords.items()
+        }
+
         def f(logits):
-            return LOSSES[case.name].function(logits, target, **case.keywords)
+            return row.function(logits, target, **keywords)
 
         loss, gradient = jax.value_and_grad(f)(logits)
     np.testing.assert_allclose(loss, case.loss, rtol=1e-9, atol=1e-9)
@@ -28,3 +36,12 @@ def test_every_loss_has_a_golden_value_of_each_margin():
     for row in TABLE:
         of_loss = [case.keywords for case in GOLDEN if case.name == row.name]
         assert row.margin is None or any(row.margin in given for given in of_loss)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_the_script_gives_what_is_stored(case):
+    name, formula, logits, target, keywords = case
+    (stored,) = (g for g in GOLDEN if g[:4] == (name, keywords, logits, target))
+    loss, gradient = value_and_gradient(formula, logits, target, keywords)
+    np.testing.assert_allclose(loss, stored.loss, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(gradient, stored.gradient, rtol=1e-9, atol=1e-9)

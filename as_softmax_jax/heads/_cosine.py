@@ -1,0 +1,159 @@
+r"""Cosines between features and the classes' weights, which margin losses take.
+
+.. math:: c_j = \frac{x \cdot w_j}{\lVert x \rVert \, \lVert w_j \rVert}
+
+The product is of the raw operands, and the inverse norms multiply its float32 sums:
+half-precision operands stay what they are, where normalised vectors would be rounded
+once more.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from as_softmax_jax._core import checks
+from as_softmax_jax._core.dtypes import compute_dtype
+
+LAYOUTS = ("dc", "cd")
+
+
+def cosine_logits(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    sub_centers: int = 1,
+    kernel_layout: str = "dc",
+) -> jax.Array:
+    r"""Returns the cosine of the angle between features and each class's weights.
+
+    .. math::
+      c_j = \max_{k \le K}
+            \frac{x \cdot w_{jk}}{\lVert x \rVert \, \lVert w_{jk} \rVert}
+
+    What `margin_softmax_loss`, `arcface_loss` and their kin take for logits. A feature
+    vector of length 0, and a class with weights of 0, have a cosine of 0 with all, and
+    no gradient.
+
+    Args:
+      features: floating point [..., D].
+      kernel: floating point [D, C K]; the K centres of a class lie side by side.
+      sub_centers: K, how many centres a class has; the nearest counts.
+      kernel_layout: ``"dc"`` or ``"cd"``, the order of the kernel's axes.
+
+    Returns:
+      The cosines [..., C], float32 (float64 of float64 features), in [-1, 1].
+
+    Raises:
+      ValueError: the shapes do not fit, or the layout is none of the two.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.heads import cosine_logits
+      >>> kernel = jnp.array([[2.0, 0.0], [0.0, 5.0]])
+      >>> jnp.set_printoptions(precision=4)
+      >>> print(cosine_logits(jnp.array([3.0, 4.0]), kernel))
+      [0.6 0.8]
+      >>> print(cosine_logits(jnp.array([3.0, 4.0]), kernel, sub_centers=2))
+      [0.8]
+
+    References:
+      Deng et al., `Sub-center ArcFace
+      <https://doi.org/10.1007/978-3-030-58621-8_43>`_, ECCV 2020.
+    """
+    checks.one_of(kernel_layout, LAYOUTS, "kernel_layout")
+    sub_centers = checks.integer(sub_centers, "sub_centers", at_least=1)
+    features = checks.floating_array(features, "features")
+    kernel = checks.floating_array(kernel, "kernel")
+    kernel = kernel if kernel_layout == "dc" else kernel.T
+    if kernel.ndim != 2 or features.shape[-1:] != kernel.shape[:1]:
+        raise ValueError(
+            f"`kernel` must be [D, C] for features [..., D]; got {kernel.shape} in "
+            f"layout 'dc' for features {features.shape}."
+        )
+    if kernel.shape[1] % sub_centers:
+        raise ValueError(
+            f"`kernel` must have `sub_centers` columns a class; got {kernel.shape[1]} "
+            f"columns for {sub_centers} each."
+        )
+    dtype = compute_dtype(jnp.result_type(features.dtype, kernel.dtype))
+    products = jnp.matmul(features, kernel, preferred_element_type=dtype)
+    of_features = _inverse_norm(features.astype(dtype), axis=-1)
+    of_classes = _inverse_norm(kernel.astype(dtype), axis=0)
+    of_classes = of_classes.reshape((1,) * (features.ndim - 1) + (-1,))
+    cosines = products.astype(dtype) * of_features[..., None] * of_classes
+    # Rounding may pass 1 by some ulp: the value is clipped, its gradient is not.
+    clipped = jnp.clip(cosines, -1, 1)
+    cosines += jax.lax.stop_gradient(clipped - cosines)
+    return cosines if sub_centers == 1 else _nearest(cosines, sub_centers)
+
+
+def append_class(
+    kernel: ArrayLike,
+    features: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    kernel_layout: str = "dc",
+) -> jax.Array:
+    r"""Adds a class to a cosine layer out of some of its examples, without training.
+
+    .. math::
+      w_{C+1} = \frac{\bar x}{\lVert \bar x \rVert}, \qquad
+      \bar x = \frac{1}{n} \sum_i \frac{x_i}{\lVert x_i \rVert}
+
+    Args:
+      kernel: floating point [D, C].
+      features: floating point [n, D], of examples of the new class.
+      where: boolean [n], the examples that count. None: all.
+      kernel_layout: ``"dc"`` or ``"cd"``, the order of the kernel's axes.
+
+    Returns:
+      The kernel with one more class, at the end. Examples that cancel out give a class
+      with weights of 0, which no features are near.
+
+    Raises:
+      ValueError: the shapes do not fit, or the layout is none of the two.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.heads import append_class
+      >>> kernel = jnp.array([[1.0], [0.0]])
+      >>> print(append_class(kernel, jnp.array([[0.0, 2.0], [0.0, 0.5]])))
+      [[1. 0.]
+       [0. 1.]]
+    """
+    checks.one_of(kernel_layout, LAYOUTS, "kernel_layout")
+    kernel = checks.floating_array(kernel, "kernel")
+    features = checks.floating_array(features, "features")
+    width = kernel.shape[kernel_layout.index("d")]
+    if features.ndim != 2 or features.shape[1] != width:
+        raise ValueError(
+            f"`features` must be [n, {width}] for this kernel; got {features.shape}."
+        )
+    where = checks.boolean_mask(where, features.shape[:1], "features' rows", "where")
+    x = features.astype(compute_dtype(features.dtype))
+    directions = x * _inverse_norm(x, axis=-1)[:, None]
+    if where is not None:
+        directions = jnp.where(where[:, None], directions, 0)
+    total = jnp.sum(directions, axis=0)
+    weights = (total * _inverse_norm(total, axis=0)).astype(kernel.dtype)
+    axis = kernel_layout.index("c")
+    return jnp.concatenate([kernel, jnp.expand_dims(weights, axis)], axis)
+
+
+def _inverse_norm(vectors: jax.Array, axis: int) -> jax.Array:
+    """Returns 1 / |v|, and 0 with a gradient of 0 where v is 0."""
+    square = jnp.sum(vectors * vectors, axis=axis)
+    there = square > jnp.finfo(square.dtype).tiny
+    return jnp.where(there, jax.lax.rsqrt(jnp.where(there, square, 1)), 0).astype(
+        square.dtype
+    )
+
+
+def _nearest(cosines: jax.Array, sub_centers: int) -> jax.Array:
+    """Returns the largest cosine of each class.
+
+    By its place: the gradient of a maximum would be split among ties.
+    """
+    by_class = cosines.reshape(*cosines.shape[:-1], -1, sub_centers)
+    best = jnp.argmax(by_class, axis=-1, keepdims=True)
+    return jnp.take_along_axis(by_class, best, axis=-1)[..., 0]

@@ -1,0 +1,528 @@
+r"""Softmax on cosines in which the label must win by a margin: seven papers, one form.
+
+.. math::
+  \ell = -\log \frac{e^{s (\psi(c_t) - b)}}
+                    {e^{s (\psi(c_t) - b)} + \sum_{j \ne t} e^{s c_j}}, \qquad
+  \psi(c) = \cos(\arccos c + a)
+          = c \cos a - \sqrt{1 - c^2}\, \sin a
+
+with the scale s, a margin of the angle a and a margin of the cosine b. AM-Softmax
+(CosFace), ArcFace, ElasticFace, LDAM and MadaCos differ in where s, a and b come from.
+The margin touches the label's logit alone, so each is a function of the label's
+log-odds, see `as_softmax_jax._core.log_odds`.
+"""
+
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.class_axes import Axis, from_last
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax.losses._extras import StepKey
+from as_softmax_jax.losses._table import register_loss
+
+Beyond = Literal["linear", "plain", "clip"]
+"""What the label's cosine becomes where its angle and the margin pass pi."""
+
+
+def margin_logits(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    scale: ArrayLike = 64.0,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""Logits of cosines in which the label's is lowered by a margin.
+
+    .. math::
+      z_t = s\, (\cos(\arccos c_t + a) - b), \qquad z_j = s\, c_j
+
+    Any loss on logits takes them: ``as_softmax_loss(margin_logits(cosines, labels,
+    angle=0.5), labels, logit_margin=2.0)``.
+
+    Shared arguments: `as_softmax_jax.losses`; `logits` are the cosines.
+
+    Args:
+      scale: s, positive and finite; a number or an array that broadcasts to the shape
+        of the loss. Traced and out of range it makes its row NaN, as do the others.
+      angle: a, in radians, in [-pi, pi]; likewise.
+      cosine: b, finite; likewise.
+      beyond: for an angle that the margin takes past pi: "linear" lowers the cosine by
+        a sin(a), so that nearer stays better; "plain" takes the formula as it is;
+        "clip" takes -1, and 1 where a negative margin takes the angle below 0, both
+        without a gradient.
+      straight_through: the gradient by the cosine as if the angle's margin were not
+        there, which some published code has.
+
+    Returns:
+      The logits, of the shape of `logits`, float32 or float64; -inf for masked
+      classes, 0 in rows left out.
+
+    Raises:
+      ValueError: `beyond` is none of these.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import margin_logits
+      >>> cosines, labels = jnp.array([[0.9, 0.4]]), jnp.array([0])
+      >>> print(margin_logits(cosines, labels, scale=10.0, cosine=0.5))
+      [[4. 4.]]
+
+    References:
+      Deng et al., `ArcFace <https://arxiv.org/abs/1801.07698>`_, CVPR 2019, which
+      joins the margins of three papers.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    x, turned, lower = _lowered(x, scale, angle, cosine, beyond, straight_through)
+    is_label = inputs.is_label(x.labels, turned.shape[-1])
+    changed = jnp.where(is_label, turned - lower[..., None], turned)
+    whole = inputs.UnlabelledInputs(changed, x.where, None, x.bad)
+    return from_last(inputs.finish_probs(changed, whole), jnp.shape(logits), axis)
+
+
+@register_loss(
+    paper="Deng et al., arXiv 1801.07698",
+    use="the form of the next four, with margins of one's own",
+    at_zero_logits=math.log,
+    input="cosines",
+    search={"cosine": (0.1, 0.2, 0.35)},
+)
+def margin_softmax_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    scale: ArrayLike = 64.0,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""Softmax cross-entropy on cosines, with margins of the label's angle and cosine.
+
+    .. math::
+      \ell = \log \Bigl(1 + \sum_{j \ne t} e^{s c_j - s (\cos(\arccos c_t + a) - b)}
+             \Bigr)
+
+    Without margins this is the softmax of scaled cosines (normalised softmax); with b
+    alone AM-Softmax or CosFace, with a alone ArcFace. An array of margins gives each
+    example its own.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`; `logits` are the
+    cosines.
+
+    Args:
+      scale: s, see `margin_logits`, as are all that follow.
+      angle: a.
+      cosine: b.
+      beyond: what holds past an angle of pi.
+      straight_through: whose gradient.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import margin_softmax_loss
+      >>> cosines = jnp.array([[0.0, 0.0]])
+      >>> jnp.set_printoptions(precision=4)
+      >>> # cos(pi/2 + pi/6) = -1/2: log(1 + exp(0 - 2 * (-1/2)))
+      >>> print(margin_softmax_loss(
+      ...     cosines, jnp.array([0]), scale=2.0, angle=jnp.pi / 6
+      ... ))
+      [1.3133]
+
+    References:
+      Deng et al., `ArcFace <https://arxiv.org/abs/1801.07698>`_, CVPR 2019; the form
+      past pi as in `pytorch-metric-learning
+      <https://github.com/KevinMusgrave/pytorch-metric-learning>`_.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    return _loss(x, scale, angle, cosine, beyond, straight_through)
+
+
+@register_loss(
+    paper="Wang et al., arXiv 1801.05599",
+    use="on cosines of features and class weights, as for faces",
+    at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(30.0 * 0.35)),
+    input="cosines",
+    search={"margin": (0.1, 0.2, 0.35)},
+)
+def am_softmax_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: ArrayLike = 0.35,
+    scale: ArrayLike = 30.0,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""Additive-margin softmax on cosine similarities (AM-Softmax).
+
+    .. math::
+      \ell = -\log \frac{e^{s (c_t - m)}}
+                        {e^{s (c_t - m)} + \sum_{j \ne t} e^{s c_j}}
+
+    with :math:`c_j` the cosine of the angle between the features and the weights of
+    class j. Scaling happens here, so pass plain cosines as `logits`; their
+    range is not checked.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`.
+
+    This is `margin_softmax_loss` with a margin of the cosine.
+
+    Args:
+      margin: m, a difference of cosines, at least 0 and finite; a number or an array
+        that broadcasts to the shape of the loss. Traced and out of range it gives
+        NaN.
+      scale: s, positive and finite; likewise.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import am_softmax_loss
+      >>> cosines = jnp.array([[0.9, 0.4]])
+      >>> jnp.set_printoptions(precision=4)
+      >>> # log(1 + exp(10 * (0.4 - (0.9 - 0.35))))
+      >>> print(am_softmax_loss(cosines, jnp.array([0]), margin=0.35, scale=10.0))
+      [0.2014]
+
+    References:
+      Wang et al., `Additive Margin Softmax for Face Verification
+      <https://arxiv.org/abs/1801.05599>`_, 2018, equation 6.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
+    x, margin = inputs.own(x, margin)
+    return _loss(x, scale, cosine=margin)
+
+
+@register_loss(
+    paper="Deng et al., arXiv 1801.07698",
+    use="faces and other classes that are compared later on",
+    at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(64.0 * math.sin(0.5))),
+    input="cosines",
+    search={"margin": (0.1, 0.3, 0.5)},
+    shift_invariant=False,
+)
+def arcface_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: ArrayLike = 0.5,
+    scale: ArrayLike = 64.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""Softmax on cosines with a margin of the label's angle (ArcFace).
+
+    .. math::
+      \ell = -\log \frac{e^{s \cos(\theta_t + m)}}
+                        {e^{s \cos(\theta_t + m)} + \sum_{j \ne t} e^{s \cos \theta_j}}
+
+    with :math:`\theta_j` the angle between the features and the weights of class j.
+    This is `margin_softmax_loss` with a margin of the angle. Several centres a class
+    (sub-centre ArcFace): the largest cosine of each class, and this loss.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`; `logits` are the
+    cosines.
+
+    Args:
+      margin: m, in radians, in [0, pi]; a number or an array that broadcasts to the
+        shape of the loss. Traced and out of range it gives NaN.
+      scale: s, positive and finite; likewise.
+      beyond: what holds where the angle and the margin pass pi, see `margin_logits`.
+      straight_through: the gradient of InsightFace's code, which leaves the margin out
+        of the derivative of the cosine; the default is that of the formula.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import arcface_loss
+      >>> cosines = jnp.array([[0.0, 0.0]])
+      >>> jnp.set_printoptions(precision=4)
+      >>> # cos(pi/2 + pi/6) = -1/2: log(1 + exp(0 - 2 * (-1/2)))
+      >>> print(arcface_loss(
+      ...     cosines, jnp.array([0]), margin=jnp.pi / 6, scale=2.0
+      ... ))
+      [1.3133]
+
+    References:
+      Deng et al., `ArcFace: Additive Angular Margin Loss for Deep Face Recognition
+      <https://arxiv.org/abs/1801.07698>`_, CVPR 2019; values as in
+      `pytorch-metric-learning
+      <https://github.com/KevinMusgrave/pytorch-metric-learning>`_.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    margin = checks.between(margin, 0, math.pi, inputs.loss_type(x), "margin")
+    x, margin = inputs.own(x, margin, 0.5)
+    return _loss(x, scale, margin, 0.0, beyond, straight_through)
+
+
+@register_loss(
+    paper="Boutros et al., arXiv 2109.09416",
+    use="the same, with classes of uneven spread",
+    at_zero_logits=None,
+    extras={"key": StepKey()},
+    input="cosines",
+    search={"mean": (0.1, 0.3, 0.5)},
+    shift_invariant=False,
+)
+def elastic_arcface_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    key: jax.Array,
+    mean: ArrayLike = 0.5,
+    deviation: ArrayLike = 0.05,
+    scale: ArrayLike = 64.0,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""ArcFace with a margin that is drawn anew for each example (ElasticFace-Arc).
+
+    .. math::
+      \ell = -\log \frac{e^{s \cos(\theta_t + a)}}
+                        {e^{s \cos(\theta_t + a)} + \sum_{j \ne t} e^{s \cos \theta_j}},
+      \qquad a \sim \mathcal{N}(\mu, \sigma^2)
+
+    Ranked draws (ElasticFace+), and draws that a smaller batch of the same step has to
+    share: ``margin_softmax_loss(..., angle=rank_margins(elastic_margins(key, ...),
+    target_cosines), beyond="plain")``.
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`; `logits` are the
+    cosines.
+
+    Args:
+      key: of the step's draws, from `jax.random.key`.
+      mean: mu, in radians, finite; a number or an array that broadcasts to the shape
+        of the loss. Traced and not finite it gives NaN.
+      deviation: sigma, at least 0 and finite; likewise.
+      scale: s, positive and finite; likewise.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from as_softmax_jax.losses import arcface_loss, elastic_arcface_loss
+      >>> cosines, labels = jnp.array([[0.6, 0.5]]), jnp.array([0])
+      >>> key = jax.random.key(0)
+      >>> a = elastic_arcface_loss(cosines, labels, key=key, deviation=0.0)
+      >>> print(a == arcface_loss(cosines, labels))
+      [ True]
+
+    References:
+      Boutros et al., `ElasticFace <https://arxiv.org/abs/2109.09416>`_, CVPRW 2022,
+      after `the authors' code <https://github.com/fdbtrs/ElasticFace>`_.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    x, margins = _drawn(x, key, mean, deviation)
+    return _loss(x, scale, angle=margins, beyond="plain")
+
+
+@register_loss(
+    paper="Boutros et al., arXiv 2109.09416",
+    use="the same, with a margin of the cosine",
+    at_zero_logits=None,
+    extras={"key": StepKey()},
+    input="cosines",
+    search={"mean": (0.1, 0.2, 0.35)},
+)
+def elastic_cosface_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    key: jax.Array,
+    mean: ArrayLike = 0.35,
+    deviation: ArrayLike = 0.05,
+    scale: ArrayLike = 64.0,
+    where: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    axis: Axis = -1,
+) -> jax.Array:
+    r"""AM-Softmax with a margin that is drawn anew for each example (ElasticFace-Cos).
+
+    .. math::
+      \ell = -\log \frac{e^{s (c_t - b)}}{e^{s (c_t - b)} + \sum_{j \ne t} e^{s c_j}},
+      \qquad b \sim \mathcal{N}(\mu, \sigma^2)
+
+    Shared arguments, and what comes out: `as_softmax_jax.losses`; `logits` are the
+    cosines.
+
+    Args:
+      key: of the step's draws, from `jax.random.key`.
+      mean: mu, finite; a number or an array that broadcasts to the shape of the loss.
+        Traced and not finite it gives NaN.
+      deviation: sigma, at least 0 and finite; likewise.
+      scale: s, positive and finite; likewise.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from as_softmax_jax.losses import am_softmax_loss, elastic_cosface_loss
+      >>> cosines, labels = jnp.array([[0.6, 0.5]]), jnp.array([0])
+      >>> key = jax.random.key(0)
+      >>> a = elastic_cosface_loss(cosines, labels, key=key, deviation=0.0)
+      >>> print(a == am_softmax_loss(cosines, labels, margin=0.35, scale=64.0))
+      [ True]
+
+    References:
+      Boutros et al., `ElasticFace <https://arxiv.org/abs/2109.09416>`_, CVPRW 2022,
+      after `the authors' code <https://github.com/fdbtrs/ElasticFace>`_.
+    """
+    x = inputs.read(logits, labels, where, class_mask, axis)
+    x, margins = _drawn(x, key, mean, deviation)
+    return _loss(x, scale, cosine=margins)
+
+
+def elastic_margins(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    mean: float | jax.Array = 0.5,
+    deviation: float | jax.Array = 0.05,
+) -> jax.Array:
+    r"""Draws the margins of ElasticFace, one an example, from a normal distribution.
+
+    .. math:: m_i \sim \mathcal{N}(\mu, \sigma^2)
+
+    Args:
+      key: from `jax.random.key`; a new one each step.
+      shape: of the loss.
+      mean: mu.
+      deviation: sigma.
+
+    Returns:
+      The margins, of that shape, float32; none is clipped.
+
+    Examples:
+      >>> import jax
+      >>> from as_softmax_jax.losses import elastic_margins
+      >>> print(elastic_margins(jax.random.key(0), (2,), mean=0.5, deviation=0.0))
+      [0.5 0.5]
+    """
+    return mean + deviation * jax.random.normal(key, shape, jnp.float32)
+
+
+def rank_margins(
+    margins: ArrayLike, target_cosines: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Gives the largest margins to the examples that are furthest from their class.
+
+    ElasticFace+ draws margins and hands them out in the order of the label's cosine.
+    The authors' code uses the inverse of that permutation, which gives them to others;
+    this is what the paper describes.
+
+    Args:
+      margins: floating point [...], one an example of a batch.
+      target_cosines: floating point [...], the label's cosine of each.
+      where: boolean, broadcasts to these: the rows that count. The others get 0, and
+        take the margins that are left.
+
+    Returns:
+      The margins in another order, [...]. No gradient flows through it.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from as_softmax_jax.losses import rank_margins
+      >>> drawn, cosines = jnp.array([0.49, 0.52, 0.5]), jnp.array([0.2, 0.9, 0.1])
+      >>> print(rank_margins(drawn, cosines))
+      [0.5  0.49 0.52]
+    """
+    margins = checks.floating_array(margins, "margins")
+    cosines = checks.floating_array(target_cosines, "target_cosines")
+    where = checks.boolean_mask(where, margins.shape, "margins", "where")
+    valid = True if where is None else where
+    last = jnp.where(valid, cosines, jnp.inf).reshape(-1)
+    # Rank 0 is the smallest cosine; sorted downwards it takes the largest margin.
+    rank = jnp.argsort(jnp.argsort(last))
+    falling = -jnp.sort(-margins.reshape(-1))
+    handed = falling[rank].reshape(margins.shape)
+    return jax.lax.stop_gradient(jnp.where(valid, handed, 0).astype(margins.dtype))
+
+
+def _loss(
+    x: inputs.Inputs,
+    scale: ArrayLike,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+) -> jax.Array:
+    """Returns the finished loss."""
+    x, turned, lower = _lowered(x, scale, angle, cosine, beyond, straight_through)
+    log_odds = label_log_odds(shifted(turned), x.labels)
+    return inputs.finish(softplus(lower - log_odds), x)
+
+
+def _lowered(
+    x: inputs.Inputs,
+    scale: ArrayLike,
+    angle: ArrayLike,
+    cosine: ArrayLike,
+    beyond: Beyond,
+    straight_through: bool,
+) -> tuple[inputs.Inputs, jax.Array, jax.Array]:
+    """Returns the inputs, logits with the angle's margin, and what the label loses.
+
+    The loss takes s b from the label's log-odds, which are small, and not from its
+    logit. Rows with a margin out of range are bad in the inputs that return.
+    """
+    checks.one_of(beyond, get_args(Beyond), "beyond")
+    like = inputs.loss_type(x)
+    x, scale = inputs.own(x, checks.positive(scale, like, "scale"))
+    angle = checks.between(angle, -math.pi, math.pi, like, "angle")
+    x, angle = inputs.own(x, angle, 0.0)
+    x, cosine = inputs.own(x, checks.finite(cosine, like, "cosine"), 0.0)
+    own = inputs.take_label(x.logits, x.labels)
+    turned = _turned(own, angle, beyond)
+    if straight_through:
+        turned = own + jax.lax.stop_gradient(jnp.where(own == turned, 0, turned - own))
+    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
+    cosines = jnp.where(is_label, turned[..., None], x.logits)
+    return x, scaled(cosines, scale), scale * cosine
+
+
+def _turned(cosines: jax.Array, angle: jax.Array, beyond: Beyond) -> jax.Array:
+    """Returns cos(arccos c + a), without the arccos; -inf of -inf.
+
+    The derivative of the root is infinite at 1 and -1. There the cosine does not move
+    to the first order when the features do, and the derivative of the root is 0 here.
+    """
+    absent = cosines == -jnp.inf
+    c = jnp.where(absent, jnp.zeros((), cosines.dtype), cosines)
+    square = (1 - c) * (1 + c)
+    inside = square > 0
+    sine = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
+    turned = c * jnp.cos(angle) - sine.astype(c.dtype) * jnp.sin(angle)
+    # By the sum rule, and not by the sign of theta + a - pi, which takes the arccos.
+    if beyond == "linear":
+        past = (angle > 0) & (c < -jnp.cos(angle))
+        turned = jnp.where(past, c - angle * jnp.sin(angle), turned)
+    if beyond == "clip":
+        past = (angle > 0) & (c < -jnp.cos(angle))
+        before = (angle < 0) & (c > jnp.cos(angle))
+        ends = jnp.where(past, -jnp.ones((), c.dtype), jnp.ones((), c.dtype))
+        turned = jnp.where(past | before, ends, turned)
+    return jnp.where(absent, cosines, turned)
+
+
+def _drawn(
+    x: inputs.Inputs, key: jax.Array, mean: ArrayLike, deviation: ArrayLike
+) -> tuple[inputs.Inputs, jax.Array]:
+    """Returns the inputs with the rows of bad parameters, and margins [...]."""
+    like = inputs.loss_type(x)
+    x, mean = inputs.own(x, checks.finite(mean, like, "mean"))
+    x, deviation = inputs.own(x, checks.at_least(deviation, 0, like, "deviation"))
+    # Drawn in float32, so that float64 logits have the margins of float32 ones.
+    drawn = jax.random.normal(key, like.shape, jnp.float32).astype(mean.dtype)
+    return x, mean + deviation * drawn

@@ -1,0 +1,87 @@
+"""Margin losses on cosines as their papers write them, by autodiff alone.
+
+Clean inputs only: cosines in [-1, 1], -inf for a class of probability 0, [..., C] in
+float32 or float64 with classes last, labels [...] in range, parameters [...].
+"""
+
+import jax
+import jax.numpy as jnp
+
+from as_softmax_jax.reference._softmax import softmax_loss
+
+
+def margin_softmax_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    scale: jax.Array,
+    angle: jax.Array,
+    cosine: jax.Array,
+    beyond: str = "linear",
+    straight_through: bool = False,
+) -> jax.Array:
+    """Softmax cross-entropy of s cos, the label's s (cos(theta + a) - b)."""
+    del straight_through  # a gradient that no formula has
+    inside = jnp.abs(logits) < 1
+    theta = jnp.arccos(jnp.where(inside, logits, 0))
+    at_ends = logits * jnp.cos(angle)[..., None]
+    turned = jnp.where(inside, jnp.cos(theta + angle[..., None]), at_ends)
+    if beyond == "linear":
+        past = jnp.where(inside, theta, jnp.where(logits < 0, jnp.pi, 0))
+        past = past + angle[..., None] > jnp.pi
+        turned = jnp.where(past, logits - (angle * jnp.sin(angle))[..., None], turned)
+    onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    cosines = jnp.where(onehot, turned - cosine[..., None], logits)
+    return softmax_loss(scale[..., None] * cosines, labels)
+
+
+def am_softmax_loss(
+    logits: jax.Array, labels: jax.Array, margin: jax.Array, scale: jax.Array
+) -> jax.Array:
+    """Softmax cross-entropy of s (cos - m [i = t])."""
+    return margin_softmax_loss(logits, labels, scale, jnp.zeros_like(scale), margin)
+
+
+def arcface_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    margin: jax.Array,
+    scale: jax.Array,
+    beyond: str = "linear",
+    straight_through: bool = False,
+) -> jax.Array:
+    """Softmax cross-entropy of s cos(theta + m [i = t])."""
+    none = jnp.zeros_like(scale)
+    return margin_softmax_loss(
+        logits, labels, scale, margin, none, beyond, straight_through
+    )
+
+
+def elastic_arcface_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    mean: jax.Array,
+    deviation: jax.Array,
+    scale: jax.Array,
+) -> jax.Array:
+    """ArcFace with margins of a normal distribution."""
+    drawn = mean + deviation * _normal(key, mean)
+    none = jnp.zeros_like(scale)
+    return margin_softmax_loss(logits, labels, scale, drawn, none, "plain")
+
+
+def elastic_cosface_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    mean: jax.Array,
+    deviation: jax.Array,
+    scale: jax.Array,
+) -> jax.Array:
+    """AM-Softmax with margins of a normal distribution."""
+    drawn = mean + deviation * _normal(key, mean)
+    return margin_softmax_loss(logits, labels, scale, jnp.zeros_like(drawn), drawn)
+
+
+def _normal(key: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.random.normal(key, like.shape, jnp.float32).astype(like.dtype)

@@ -1,0 +1,99 @@
+"""Golden values of asymmetric losses."""
+
+from golden.case import A, B, Golden, T, X
+
+GOLDEN = (
+    # log(1 + e^-1.2) + ... - (p - 0.05)^4 log(1.05 - p), p the sigmoid
+    Golden(
+        "multi_label_asymmetric",
+        {},
+        A,
+        T,
+        1.89904016693,
+        (
+            -0.231475216501,
+            0.61642813786,
+            0.416533900052,
+            -0.586617578917,
+        ),
+    ),
+    Golden(
+        "multi_label_asymmetric",
+        {},
+        B,
+        T,
+        2.47671302732,
+        (
+            -0.0758581800212,
+            0.510646579014,
+            0.17455316803,
+            -0.425557483188,
+        ),
+    ),
+    Golden(
+        "multi_label_asymmetric",
+        {},
+        X,
+        T,
+        0.073102405086,
+        (
+            0,
+            0.0731171012393,
+            0,
+            -0.0474258731776,
+        ),
+    ),
+    Golden(
+        "multi_label_asymmetric",
+        {"gamma_pos": 1.0, "stop_weight_gradient": True},
+        B,
+        T,
+        2.08536250285,
+        (
+            -0.00575446347614,
+            0.269351826257,
+            0.0482510073738,
+            -0.181099171498,
+        ),
+    ),
+    # -0.925 log p_t - 0.025 * the sum of p^4 log p over the others
+    Golden(
+        "asymmetric_single_label",
+        {},
+        A,
+        1,
+        0.849620313418,
+        (
+            0.274002696609,
+            -0.556135327379,
+            0.224129483297,
+            0.0580031474724,
+        ),
+    ),
+    Golden(
+        "asymmetric_single_label",
+        {},
+        B,
+        2,
+        3.1530969131,
+        (
+            0.250063864079,
+            0.61673857848,
+            -0.894447632141,
+            0.027645189582,
+        ),
+    ),
+    Golden(
+        "asymmetric_single_label",
+        {"gamma_pos": 2.0},
+        B,
+        2,
+        2.94759067008,
+        (
+            0.28843844428,
+            0.711124815333,
+            -1.03146047388,
+            0.0318972142691,
+        ),
+    ),
+)
