@@ -1,11 +1,12 @@
 """The trainer from Python: what the commands do, with data in memory or in files.
 
-from train.api import fit          # in a clone
-from as_softmax_train.api import fit  # installed
+It is `as_softmax_train.api` where the package is installed, `train.api` in a clone::
 
-run = fit(frame, label="species", workdir="runs/iris")
-run.predict(new_frame)
-run.evaluate(test_frame)
+    from as_softmax_train.api import fit
+
+    run = fit(frame, label="species", workdir="runs/iris")
+    run.predict(new_frame)
+    run.evaluate(test_frame)
 """
 
 import html
@@ -42,6 +43,8 @@ from .survey.proposal import Given, propose, propose_for
 from .tasks import find_task
 from .workdir.loggers import Logger
 
+__all__ = ("Compared", "Run", "compare", "fit")
+
 
 def fit(
     data: Any = None,
@@ -72,7 +75,7 @@ def fit(
       input: the column to predict it from.
       pretrained: an encoder of texts, a folder or a name.
       settings: keys and values in place of the configuration's:
-        `{"training.epochs": 5, "loss.logit_margin": 3.0}`.
+        ``{"training.epochs": 5, "loss.logit_margin": 3.0}``.
       quiet: show nothing on the terminal.
       loggers: objects of your own that are told of the run, with the methods of
         `train.workdir.loggers.Logger`.
@@ -109,7 +112,7 @@ def compare(
       workdir: for runs, tables and report; cells that are finished there are kept.
       losses: names of `as_softmax_jax.losses.LOSSES`.
       seeds: of the runs.
-      grid: values of other keys: `{"loss.logit_margin": [1, 2, 3]}`.
+      grid: values of other keys: ``{"loss.logit_margin": [1, 2, 3]}``.
       config: see `fit`.
       task: see `fit`.
       label: see `fit`.

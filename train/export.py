@@ -14,7 +14,9 @@ from tokenizers import Tokenizer
 from .command.cli import make_parser, run, use_compilation_cache, user_path
 from .command.names import command_line
 from .errors import ConfigError, DataError
+from .models.heads import as_linear
 from .models.pretrained import export_encoder
+from .recipe.network import HEAD
 from .workdir.finished_run import FinishedRun, read_run
 
 
@@ -44,12 +46,14 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
     folder = Path(folder).expanduser()
     _check_place(folder, finished)
     temperature, threshold = finished.calibration
+    params = dict(finished.params)
+    params[HEAD] = as_linear(network.head, params[HEAD])
     several = finished.scorer.objective.row.target == "multi_hot"
     try:
         export_encoder(
             folder,
             spec.encoder,
-            finished.params,
+            params,
             classes=finished.classes,
             pooling=None if spec.per_token else model.pooling,
             tokenizer=Tokenizer.from_str(finished.codec.files()["tokenizer.json"]),

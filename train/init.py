@@ -22,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("path", type=user_path, help="a file, or a folder of files or of class folders")
-    add("--task", default="", help="text, multi_label, tokens, image, audio, features")
+    add(
+        "--task",
+        default="",
+        help="text, multi_label, tokens, image, audio, features, or ordinal_text, "
+        "ordinal_image, ordinal_audio, ordinal_features where the classes are in order",
+    )
     add(
         "--label",
         default="",

@@ -39,7 +39,7 @@ from .training.state import TrainState, create_state
 from .training.steps import BatchInfo, train_step
 from .training.sums import Sums
 from .workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
-from .workdir.finished_run import CLASS_COUNTS, OF_MARGINS
+from .workdir.finished_run import ACTIVE_CLASSES, CLASS_COUNTS, OF_MARGINS
 from .workdir.log import RunLog
 from .workdir.loggers import Logger, make_loggers
 from .workdir.opening import opening_lines
@@ -122,6 +122,7 @@ def train_and_evaluate(
             evidence = Evidence(before, best.record, history.records)
             result = final_figures(recipe, data, params, evidence, workdir, state.held)
             result |= origin(config, data, recipe) | {"seconds": history.seconds()}
+            _write_active(workdir, recipe, state)
             write_json(workdir / "result.json", result)
             log.end(result)
         latest.remove()
@@ -160,7 +161,13 @@ def initial_state(
     if labels is not None:
         scorer = recipe.scorer
         num_classes = scorer.network.spec.num_classes
-        held = hold_inputs(scorer.objective.row, scorer.target, labels, num_classes)
+        held = hold_inputs(
+            scorer.objective.row,
+            scorer.target,
+            labels,
+            num_classes,
+            dict(scorer.objective.keywords),
+        )
     num_rows = 0 if labels is None else len(labels)
     state = create(recipe, np.uint32(seed), held, num_rows=num_rows)
     params = with_pretrained(recipe.network, state.params)
@@ -204,6 +211,14 @@ def _loss_files(
     if config.loss.class_margin_power:
         counts[OF_MARGINS] = count_labels(config, data).tolist()
     return {CLASS_COUNTS: as_json(counts)} if counts else {}
+
+
+def _write_active(workdir: Path, recipe: Recipe, state: TrainState) -> None:
+    """Writes which classes training has met, where the loss takes them."""
+    held, names = state.held or {}, recipe.objective.active_classes
+    if names:
+        met = {name: np.asarray(held[name]).tolist() for name in names}
+        write_json(workdir / ACTIVE_CLASSES, met)
 
 
 class _Run(NamedTuple):

@@ -36,9 +36,11 @@ from .data.names import shown
 from .data.pipeline import evaluation_batches
 from .data.records import Records, object_column
 from .errors import DataError
+from .evaluation.answer_sets import answer_sets
 from .evaluation.evaluation import predict_step
 from .evaluation.exchange import PIPE, check_output, read_inputs, write_answers
 from .storage import finite
+from .tasks.ordinal import PREFIX
 from .workdir.finished_run import read_run
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
@@ -128,7 +130,8 @@ class Predictor:
             probabilities are asked for where an example has many answers.
         """
         run, encoded = self.run, self.run.codec.encode(records)
-        outputs = self._outputs(encoded, batch_size) * run.scorer.objective.scale
+        outputs, sets = self._outputs(encoded, batch_size)
+        outputs = outputs * run.scorer.objective.scale
         bad = {row for row, held in enumerate(outputs) if not np.isfinite(held).all()}
         outputs[list(bad)] = 0.0
         answers = run.task.target.answers(
@@ -138,6 +141,10 @@ class Predictor:
             run.calibration,
             unit=run.scorer.objective.unit,
         )
+        if sets is not None:
+            found = answer_sets(sets, run.calibration.threshold)
+            for answer, classes in zip(answers, found, strict=True):
+                answer["set"] = [run.classes[k] for k in classes]
         if top_k or all_probabilities:
             more = self._probabilities(outputs, top_k, every=all_probabilities)
             answers = [a | b for a, b in zip(answers, more, strict=True)]
@@ -174,18 +181,27 @@ class Predictor:
             rows.append(more)
         return rows
 
-    def _outputs(self, encoded: Encoded, batch_size: int) -> np.ndarray:
-        """Returns what the target keeps of the logits of all rows, in their order."""
+    def _outputs(
+        self, encoded: Encoded, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns what the target keeps of the logits of all rows, in their order.
+
+        And the logits of a second output layer, where it answers with sets.
+        """
         unknown = np.empty((len(encoded.inputs), 0))
         examples = Examples(encoded.inputs, unknown)
         if encoded.lengths is not None:
             examples = Sequences(encoded.inputs, unknown, encoded.lengths)
         size = batch_size or self.run.config.training.batch_size
-        outputs = [
+        found = [
             _predict_step(self.run.scorer.network, self.run.params, batch)
             for batch in evaluation_batches(examples, batch_size=size)
         ]
-        return in_order(examples, jax.device_get(outputs))
+        found = jax.device_get(found)
+        outputs = in_order(examples, [step.outputs for step in found])
+        if not self.run.scorer.answers_sets:
+            return outputs, None
+        return outputs, in_order(examples, [step.other_logits for step in found])
 
 
 def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
@@ -252,7 +268,7 @@ def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache(flags.compilation_cache)
     predictor = Predictor(flags.workdir, overrides)
     columns = predictor.run.codec.columns
-    media = predictor.run.config.task in ("image", "audio")
+    media = predictor.run.config.task.removeprefix(PREFIX) in ("image", "audio")
     records = read_inputs(flags.input, columns, media=media)
     kept = [flags.id_column] if flags.id_column else []
     kept += [c for c in columns if flags.with_input and c not in kept]

@@ -8,8 +8,10 @@ from small_runs import feature_rows
 
 from train.api import Run, compare, fit
 from train.config import Config, load
+from train.data.memory import read_memory
 from train.errors import ConfigError, DataError, TrainerError
 from train.evaluate import evaluate_run
+from train.survey.proposal import propose_for
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -119,6 +121,14 @@ def test_files_and_configurations_do_as_in_the_commands(tmp_path, feature_folder
     )
     assert named.result["config"]["model"]["dropout"] == load("digits").model.dropout
     assert len(named.predict(images[:3])) == 3
+
+
+def test_images_in_an_array_are_images():
+    images = np.zeros((60, 8, 8, 3), np.uint8)
+    for given in (images, list(images)):
+        config = propose_for(read_memory((given, np.arange(60) % 2))).config
+        assert config.task == "image"
+        assert config.data.label_column == "label"
 
 
 def test_losses_are_compared(tmp_path):

@@ -220,7 +220,7 @@ def test_as_dict_is_what_json_gives_back():
         ("--config.training.epochs=2.5", ["training.epochs", "a whole number"]),
         ("--config.training.epochs=0", ["training.epochs", "at least 1", "0"]),
         ("--config.optimizer.name=adam", ["no 'adam'", "did you mean `adamw`?"]),
-        ("--config.loss.options.smoothing=x", ["loss.options.smoothing", "'x'"]),
+        ("--config.loss.options.smoothing=1x", ["loss.options.smoothing", "'1x'"]),
         ("--config.loss.options=x", ["unknown key `loss.options`"]),
         ("--config.data=x", ["unknown key `data`"]),
         ("--epochs=3", ["unknown flag '--epochs=3'", "--config.loss.delta=0.2"]),

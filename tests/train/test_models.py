@@ -11,7 +11,7 @@ from flax import nnx
 from train.config import ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.models.heads import HEADS
+from train.models.heads import HEADS, as_linear
 from train.recipe.network import Network
 from train.tasks import find_task
 from train.tasks.task import model_name
@@ -153,8 +153,10 @@ def test_the_output_layer_is_apart_from_the_model(build, task, head):
     np.testing.assert_array_equal(
         output.logits(), network.logits(params, inputs, rngs=None)
     )
-    assert set(params["head"]) == {"linear"}
-    assert params["head"]["linear"]["kernel"].shape == (output.features.shape[-1], 4)
+    layer = as_linear(head, params["head"])
+    assert set(layer) == {"linear"}
+    assert layer["linear"]["kernel"].shape == (output.features.shape[-1], 4)
+    assert network.class_scores(output.logits()).shape == (len(inputs), 4)
 
 
 def test_a_second_output_layer_has_parameters_of_its_own(quick_jit):

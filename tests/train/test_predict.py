@@ -124,9 +124,9 @@ def test_a_row_without_a_finite_output_has_an_error(trained, monkeypatch):
     outputs = predictor._outputs
 
     def with_infinity(*arguments):
-        found = np.array(outputs(*arguments))
+        found = np.array(outputs(*arguments)[0])
         found[1, 0] = np.inf
-        return found
+        return found, None
 
     monkeypatch.setattr(predictor, "_outputs", with_infinity)
     error = {"error": "the network's output is not finite"}

@@ -163,6 +163,8 @@ def _summary(
         name
         for name in runs[0].result
         if name.startswith(f"{split}_") and name not in (score, f"{split}_loss")
+        # Runs of an older version may lack a metric.
+        if all(name in run.result for run in runs)
     ]
     return Summary(
         label=label,

@@ -33,13 +33,15 @@ def make_table(
     """Returns a row a summary; `-` where a figure is undefined.
 
     Args:
-      summaries: of one comparison, so that all have the same metrics.
+      summaries: of one comparison.
       split: whose metrics they hold.
       metric: the one that counts.
       metrics: what the others say of themselves.
       with_p: whether a difference is shown with its p.
     """
-    names = [n for n in summaries[0].metrics if not n.startswith("ece")]
+    # A loss may have metrics of its own, as of sets of answers.
+    every = dict.fromkeys(name for row in summaries for name in row.metrics)
+    names = [name for name in every if not name.startswith("ece")]
     others = [by_name(metrics, name) for name in names]
     calibrated = "ece" in summaries[0].metrics
     correlated = any(row.correlation is not None for row in summaries)
@@ -54,7 +56,7 @@ def make_table(
         (
             *(row.label, str(row.num_seeds), _score(row, metric)),
             _difference(row, metric, with_p=with_p),
-            *(f"{o.scale * row.metrics[o.name]:.2f}" for o in others),
+            *(_figure(row, other) for other in others),
             *([_calibration(row)] if calibrated else []),
             *([_r(row.correlation)] if correlated else []),
             f"{100 * row.settled_share:.1f}",
@@ -177,6 +179,12 @@ _EXPLAINED = {
 
 def _difference_heading(metric: Metric) -> str:
     return f"difference ({metric.step})" if metric.step else "difference"
+
+
+def _figure(row: Summary, metric: Metric) -> str:
+    """Returns the mean of a metric, where the loss has it."""
+    value = row.metrics.get(metric.name)
+    return "-" if value is None else f"{metric.scale * value:.2f}"
 
 
 def _score(row: Summary, metric: Metric) -> str:

@@ -1,11 +1,10 @@
 """Flags of the form `--config.loss.delta=0.2`."""
 
 import re
-from collections.abc import Mapping
 
 from ..errors import ConfigError
 from .sections import MARGINS, Config
-from .values import NONE, get, keys, nearest, parse, replace
+from .values import NONE, NUMBERS, OPTIONS, get, keys, nearest, parse, replace
 
 
 def override(config: Config, flag: str) -> Config:
@@ -20,11 +19,12 @@ def override(config: Config, flag: str) -> Config:
     key, text = _parts(flag)
     known = keys()
     section, name = _split_entry(key)
-    if known.get(section) == Mapping[str, float] and name:
+    if known.get(section) in (NUMBERS, OPTIONS) and name:
         entries = dict(get(config, section))
-        entries[name] = parse(text, float, key)
+        kind = float if known[section] == NUMBERS else float | str
+        entries[name] = parse(text, kind, key)
         return replace(config, section, entries)
-    if key not in known or known[key] == Mapping[str, float]:
+    if key not in known or known[key] in (NUMBERS, OPTIONS):
         raise ConfigError(f"unknown key `{key}`; {nearest(key, known)}")
     if margin := margin_set_by(flag):
         for other in {*MARGINS} - {margin}:

@@ -24,41 +24,54 @@ def _choice(default: str, *names: str) -> Any:
 class DataConfig:
     """What is read, and how it becomes batches."""
 
-    # digits, files, folders or tfds; memory for what Python hands over; see train/data.
+    # Where the data are: digits, files, folders or tfds; memory, as Python hands over.
     source: str = "digits"
-    # A folder; empty: the folder `name` under $AS_SOFTMAX_DATA. For tfds: its data_dir.
+    # Their folder; empty: the folder `data.name` under $AS_SOFTMAX_DATA. Of tfds: its
+    # data_dir.
     path: str = ""
-    # Also the data set's name in TFDS.
+    # The data set's name: of its folder, and in TFDS.
     name: str = ""
-    # Where the splits are: files (the ending .parquet, .jsonl, .csv or .tsv may be left
-    # out, and a * stands for several), folders, or splits of TFDS such as train[:90%].
-    # An empty test: none.
+    # The training split: a file (the ending .parquet, .jsonl, .csv or .tsv may be left
+    # out, and a * stands for several), a folder, or one of TFDS such as train[:90%].
     train: str = "train"
+    # The validation split, likewise; empty: a share of the training examples.
     validation: str = "validation"
+    # The test split, likewise; empty: none.
     test: str = ""
-    # With an empty validation, this share of the training examples becomes it.
+    # The share of the training examples that an empty `data.validation` stands for.
     validation_share: float = _number(0.1, 0.0, 0.9)
-    # Part the training examples in so many, alike in labels: one, by its number from 0,
-    # is the test split, the next one validation, and no file of these is read; 0: no.
+    # Part the training examples in so many, alike in labels, for the test split and
+    # validation, and read no file of these; 0: no.
     folds: int = _number(0, 0)
+    # The part that is the test split, from 0; the next one is validation.
     fold: int = _number(0, 0)
     # Leave the test split out, as while settings are searched for.
     held_back: bool = False
     # Train on so many of the training examples, drawn at random; 0: on all.
     train_examples: int = _number(0, 0)
+    # Of an ordinal task: the classes from the lowest to the highest. Empty: labels are
+    # whole numbers, and in their order.
+    class_order: tuple[str, ...] = ()
+    # Classes come one part after another: so many parts of the classes in their order,
+    # and in each part of the epochs one more; 0: all from the start.
+    class_stages: int = _number(0, 0)
     # How often an example is trained on. Empty: as often as it is there; classes: each
     # class as often as any other; sqrt: by the square roots of their counts.
     balance: str = _choice("", "", "classes", "sqrt")
-    # What its loss counts. balanced: inversely to how often its class is there; sqrt:
-    # to the square root of that; times the weight column, where one is named.
+    # What the loss of an example counts. balanced: inversely to how often its class is
+    # there; sqrt: to the square root of that.
     class_weights: str = _choice("", "", "balanced", "sqrt")
+    # A column of weights of the examples; their class's weight is a factor, too.
     weight_column: str = ""
-    # Empty: the task's own name for it: text, tokens, image or audio.
+    # The column that is predicted from; empty: the task's own name for it, text,
+    # tokens, image or audio.
     input_column: str = ""
+    # The column that is predicted.
     label_column: str = "label"
-    # Several labels an example as a column of 0 and 1 a class, in place of that column.
+    # Several labels an example as a column of 0 and 1 a class, in place of the label
+    # column.
     label_columns: tuple[str, ...] = ()
-    # Empty: every column but the label.
+    # The columns of numbers; empty: every column but the label.
     feature_columns: tuple[str, ...] = ()
     # Of a table: columns of text are categories, and blanks are filled in. False: both
     # are refused.
@@ -67,15 +80,17 @@ class DataConfig:
     separator: str = "|"
     # What the tags of tokens are: entities as B-X, I-X and O, or any names and O.
     tags: str = _choice("bio", "bio", "flat")
-    # Text is cut after this many tokens; a vocabulary of ours has this size.
+    # Text is cut after this many tokens.
     max_length: int = _number(32, 1)
+    # The size of a vocabulary that is made from the training texts.
     vocabulary_size: int = _number(4096, 16)
     # The side of the square that images are scaled to; 0: that of the first one.
     image_size: int = _number(0, 0)
-    # Of the training images, at random: flip, crop.
+    # What is done to training images at random: flip, crop.
     augment: tuple[str, ...] = ()
-    # Audio is resampled to so many samples a second, and cut or padded to `seconds`.
+    # Audio is resampled to so many samples a second.
     sample_rate: int = _number(16000, 1000)
+    # Audio is cut or padded to this length.
     seconds: float = _number(1.0, 0.01)
     # What to do with an image or audio file that cannot be decoded.
     bad_files: str = _choice("refuse", "refuse", "skip")
@@ -83,22 +98,30 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network. An empty name: the first model that the task knows."""
+    """The network."""
 
+    # The network's name; empty: the first one that the task knows.
     name: str = ""
+    # The width of hidden layers.
     width: int = _number(32, 1)
+    # How many layers or blocks there are.
     depth: int = _number(2, 0)
+    # The attention heads of a Transformer.
     heads: int = _number(4, 1)
+    # The share of activations that training leaves out.
     dropout: float = _number(0.0, 0.0, 0.99)
+    # Of activations and products; parameters and losses are float32.
     compute_dtype: str = _choice("float32", "float32", "bfloat16")
     # For the model `pretrained`: a folder with config.json, model.safetensors and
     # tokenizer.json, or the name of one on the Hugging Face hub.
     pretrained: str = ""
+    # What an encoder's answer is made of: the mean over tokens, or the first one.
     pooling: str = _choice("mean", "mean", "cls")
-    # The output layer. Empty: linear, or cosine where the loss takes cosines. blocked:
+    # The output layer. Empty: what the loss takes: linear, cosine where it takes
+    # cosines, thresholds where it takes those between ordered classes. blocked:
     # training never holds the logits of all classes, for many thousands of them.
-    head: str = _choice("", "", "linear", "cosine", "blocked")
-    # Of the blocked head's classes, those that a step trains, drawn anew each time
+    head: str = _choice("", "", "linear", "cosine", "thresholds", "blocked")
+    # The share of the blocked head's classes that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.
     class_share: float = _number(1.0, 1e-6, 1.0)
     # Recompute activations in the backward pass: less memory, more time.
@@ -107,47 +130,54 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss, by its name in `as_softmax_jax.losses.LOSSES`."""
+    """The loss and its margin."""
 
+    # Its name in `as_softmax_jax.losses.LOSSES`.
     name: str = "as_softmax"
-    # The margin of the losses that have one: in logits, or else in probability, as the
-    # paper has it. None of the two: the first that the loss takes, at the value that
-    # its row of the table has.
+    # The margin of the losses that have one, in logits. Neither this nor `loss.delta`:
+    # the first margin that the loss takes, at the value that its row of the table has.
     logit_margin: float | None = _number(None, 0.0)
+    # The margin in probability, as the paper has it.
     delta: float | None = _number(None, 0.0, 1.0)
-    # The share of training over which the margin falls from that of softmax, infinity
-    # or 1, to its value.
+    # The share of training over which `loss.logit_margin` falls from that of softmax,
+    # infinity, to its value.
     logit_margin_warmup: float = _number(0.0, 0.0, 1.0)
+    # The share of training over which `loss.delta` falls from that of softmax, 1.
     delta_warmup: float = _number(0.0, 0.0, 1.0)
     # The share of training, at its end, over which the margin goes back to softmax's.
     margin_end_share: float = _number(0.0, 0.0, 1.0)
-    # Margins of single classes, in place of the margin and in its unit:
+    # Margins of single classes by their names, in place of the margin and in its unit:
     # `--config.loss.class_margins.O=0.5`.
     class_margins: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    # Else a class has the margin times (n_max / n) ** power, n being how often it is a
-    # training label and n_max the most that one is; a delta is 1 at most.
+    # Rare classes get a larger margin: the margin times (n_max / n) to this power, n
+    # being how often a class is a training label and n_max the most that one is; a
+    # delta is 1 at most.
     class_margin_power: float = _number(0.0, 0.0)
-    # The loss's other keywords, those that are no field of this section:
+    # The loss's other keywords, those that are no key of this section:
     # `--config.loss.options.smoothing=0.1`.
-    options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """The optimizer and its schedule, which runs by examples seen."""
 
+    # The optimizer.
     name: str = _choice("adamw", "adamw", "sgd")
+    # The largest learning rate, after the warm-up.
     learning_rate: float = _number(1e-3, 0.0)
+    # How the learning rate falls to 0 after the warm-up, or that it does not.
     schedule: str = _choice("linear", "constant", "linear", "cosine")
     # The share of training over which the learning rate rises from 0.
     warmup: float = _number(0.1, 0.0, 1.0)
+    # AdamW's decay of weights; biases and norms have none.
     weight_decay: float = _number(0.01, 0.0)
-    # Used by sgd.
+    # The momentum of sgd.
     momentum: float = _number(0.9, 0.0, 1.0)
     # The largest global norm of a gradient; 0: no clipping.
     clip_norm: float = _number(1.0, 0.0)
-    # Of the moving average of the parameters over gradient steps, which is evaluated
-    # and kept in their place; 0: none.
+    # The decay of a moving average of the parameters over gradient steps, which is
+    # evaluated and kept in their place; 0: none.
     ema_decay: float = _number(0.0, 0.0, 0.999999)
 
 
@@ -155,24 +185,30 @@ class OptimizerConfig:
 class TrainingConfig:
     """How long, in which batches, and how gradients accumulate."""
 
-    # What is trained on: plain: every example; compact: those that a pass without
-    # gradient finds active, see CompactConfig; else a choice that others make, see
-    # SelectionConfig.
+    # What is trained on. plain: every example; compact: those that a pass without
+    # gradient finds active, see `compact`; else what others choose, see `selection`.
     mode: str = _choice(
         "plain", "plain", "compact", "random", "selective_backprop", "infobatch"
     )
+    # Passes over the training examples.
     epochs: int = _number(10, 1)
+    # Examples of a mini-batch, over all devices.
     batch_size: int = _number(64, 1)
     # Batches of texts of about one length: less padding, and order is less random.
     group_by_length: bool = False
-    # Epochs between evaluations; or mini-steps, where that is not 0.
+    # Epochs between evaluations.
     evaluate_every: int = _number(1, 1)
+    # Mini-steps between evaluations, in place of epochs; 0: by epochs.
     evaluate_steps: int = _number(0, 0)
     # The rule for windows of gradient accumulation; none: a step each batch.
     window: str = _choice("none", "none", "settled_ratio", "active_count")
+    # Of settled_ratio: the paper's lambda.
     window_scale: float = _number(1.0, 1e-3)
+    # Of settled_ratio: by how many mini-steps a window may exceed the last one.
     window_max_growth: int = _number(1, 0)
+    # Of active_count: the active examples of a window.
     window_target: int = _number(64, 1)
+    # The longest window; the paper's is 2.
     max_mini_steps: int = _number(8, 1)
     # The validation metric whose best checkpoint is kept; empty: the task's own.
     metric: str = ""
@@ -183,7 +219,7 @@ class TrainingConfig:
     max_bad_steps: int = _number(20, 0)
     # Mini-steps between checkpoints to resume from; 0: at evaluations alone.
     checkpoint_every: int = _number(0, 0)
-    # Of these, so many of the newest are kept, in case one cannot be read.
+    # So many of the newest checkpoints are kept, in case one cannot be read.
     keep_checkpoints: int = _number(2, 1)
     # In the end, list so many training examples whose label the network contradicts
     # most, which takes a pass over all of them; 0: none.
@@ -196,8 +232,8 @@ class TrainingConfig:
 class CompactConfig:
     """How `training.mode=compact` finds active examples, and when it does not try."""
 
-    # With a smaller share of settled examples in the last epoch, train plainly. About
-    # what a pass without gradient costs of a whole step.
+    # With a smaller share of settled examples, train plainly. About what a pass without
+    # gradient costs of a whole step.
     break_even: float = _number(0.25, 0.0, 1.0)
     # While training is plain, decide anew whenever so many examples have passed; 0: at
     # the beginning of an epoch alone.
@@ -207,7 +243,8 @@ class CompactConfig:
     # Examples that are looked at under one set of parameters, sorted by length; 0: as
     # many as fill the next batch, so that none is active by parameters of before.
     look_rows: int = _number(0, 0)
-    # Of such a pass. Empty: bfloat16 on a GPU or TPU, on a CPU model.compute_dtype.
+    # Of the pass without gradient. Empty: bfloat16 on a GPU or TPU, on a CPU
+    # model.compute_dtype.
     compute_dtype: str = _choice("", "", "float32", "bfloat16")
     # Batches of active examples may shrink to this, as fewer are active, so that there
     # are more gradient steps; 0, or above training.batch_size: they keep their size.
@@ -238,16 +275,19 @@ class SelectionConfig:
     # goes by the last ones.
     look_every: int = _number(1, 1)
     # infobatch leaves out this share of the examples whose loss is below the mean, and
-    # weighs the others of those up, until this share of training is left.
+    # weighs the others of those up.
     pruned_share: float = _number(0.5, 0.0, 0.99)
+    # The share of training, at its end, in which infobatch leaves nothing out.
     whole_share: float = _number(0.125, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Devices along each axis of the mesh; data 0: all that `model` leaves."""
+    """Devices along each axis of the mesh."""
 
+    # Devices that share the rows of a batch; 0: all that `mesh.model` leaves.
     data: int = _number(0, 0)
+    # Devices that share wide layers and the classes of the output layer.
     model: int = _number(1, 1)
 
 
@@ -255,7 +295,10 @@ class MeshConfig:
 class Config:
     """Everything that decides a run."""
 
+    # What is predicted from what: text, multi_label, tokens, next_token, image, audio
+    # or features.
     task: str = "image"
+    # Of the initial parameters, the order of the examples and dropout.
     seed: int = _number(0, 0, 2**32 - 1)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

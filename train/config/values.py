@@ -12,6 +12,8 @@ from .sections import MARGINS, Config, LossConfig
 
 # The type of a number that may be left open, and how a flag does so.
 OPTIONAL, NONE = float | None, "none"
+# The types of entries under names of their own: numbers, or numbers and names.
+NUMBERS, OPTIONS = Mapping[str, float], Mapping[str, float | str]
 
 
 def keys(section: Any = Config, prefix: str = "") -> dict[str, Any]:
@@ -103,6 +105,8 @@ def parse(text: str, kind: Any, key: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind == tuple[str, ...]:
             return tuple(part for part in text.split(",") if part)
+        if kind == float | str:
+            return text if text.isidentifier() else float(text)
         if kind == OPTIONAL:
             return None if text.lower() == NONE else float(text)
         return kind(text)
@@ -114,9 +118,12 @@ def parse(text: str, kind: Any, key: str) -> Any:
 
 def _check_type(value: Any, kind: Any, key: str) -> None:
     """Refuses a value that is not of the field's type; an int serves as a float."""
-    if kind == Mapping[str, float]:
+    if kind in (NUMBERS, OPTIONS):
         right = isinstance(value, Mapping) and all(
-            isinstance(v, int | float) and math.isfinite(v) for v in value.values()
+            kind == OPTIONS
+            if isinstance(v, str)
+            else isinstance(v, int | float) and math.isfinite(v)
+            for v in value.values()
         )
     elif kind == tuple[str, ...]:
         right = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
@@ -136,10 +143,12 @@ def _type_name(kind: Any) -> str:
         int: "a whole number",
         float: "a finite number",
         OPTIONAL: "a finite number or none",
+        float | str: "a finite number or a name",
         bool: "true or false",
         str: "text",
         tuple[str, ...]: "names separated by commas (a tuple in a file)",
-        Mapping[str, float]: "a dict of names and finite numbers",
+        NUMBERS: "a dict of names and finite numbers",
+        OPTIONS: "a dict of names and finite numbers, or names",
     }
     return names.get(kind) or f"a {kind.__name__}"
 

@@ -96,10 +96,17 @@ def _columns(table: Any) -> dict[str, Any]:
 
 def _array(values: Any) -> np.ndarray:
     """Returns a column with one entry a row: numbers as they are, others as objects."""
-    if isinstance(values, np.ndarray) and values.dtype.kind != "U":
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OU":
         return values
-    values = list(values)
+    values = [_plain(value) for value in values]
     kinds = (bool, int, float, np.number)
     if values and all(isinstance(value, kinds) for value in values):
         return np.array(values)
     return object_column(values)
+
+
+def _plain(value: Any) -> Any:
+    """Returns NumPy's scalars, as its generators draw them, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value

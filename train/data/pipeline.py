@@ -33,6 +33,7 @@ def training_rows(
     seed: int,
     group_by_length: bool = False,
     shares: np.ndarray | None = None,
+    arrivals: np.ndarray | None = None,
 ) -> grain.MapDataset[np.ndarray]:
     """Returns the rows of every mini-batch of all epochs, each in an order of its own.
 
@@ -46,11 +47,14 @@ def training_rows(
       group_by_length: whether the examples of a batch are of about one length.
       shares: of each example in what an epoch draws, with replacement; None: each comes
         once.
+      arrivals: the epoch from which on each example is there; the others come so much
+        more often, that every epoch is as long. None: all are there from the start.
     """
-    if group_by_length or shares is not None:
+    if group_by_length or shares is not None or arrivals is not None:
 
-        def arrange(generator: np.random.Generator) -> list[np.ndarray]:
-            rows = _epoch_rows(len(examples), shares, generator)
+        def arrange(epoch: int, generator: np.random.Generator) -> list[np.ndarray]:
+            there = None if arrivals is None else np.flatnonzero(arrivals <= epoch)
+            rows = _epoch_rows(len(examples), shares, there, generator)
             if group_by_length:
                 return _group(examples, rows, batch_size, generator)
             return np.split(rows, range(batch_size, len(rows), batch_size))
@@ -62,7 +66,7 @@ def training_rows(
 
 
 def _arranged_rows(
-    arrange: Callable[[np.random.Generator], list[np.ndarray]],
+    arrange: Callable[[int, np.random.Generator], list[np.ndarray]],
     per_epoch: int,
     epochs: int,
     seed: int,
@@ -71,19 +75,27 @@ def _arranged_rows(
 
     @functools.lru_cache(maxsize=1)
     def epoch_rows(epoch: int) -> list[np.ndarray]:
-        return arrange(np.random.default_rng((seed, epoch)))
+        return arrange(epoch, np.random.default_rng((seed, epoch)))
 
     positions = grain.MapDataset.range(epochs * per_epoch)
     return positions.map(lambda i: epoch_rows(i // per_epoch)[i % per_epoch])
 
 
 def _epoch_rows(
-    size: int, shares: np.ndarray | None, generator: np.random.Generator
+    size: int,
+    shares: np.ndarray | None,
+    there: np.ndarray | None,
+    generator: np.random.Generator,
 ) -> np.ndarray:
-    """Returns an epoch's rows in random order."""
-    if shares is None:
+    """Returns an epoch's rows in random order, of those that are there."""
+    if shares is not None:
+        if there is None:
+            return generator.choice(size, size, p=shares)
+        return generator.choice(there, size, p=shares[there] / shares[there].sum())
+    if there is None:
         return generator.permutation(size)
-    return generator.choice(size, size, p=shares)
+    rounds = [generator.permutation(there) for _ in range(-(-size // len(there)))]
+    return np.concatenate(rounds)[:size]
 
 
 def _group(

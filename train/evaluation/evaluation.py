@@ -19,6 +19,7 @@ from ..targets import Calibration, Target
 from ..tasks import find_task
 from ..training.measures import Batch, Held, measure
 from ..training.sums import Sums
+from .answer_sets import set_figures, set_level
 
 
 class Evaluated(NamedTuple):
@@ -26,6 +27,8 @@ class Evaluated(NamedTuple):
 
     sums: Sums
     outputs: jax.Array  # what the target keeps of the logits, shape=(n, ...)
+    # Logits of a second output layer that answers with sets, shape=(n, classes).
+    set_logits: jax.Array | None = None
 
 
 class Evaluation(NamedTuple):
@@ -33,6 +36,7 @@ class Evaluation(NamedTuple):
 
     means: dict[str, float]  # loss, accuracy, settled_share
     outputs: np.ndarray  # what the target kept, shape=(n, ...), in the split's order
+    set_logits: np.ndarray | None = None  # shape=(n, classes), in that order
 
 
 def eval_step(
@@ -63,21 +67,36 @@ def eval_step(
         other_logits=output.other_logits(),
         held=held,
     )
-    kept = target.outputs(logits.astype(jnp.float32) * objective.scale, batch["labels"])
+    scores = scorer.network.class_scores(logits.astype(jnp.float32))
+    kept = target.outputs(scores * objective.scale, batch["labels"])
     sums = measures.sums(target.where(batch))
-    return replicate(scorer.mesh, Evaluated(sums, kept))
+    sets = output.other_logits() if scorer.answers_sets else None
+    sets = None if sets is None else sets.astype(jnp.float32)
+    return replicate(scorer.mesh, Evaluated(sums, kept, sets))
 
 
-def predict_step(network: Network, params: Any, batch: Batch) -> jax.Array:
-    """Returns what the target keeps of the logits of inputs without labels.
+class Predicted(NamedTuple):
+    """What a network says of inputs without labels."""
+
+    outputs: jax.Array  # what the target keeps of the logits, shape=(n, ...)
+    # Logits of a second output layer, where there is one, shape=(n, ..., classes).
+    other_logits: jax.Array | None
+
+
+def predict_step(network: Network, params: Any, batch: Batch) -> Predicted:
+    """Returns what the network says of inputs without labels.
 
     Args:
       network: static under jit.
       params: of the network.
       batch: `inputs` [n, ...].
     """
-    logits = network.logits(params, batch["inputs"], rngs=None).astype(jnp.float32)
-    return find_task(network.task).target.outputs(logits, None)
+    output = network.apply(params, batch["inputs"], rngs=None)
+    target = find_task(network.task).target
+    scores = network.class_scores(output.logits().astype(jnp.float32))
+    other = output.other_logits()
+    other = None if other is None else other.astype(jnp.float32)
+    return Predicted(target.outputs(scores, None), other)
 
 
 _eval_step = jax.jit(eval_step)
@@ -104,7 +123,10 @@ def evaluate(
     found = jax.device_get(list(steps))
     sums = functools.reduce(Sums.__add__, (output.sums.wide() for output in found))
     kept = in_order(examples, [output.outputs for output in found])
-    return Evaluation(sums.means(), kept)
+    sets = None
+    if scorer.answers_sets:
+        sets = in_order(examples, [output.set_logits for output in found])
+    return Evaluation(sums.means(), kept, sets)
 
 
 def outputs_of(
@@ -141,7 +163,28 @@ def split_figures(
     figures = {"loss": evaluation.means["loss"]} | target.score(
         evaluation.outputs, labels, classes, calibration
     )
-    return {f"{split}_{name}": value for name, value in figures.items()}
+    named = {f"{split}_{name}": value for name, value in figures.items()}
+    if calibration is None or evaluation.set_logits is None:
+        return named
+    level = calibration.threshold
+    return named | set_figures(split, evaluation.set_logits, labels, level)
+
+
+def calibrate(
+    scorer: Scorer, evaluation: Evaluation, labels: np.ndarray
+) -> Calibration:
+    """Returns what fits the validation split best.
+
+    Args:
+      scorer: of the run.
+      evaluation: of the split.
+      labels: of the split.
+    """
+    found = scorer.target.calibrate(evaluation.outputs, labels)
+    sets, size = evaluation.set_logits, scorer.objective.set_size
+    if sets is None or size is None:
+        return found
+    return found._replace(threshold=set_level(sets, size))
 
 
 def check_metric(metric: str, figures: dict[str, float]) -> None:

@@ -16,9 +16,10 @@ from ..config import Config, as_dict
 from ..data.examples import TaskData
 from ..recipe.recipe import Recipe
 from ..storage import finite, write_arrays, write_json
-from ..targets import Calibration, Target, Unit
+from ..targets import Calibration, Unit
+from ..targets.metric import OF_SETS
 from ..training.measures import Held
-from .evaluation import Evaluation, evaluate, outputs_of, split_figures
+from .evaluation import Evaluation, calibrate, evaluate, outputs_of, split_figures
 from .label_errors import Suspicion, find_suspicion, note_never_learned
 
 # What the rows under `suspicious` hold, in their order.
@@ -56,7 +57,7 @@ def final_figures(
       workdir: for `calibration.json` and `margins.npz`.
       held: extra inputs of the loss, of the run.
     """
-    best, records, target = evidence.best, evidence.records, recipe.task.target
+    best, records = evidence.best, evidence.records
     assert best is not None, "the last mini-step is always evaluated"
     splits = _splits(recipe, data, params, evidence, held)
     calibration, figures, margins = splits.calibration, splits.figures, splits.margins
@@ -76,7 +77,7 @@ def final_figures(
     return {
         "task": recipe.network.task,
         "metric": recipe.metric,
-        "metrics": _described(target),
+        "metrics": _described(recipe),
         "best_epoch": best["epoch"],
         "best_mini_steps": best["mini_steps"],
         **figures,
@@ -132,7 +133,7 @@ def _splits(
     }
     labels = data.splits["validation"].labels
     after = evaluated["validation"].outputs
-    calibration = target.calibrate(after, labels)
+    calibration = calibrate(recipe.scorer, evaluated["validation"], labels)
     figures: dict[str, float] = {}
     for split, evaluation in evaluated.items():
         figures |= split_figures(
@@ -159,11 +160,12 @@ def _splits(
     return _Splits(quality, calibration, figures, margins)
 
 
-def _described(target: Target) -> dict[str, dict[str, Any]]:
+def _described(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Returns what each metric says of itself, as JSON can hold it."""
+    of_sets = OF_SETS if recipe.scorer.answers_sets else ()
     return {
         metric.name: {k: v for k, v in metric._asdict().items() if k != "name"}
-        for metric in target.metrics
+        for metric in (*recipe.task.target.metrics, *of_sets)
     }
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from as_softmax_jax import heads
 
-Gives = Literal["logits", "cosines"]
+Gives = Literal["logits", "cosines", "thresholds"]
 
 
 class Linear(nnx.Module):
@@ -87,12 +87,82 @@ class Cosine(nnx.Module):
         return _normalised(features, axis=-1) @ kernel
 
 
+class Thresholds(nnx.Module):
+    """The logits of the thresholds between ordered classes; arguments as `Linear`.
+
+    One score for all of them, as in CORAL: of threshold k the logit is the score plus a
+    bias. Here no bias is above the one before it, so each probability
+    P(y > k) is at most P(y > k - 1) from the first step on.
+    """
+
+    gives: ClassVar[Gives] = "thresholds"
+    blocked: ClassVar[bool] = False
+
+    def __init__(
+        self, width: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.linear = nnx.Linear(width, 1, dtype=dtype, rngs=rngs)
+        # softplus of it is how far each bias is below the one before: 1 at first.
+        step = jnp.log(jnp.expm1(jnp.ones(())))
+        self.steps = nnx.Param(jnp.full(max(num_classes - 2, 0), step))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Returns the logits [..., num_classes - 1], none above the one before."""
+        score = self.linear(features)
+        return score + _offsets(self.steps[...]).astype(score.dtype)
+
+
 # Of `model.head`.
-HEADS: Mapping[str, type[Linear] | type[Cosine]] = {
+HEADS: Mapping[str, type[Linear] | type[Cosine] | type[Thresholds]] = {
     "linear": Linear,
     "cosine": Cosine,
+    "thresholds": Thresholds,
     "blocked": Blocked,
 }
+
+
+def _offsets(steps: jax.Array) -> jax.Array:
+    """Returns what is added to the score for each threshold, [num_classes - 1]."""
+    below = jnp.cumsum(jax.nn.softplus(steps))
+    below = jnp.concatenate([jnp.zeros(1, below.dtype), below])
+    # The middle threshold begins where the score is 0.
+    return (below.shape[0] - 1) / 2 - below
+
+
+def as_linear(head: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns parameters of `Linear` that gives the same scores of classes.
+
+    Those of thresholds are sums of one score, so a linear layer gives them, too.
+
+    Args:
+      head: the name of the layer.
+      params: of the layer, as nested dicts.
+    """
+    if HEADS[head].gives != "thresholds":
+        return params
+    offsets = _offsets(params["steps"]) + params["linear"]["bias"]
+    zero = jnp.zeros(1, offsets.dtype)
+    bias = jnp.concatenate([zero, jnp.cumsum(offsets)])
+    times = jnp.arange(len(bias), dtype=bias.dtype)[None]
+    return {"linear": {"kernel": params["linear"]["kernel"] * times, "bias": bias}}
+
+
+def class_scores(head: str, logits: jax.Array) -> jax.Array:
+    r"""Returns what the logits of an output layer say of each class, [..., classes].
+
+    Of thresholds, class k has the sum of the logits that it passes,
+    :math:`s_k = \sum_{j < k} o_j`. The largest is the number of thresholds above 0,
+    as no logit is above the one before it; and :math:`-s_k` is ordinal cross-entropy's
+    loss with k for the label, up to what all labels share.
+
+    Args:
+      head: the name of the layer.
+      logits: what it gives.
+    """
+    if HEADS[head].gives != "thresholds":
+        return logits
+    first = jnp.zeros_like(logits[..., :1])
+    return jnp.concatenate([first, jnp.cumsum(logits, axis=-1)], axis=-1)
 
 
 def _normalised(x: jax.Array, axis: int) -> jax.Array:

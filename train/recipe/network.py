@@ -12,7 +12,7 @@ from flax import nnx
 from ..command.notices import notice
 from ..config import ModelConfig
 from ..data.examples import InputSpec
-from ..models.heads import HEADS
+from ..models.heads import HEADS, class_scores
 from ..models.pretrained import find_folder, load_weights
 from ..tasks import find_task
 from ..tasks.task import model_name
@@ -79,6 +79,14 @@ class Network:
     ) -> jax.Array:
         """Returns the logits of inputs; dropout is on when `rngs` is given."""
         return self.apply(params, inputs, rngs=rngs).logits()
+
+    def class_scores(self, logits: jax.Array) -> jax.Array:
+        """Returns what the logits say of each class, [n, ..., classes].
+
+        The largest is the answer, and they are the logits but where these are of
+        thresholds between classes.
+        """
+        return class_scores(self.head, logits)
 
     def pretrained(self) -> dict[str | int, Any] | None:
         """Returns the parameters of the pretrained encoder; None where there is none.

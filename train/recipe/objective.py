@@ -8,7 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from as_softmax_jax.losses import LOSSES, ClassCounts, Loss, OtherLogits
+from as_softmax_jax.losses import (
+    LOSSES,
+    ActiveClasses,
+    ClassCounts,
+    Loss,
+    OtherLogits,
+)
 
 from ..config import MARGINS, LossConfig, nearest, row_of_margin
 from ..errors import ConfigError
@@ -35,7 +41,7 @@ class Objective:
 
     name: str
     margin: str | None
-    keywords: tuple[tuple[str, float], ...]
+    keywords: tuple[tuple[str, Any], ...]
     class_margins: ClassMargins | None = None
 
     def tree_flatten(self) -> tuple[tuple[Any], "Objective"]:
@@ -118,10 +124,23 @@ class Objective:
         return any(isinstance(e, OtherLogits) for e in self.row.extras.values())
 
     @property
+    def set_size(self) -> float | None:
+        """How many classes the second layer's sets have on average; None: no sets."""
+        extras = self.row.extras.values()
+        names = [e.set_size for e in extras if isinstance(e, OtherLogits)]
+        return next((float(dict(self.keywords)[n]) for n in names if n), None)
+
+    @property
     def class_counts(self) -> tuple[str, ...]:
         """The keywords that take how often each class is a training label."""
         extras = self.row.extras.items()
         return tuple(name for name, e in extras if isinstance(e, ClassCounts))
+
+    @property
+    def active_classes(self) -> tuple[str, ...]:
+        """The keywords that take the classes which training has met."""
+        extras = self.row.extras.items()
+        return tuple(name for name, e in extras if isinstance(e, ActiveClasses))
 
     @property
     def scale(self) -> float:
@@ -168,13 +187,16 @@ class Objective:
         return {name: value for name, value in arguments.items() if name not in other}
 
 
-def make_objective(config: LossConfig, *, target: str, num_classes: int) -> Objective:
+def make_objective(
+    config: LossConfig, *, target: str, num_classes: int, ordered: bool = False
+) -> Objective:
     """Returns the configured objective.
 
     Args:
       config: the loss by name, and its keywords.
       target: what the task's labels are, as the table of losses says it.
-      num_classes: of the logits.
+      num_classes: of the task.
+      ordered: whether the task's classes are in order.
 
     Raises:
       ConfigError: the table has no such loss, or the loss no such keyword.
@@ -185,14 +207,24 @@ def make_objective(config: LossConfig, *, target: str, num_classes: int) -> Obje
         )
     row = row_of_margin(LOSSES[config.name], {m: getattr(config, m) for m in MARGINS})
     if row.target != target:
-        fit = sorted(name for name, row in LOSSES.items() if row.target == target)
+        inputs = {"logits", "cosines"} | ({"thresholds"} if ordered else set())
+        fit = sorted(
+            name
+            for name, other in LOSSES.items()
+            if other.target == target and other.input in inputs
+        )
         raise ConfigError(
             f"`loss.name`: {config.name} wants {_TARGETS[row.target]}, and the task "
             f"has {_TARGETS[target]}; it can be {', '.join(fit)}"
         )
+    if row.input == "thresholds" and not (ordered and num_classes > 1):
+        raise ConfigError(
+            f"`loss.name`: {config.name} is for two or more classes in order; take one "
+            "of the ordinal tasks, such as ordinal_text, or another loss"
+        )
     objective = Objective(config.name, row.margin, _fill_keywords(config, row.keywords))
     if not row.extras:
-        _try_out(objective, target, num_classes)
+        _try_out(objective, target, row.num_logits(num_classes))
     return objective
 
 
@@ -223,8 +255,8 @@ def choose_head(name: str, objective: Objective) -> str:
 
 
 def _fill_keywords(
-    config: LossConfig, keywords: Mapping[str, float]
-) -> tuple[tuple[str, float], ...]:
+    config: LossConfig, keywords: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
     """Returns the loss's own keywords, configured or by default.
 
     The margin is a field of the configuration, and any other keyword an option. None
@@ -235,22 +267,27 @@ def _fill_keywords(
         if name not in optional:
             there = nearest(name, optional) if optional else "it has no options"
             raise ConfigError(f"`loss.options`: {config.name} has no {name!r}; {there}")
+        if isinstance(value, str) != isinstance(optional[name], str | None):
+            kind = "a name" if isinstance(value, float | int) else "a number"
+            raise ConfigError(f"`loss.options.{name}` must be {kind}; got {value!r}")
         if isinstance(optional[name], int) and value != int(value):
             raise ConfigError(f"`loss.options.{name}` must be whole; got {value}")
-    # An option takes the type of its default: a whole one is a Python integer.
-    chosen = {
-        name: type(default)(config.options.get(name, default))
-        for name, default in optional.items()
+    chosen: dict[str, Any] = {
+        name: config.options.get(name, default) for name, default in optional.items()
     }
+    for name, default in optional.items():
+        # A number takes the type of its default: a whole one is a Python integer.
+        if isinstance(default, int | float):
+            chosen[name] = type(default)(chosen[name])
     for name in keywords.keys() - optional.keys():
         given = getattr(config, name)
         chosen[name] = keywords[name] if given is None else float(given)
     return tuple((name, chosen[name]) for name in keywords)
 
 
-def _try_out(objective: Objective, target: str, num_classes: int) -> None:
+def _try_out(objective: Objective, target: str, num_logits: int) -> None:
     """Refuses options that the loss itself refuses, before anything is compiled."""
-    logits = jax.ShapeDtypeStruct((1, num_classes), jnp.float32)
+    logits = jax.ShapeDtypeStruct((1, num_logits), jnp.float32)
     if target == "labels":
         labels = jax.ShapeDtypeStruct((1,), jnp.int32)
     else:
@@ -260,3 +297,27 @@ def _try_out(objective: Objective, target: str, num_classes: int) -> None:
         jax.eval_shape(functools.partial(objective.losses, **keywords), logits, labels)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"`loss`: {objective.name}: {error}") from error
+    counts = any(type(value) is int for value in keywords.values())
+    if counts and num_logits > 1:
+        _refuse_constant(objective, labels, num_logits)
+
+
+def _refuse_constant(
+    objective: Objective, labels: jax.ShapeDtypeStruct, num_logits: int
+) -> None:
+    """Refuses options that leave nothing to learn, as of a choice of all classes."""
+    first = jnp.zeros(labels.shape, labels.dtype)
+    if labels.ndim > 1:
+        first = first.at[0, 0].set(True)
+    keywords: dict[str, Any] = dict(objective.keywords)
+
+    def loss(logits: jax.Array) -> jax.Array:
+        return jnp.sum(objective.losses(logits, first, **keywords))
+
+    if not jnp.any(jax.jit(jax.grad(loss))(jnp.zeros((1, num_logits)))):
+        chosen = ", ".join(f"{k}={v}" for k, v in objective.keywords)
+        raise ConfigError(
+            f"`loss.options`: with {num_logits} classes and {chosen} the loss of "
+            f"{objective.name} is the same whatever the network says; take a smaller "
+            "number"
+        )

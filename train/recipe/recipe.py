@@ -36,6 +36,7 @@ class Drawing(NamedTuple):
 
     augment: tuple[str, ...] = ()
     balance: str = ""
+    class_stages: int = 0
 
 
 # What a compiled step takes as arguments: these fields, and settings by section.
@@ -135,7 +136,9 @@ class Recipe:
     @property
     def metric(self) -> str:
         """The validation metric that decides which checkpoint is the best."""
-        return self.training.metric or self.task.target.metric
+        target, ranks = self.task.target, self.objective.row.shift_invariant
+        own = target.ranking_metric if ranks else target.metric
+        return self.training.metric or own
 
     def keywords_at(self, examples_seen: jax.Array | int) -> dict[str, Any]:
         """Returns the loss's keywords after so many examples; see `Objective`."""
@@ -213,6 +216,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         delta = objective.active_up_to(dict(objective.keywords))
         scorer.target.note_settling(train.labels, delta)
     _check_class_share(config)
+    _check_stages(config, data)
     if training.mode == "compact":
         _check_compact(config, scorer)
     if training.mode != "plain":
@@ -231,7 +235,9 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
         scorer=scorer,
-        data=Drawing(config.data.augment, config.data.balance),
+        data=Drawing(
+            config.data.augment, config.data.balance, config.data.class_stages
+        ),
         course=make_course(config.loss, objective.row, total_examples=total_examples),
         rate=make_learning_rate(config.optimizer, total_examples=total_examples),
         optimizer=config.optimizer,
@@ -270,6 +276,21 @@ def _check_class_share(config: Config) -> None:
         raise ConfigError(
             "`model.class_share`: a window's gradients would be of other classes each; "
             "set `training.window` to none"
+        )
+
+
+def _check_stages(config: Config, data: TaskData) -> None:
+    """Refuses more stages than there are classes or epochs, and modes that choose."""
+    stages, most = config.data.class_stages, data.spec.num_classes
+    if stages > min(most, config.training.epochs):
+        raise ConfigError(
+            f"`data.class_stages`: {stages} stages, {most} classes and "
+            f"{config.training.epochs} epochs; give at most as many as of each"
+        )
+    if stages and config.training.mode != "plain":
+        raise ConfigError(
+            f"`data.class_stages`: {config.training.mode} training chooses among all "
+            "examples; set `training.mode` to plain"
         )
 
 

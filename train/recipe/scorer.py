@@ -40,6 +40,11 @@ class Scorer:
         """The kind of answer."""
         return find_task(self.network.task).target
 
+    @property
+    def answers_sets(self) -> bool:
+        """Whether a second output layer answers with sets, of examples of one class."""
+        return self.objective.set_size is not None and self.target.one_label
+
 
 def make_scorer(
     config: Config,
@@ -64,7 +69,10 @@ def make_scorer(
     """
     target = find_task(config.task).target
     objective = make_objective(
-        config.loss, target=target.loss_target, num_classes=spec.num_classes
+        config.loss,
+        target=target.loss_target,
+        num_classes=spec.num_classes,
+        ordered=target.ordered,
     )
     class_margins = make_class_margins(
         config.loss,

@@ -19,6 +19,7 @@ from ..data.memory import SPLITS
 from ..data.records import Records
 from ..errors import ConfigError, DataError
 from ..tasks import find_task
+from ..tasks.ordinal import PREFIX as ORDINAL
 from .place import Place, find_place
 from .settings import image_side, schedule, sound_sizes, text_length
 from .table import Table, read_table
@@ -72,7 +73,7 @@ def propose(path: Path, given: Given = _NOTHING) -> Proposal:
     data: dict[str, Any] = {"source": place.source, "path": str(place.folder)}
     data |= {name: place.splits.get(name, "") for name in SPLITS}
     train = SOURCES[place.source](DataConfig(**data))["train"]
-    return _proposal(data, train, _table(place, train, given), given)
+    return _proposal(data, train, _table(place, train, _of_inputs(given)), given)
 
 
 def propose_for(splits: Mapping[str, Records], given: Given = _NOTHING) -> Proposal:
@@ -83,11 +84,22 @@ def propose_for(splits: Mapping[str, Records], given: Given = _NOTHING) -> Propo
       given: what need not be found out.
     """
     data = {"source": "memory"} | {k: k if k in splits else "" for k in SPLITS}
-    train = splits["train"]
+    train, known = splits["train"], _of_inputs(given)
     table = read_table(
-        train, task=given.task, label=given.label, input_column=given.input
+        train, task=known.task, label=known.label, input_column=known.input
     )
     return _proposal(data, train, table, given)
+
+
+def _of_inputs(given: Given) -> Given:
+    """Returns what is given, of an ordinal task the one with the same inputs.
+
+    Raises:
+      ConfigError: there is no such task.
+    """
+    if given.task:
+        find_task(given.task)
+    return given._replace(task=given.task.removeprefix(ORDINAL))
 
 
 def _proposal(
@@ -112,7 +124,7 @@ def _proposal(
     if table.task in _ENCODED:
         training["group_by_length"] = True
     config = Config(
-        task=table.task,
+        task=(ORDINAL if given.task.startswith(ORDINAL) else "") + table.task,
         data=DataConfig(**data),
         model=ModelConfig(**model),
         loss=LossConfig(
@@ -127,8 +139,6 @@ def _proposal(
 
 def _table(place: Place, train: Records, given: Given) -> Table:
     """Returns what the data are for."""
-    if given.task:
-        find_task(given.task)
     if place.source == "folders":
         task = given.task or place.media
         return Table(task, "label", "", "", "bio", mixed=False)

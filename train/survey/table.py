@@ -115,7 +115,10 @@ def _flags(
 
 def _values(records: Records, name: str) -> list[Any]:
     """Returns the first values of a column that are there."""
-    values = records.columns[name][:_LOOKED_AT].tolist()
+    column = records.columns[name][:_LOOKED_AT]
+    if column.ndim > 2:  # images in an array
+        return list(column)
+    values = column.tolist()
     return [value for value in values if not is_blank(value)]
 
 
@@ -192,8 +195,10 @@ def _ending(value: Any) -> str:
 
 
 def _is_media(values: Sequence[Any], task: str) -> bool:
-    """Returns whether values are paths of files, or hold them as Hugging Face does."""
+    """Returns whether values are images, or paths or contents of such files."""
     value = values[0] if values else None
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        return task == "image"
     if isinstance(value, str):
         return {_ending(v) for v in values[:50]} <= _ENDINGS[task]
     if not isinstance(value, dict) or "bytes" not in value:

@@ -26,7 +26,7 @@ class Calibration(NamedTuple):
     """What validation says about turning logits into probabilities and answers."""
 
     temperature: float  # divides the logits
-    threshold: float  # of a logit, for several labels
+    threshold: float  # of a logit, for several labels or for a set of answers
 
 
 class MarginMeaning(NamedTuple):
@@ -49,6 +49,8 @@ class Target(Protocol):
 
     # What the fitting rows of the table of losses have as their target.
     loss_target: LossTarget
+    # Whether the classes are in order, from the lowest to the highest.
+    ordered: bool
     # Whether a row of the data has one label.
     one_label: bool
     # Whether somebody gave the labels, so that some may be wrong.
@@ -59,11 +61,13 @@ class Target(Protocol):
     metrics: tuple[Metric, ...]
     # The validation metric that decides which checkpoint is the best.
     metric: str
+    # The same for a loss that ranks classes: more on all logits changes nothing.
+    ranking_metric: str
     # Of margins in each unit.
     margin_meanings: Mapping[Unit, MarginMeaning]
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
-        """Returns the classes of the training split, sorted.
+        """Returns the classes of the training split, in their order.
 
         Raises:
           DataError: a label is unfit.

@@ -3,6 +3,10 @@
 AS-Softmax stops pushing the label's probability once it leads by the margin, so its
 raw probabilities are timid; one temperature, fitted on validation data, corrects that
 (Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599).
+
+Where validation has no error any smaller temperature fits better, down to certainty.
+There one of n + 2 labels counts as if it were the strongest other class, as in Platt's
+scaling (Platt, "Probabilistic Outputs for Support Vector Machines", 1999).
 """
 
 from collections.abc import Callable
@@ -30,8 +34,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     logits, labels = logits[finite], labels[finite]
     rows = np.arange(len(labels))
 
+    others = np.array(logits, np.float64)
+    others[rows, labels] = -np.inf
+    answers = np.stack([labels, others.argmax(axis=-1)])
+    doubt = _doubt(logits[rows, labels] > others.max(axis=-1))
+
     def loss(temperature: float) -> float:
-        return -float(log_softmax(logits / temperature, axis=-1)[rows, labels].mean())
+        log_probs = log_softmax(logits / temperature, axis=-1)
+        own, other = -log_probs[rows, answers].mean(axis=-1)
+        return float((1 - doubt) * own + doubt * other)
 
     return _best_temperature(loss) if finite.any() else 1.0
 
@@ -50,8 +61,13 @@ def fit_binary_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     logits, targets = logits[finite], targets[finite]
     signed = np.where(targets, logits, -logits).astype(np.float64)
 
+    doubt = _doubt(signed > 0)
+
     def loss(temperature: float) -> float:
-        return float(np.logaddexp(0.0, -signed / temperature).mean())
+        own, other = (
+            np.logaddexp(0.0, x / temperature).mean() for x in (-signed, signed)
+        )
+        return float((1 - doubt) * own + doubt * other)
 
     return _best_temperature(loss) if finite.any() else 1.0
 
@@ -83,6 +99,11 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def binary_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Returns the sigmoid of logits / T, float64."""
     return expit(logits.astype(np.float64) / temperature)
+
+
+def _doubt(right: np.ndarray) -> float:
+    """Returns the share of labels that count as wrong; `right` has a row an example."""
+    return 1 / (len(right) + 2) if right.all() else 0.0
 
 
 def _best_temperature(loss: Callable[[float], float]) -> float:

@@ -39,9 +39,16 @@ class Metric(NamedTuple):
         return f"{number} {self.unit}" if self.unit else number
 
 
+# Of a second output layer that answers with sets of classes.
+OF_SETS = (
+    Metric("set_accuracy", "label in the set"),
+    Metric("set_size", "classes in a set", ""),
+)
+
+
 def by_name(metrics: tuple[Metric, ...], name: str) -> Metric:
     """Returns the metric of that name; a share where none says what it is."""
-    found = {metric.name: metric for metric in metrics}
+    found = {metric.name: metric for metric in (*metrics, *OF_SETS)}
     return found.get(name, Metric(name, name.replace("_", " ")))
 
 

@@ -47,6 +47,7 @@ class MultiLabel:
     """
 
     loss_target: LossTarget = "multi_hot"
+    ordered = False
     one_label = False
     labels_are_given = True
     counted = "example"
@@ -55,11 +56,13 @@ class MultiLabel:
         Metric("micro_f1", "micro F1", counted_over="labels"),
         Metric("macro_f1", "macro F1", counted_over="labels"),
         Metric("accuracy", "accuracy"),
+        Metric("precision_at_1", "precision at 1"),
         Metric("micro_f1_tuned", "micro F1, tuned", counted_over="labels"),
         Metric("macro_f1_tuned", "macro F1, tuned", counted_over="labels"),
         *calibration_errors("labels"),
     )
     metric = "micro_f1"
+    ranking_metric = "precision_at_1"
     margin_meanings: Mapping[Unit, MarginMeaning] = {
         "probability": MarginMeaning(
             axis=r"margin: least $p_t$ of a label $-$ largest $p_i$ of no label",
@@ -139,9 +142,14 @@ class MultiLabel:
         classes: Classes,
         calibration: Calibration | None = None,
     ) -> dict[str, float]:
-        """Returns F1, exact matches and calibration error of [n, classes]."""
+        """Returns F1, exact matches and calibration error of [n, classes].
+
+        And how often the strongest class is a label, which needs no threshold.
+        """
         figures = _f1(logits > 0, labels)
         figures["accuracy"] = float(np.mean(np.all((logits > 0) == labels, axis=1)))
+        strongest = labels[np.arange(len(labels)), logits.argmax(axis=1)]
+        figures["precision_at_1"] = float(strongest.mean())
         figures["ece"] = _ece(logits, labels, 1.0)
         if calibration:
             tuned = _f1(logits > calibration.threshold, labels)

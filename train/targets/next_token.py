@@ -35,6 +35,7 @@ class NextToken(Tags):
         Metric("accuracy", "accuracy", counted_over="tokens"),
     )
     metric = "log_likelihood"
+    ranking_metric = "log_likelihood"
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:
         """Returns none: the classes are the vocabulary."""

@@ -49,6 +49,7 @@ class OneClass:
     """Labels int32 [n]; the prediction is the largest logit."""
 
     loss_target: LossTarget = "labels"
+    ordered = False
     one_label = True
     labels_are_given = True
     counted = "example"
@@ -59,6 +60,7 @@ class OneClass:
         *calibration_errors("examples"),
     )
     metric = "accuracy"
+    ranking_metric = "accuracy"
     margin_meanings = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:

@@ -53,6 +53,7 @@ class Tags:
     """
 
     loss_target: LossTarget = "labels"
+    ordered = False
     one_label = False
     labels_are_given = True
     counted = "token"
@@ -65,6 +66,7 @@ class Tags:
         *calibration_errors("tokens"),
     )
     metric = "f1"
+    ranking_metric = "f1"
     margin_meanings = ONE_OF_ALL
 
     def find_classes(self, train: Records, config: DataConfig) -> Classes:

@@ -7,12 +7,14 @@ from ..data.examples import TaskData
 from ..data.pipeline import fit_buckets
 from ..data.records import Records
 from ..errors import ConfigError
+from ..targets import Target
 from . import (
     audio,
     features,
     image,
     multi_label,
     next_token,
+    ordinal,
     text,
     tokens,
 )
@@ -27,6 +29,7 @@ TASKS: dict[str, Task] = {
     "image": image.TASK,
     "audio": audio.TASK,
     "features": features.TASK,
+    **ordinal.TASKS,
 }
 
 
@@ -35,6 +38,15 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         raise ConfigError(f"`task`: no {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
+
+
+def check_order(config: Config, target: Target) -> None:
+    """Refuses an order of classes where nothing reads it."""
+    if config.data.class_order and not target.ordered:
+        raise ConfigError(
+            f"`data.class_order`: the classes of {config.task} are in no order; take "
+            "one of the ordinal tasks, such as ordinal_text, or leave it out"
+        )
 
 
 def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskData:
@@ -51,6 +63,7 @@ def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskD
     task = find_task(config.task)
     model_name(task.models, config.model)
     check_balance(config.data, task.target)
+    check_order(config, task.target)
     splits = read_records(task, config.data, given)
     classes = task.target.find_classes(splits["train"], config.data)
     codec = task.codec.fit(config, splits["train"])

@@ -19,7 +19,7 @@ def check_balance(config: DataConfig, target: Target) -> None:
     Raises:
       ConfigError: an example has several labels, or none that somebody gave.
     """
-    for key in ("balance", "class_weights"):
+    for key in ("balance", "class_weights", "class_stages"):
         if getattr(config, key) and not target.one_label:
             raise ConfigError(
                 f"`data.{key}`: an example of this task has not one class; leave it out"
@@ -44,6 +44,23 @@ def sampling_shares(
         return None
     shares = _inverse_counts(labels, num_classes, _POWERS[balance])
     return shares / shares.sum()
+
+
+def arrival_epochs(
+    stages: int, labels: np.ndarray, num_classes: int, *, epochs: int
+) -> np.ndarray | None:
+    """Returns the epoch from which on each example is there, int [n]; None: the first.
+
+    Args:
+      stages: as `data.class_stages`.
+      labels: of the training split, class indices [n].
+      num_classes: of the task.
+      epochs: of training.
+    """
+    if not stages:
+        return None
+    stage = labels.astype(np.int64) * stages // num_classes
+    return -(-stage * epochs // stages)
 
 
 def loss_weights(

@@ -9,7 +9,7 @@ import numpy as np
 from ..data.examples import Examples
 from ..data.pipeline import Batch, training_batches, training_rows
 from ..recipe.recipe import Recipe
-from ..tasks.balance import sampling_shares
+from ..tasks.balance import arrival_epochs, sampling_shares
 from .state import TrainState
 from .sums import Sums
 
@@ -61,14 +61,19 @@ class PlainFeed:
 
     def __init__(self, recipe: Recipe, examples: Examples, *, seed: int):
         self.recipe, self.examples, self.seed = recipe, examples, seed
+        num_classes = recipe.network.spec.num_classes
         self.rows = training_rows(
             examples,
             batch_size=recipe.training.batch_size,
             epochs=recipe.training.epochs,
             seed=seed,
             group_by_length=recipe.training.group_by_length,
-            shares=sampling_shares(
-                recipe.data.balance, examples.labels, recipe.network.spec.num_classes
+            shares=sampling_shares(recipe.data.balance, examples.labels, num_classes),
+            arrivals=arrival_epochs(
+                recipe.data.class_stages,
+                examples.labels,
+                num_classes,
+                epochs=recipe.training.epochs,
             ),
         )
         self.state = self.first_state()

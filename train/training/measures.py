@@ -1,9 +1,9 @@
 """What a batch comes to under the loss: losses, what is settled, what is right.
 
 Some losses take more than logits and labels. The table of losses names what they need
-(`as_softmax_jax.losses.Extra`), and here it is handed over: class counts and the state
-of each example are held from step to step, values of the batch are computed from it,
-keys come from the mini-step.
+(`as_softmax_jax.losses.Extra`), and here it is handed over: class counts, the classes
+met so far and the state of each example are held from step to step, values of the batch
+are computed from it, keys come from the mini-step.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from as_softmax_jax.losses import (
+    ActiveClasses,
     ClassCounts,
     Loss,
     OtherLogits,
@@ -39,6 +40,7 @@ class Measures(NamedTuple):
     settled: jax.Array  # bool
     correct: jax.Array  # bool
     examples: dict[str, jax.Array]  # the state of the batch's examples from now on
+    active: dict[str, jax.Array]  # the classes met so far, this batch's too
     lead: Any = None  # of the label, in the margin's unit; None: not asked for
 
     def sums(self, where: jax.Array) -> Sums:
@@ -49,7 +51,11 @@ class Measures(NamedTuple):
 
 
 def hold_inputs(
-    row: Loss, target: Target, labels: np.ndarray, num_classes: int
+    row: Loss,
+    target: Target,
+    labels: np.ndarray,
+    num_classes: int,
+    keywords: Mapping[str, Any],
 ) -> dict[str, np.ndarray] | None:
     """Returns what a loss holds from step to step, as it is before the first.
 
@@ -57,7 +63,8 @@ def hold_inputs(
       row: of the loss.
       target: the kind of answer.
       labels: of the training split, as `target.encode` returns them.
-      num_classes: of the logits.
+      num_classes: of the task.
+      keywords: of the loss.
 
     Returns:
       The inputs by keyword; None where the loss holds none.
@@ -68,9 +75,24 @@ def hold_inputs(
         match extra:
             case ClassCounts():
                 held[keyword] = target.class_counts(labels, num_classes)
-            case PerExample(initial=initial):
-                held[keyword] = np.full(shape, initial, np.float32)
+            case ActiveClasses():
+                held[keyword] = np.zeros(num_classes, bool)
+            case PerExample():
+                held[keyword] = np.full(shape, extra.first(keywords), np.float32)
     return held or None
+
+
+def keep_active(held: Held | None, active: Held, finite: jax.Array) -> Held | None:
+    """Returns what is held, with the classes that have been met by now.
+
+    Args:
+      held: before the batch.
+      active: by keyword, bool [classes].
+      finite: whether the step counts; one that does not leaves everything as it was.
+    """
+    if held is None:
+        return None
+    return {**held, **{k: held[k] | (new & finite) for k, new in active.items()}}
 
 
 def keep_examples(
@@ -124,9 +146,15 @@ def measure(
     target, objective = scorer.target, scorer.objective
     where, labels = target.where(batch), batch["labels"]
     inputs: dict[str, Any] = dict(held or {})
-    old = _examples(objective.row, labels, batch, held if training else None)
+    before = held if training else None
+    old = _examples(objective.row, labels, batch, before, keywords)
+    active: dict[str, jax.Array] = {}
     for keyword, extra in objective.row.extras.items():
         match extra:
+            case ActiveClasses():
+                inputs[keyword] = active[keyword] = _active(
+                    inputs[keyword], labels, where, training=training
+                )
             case StepKey():
                 inputs[keyword] = jax.random.key(0) if key is None else key
             case OtherLogits():
@@ -140,8 +168,9 @@ def measure(
     return Measures(
         objective.losses(logits, labels, **arguments),
         objective.settled(logits, labels, **arguments),
-        target.correct(logits, labels),
+        target.correct(scorer.network.class_scores(logits), labels),
         {keyword: inputs[keyword] for keyword in old},
+        active,
         leads(scorer, logits, labels) if lead else None,
     )
 
@@ -149,7 +178,8 @@ def measure(
 def leads(scorer: Scorer, logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns how far each label leads, in the margin's unit, of the loss's shape."""
     objective = scorer.objective
-    scaled = logits.astype(jnp.float32) * objective.scale
+    scores = scorer.network.class_scores(logits)
+    scaled = scores.astype(jnp.float32) * objective.scale
     return scorer.target.lead(scaled, labels, unit=objective.unit)
 
 
@@ -176,18 +206,36 @@ def measure_blocked(
         where=scorer.target.where(batch),
         **scorer.objective.linear_keywords(keywords),
     )
-    return Measures(found.loss, found.settled, found.label_lead >= 0, {})
+    return Measures(found.loss, found.settled, found.label_lead >= 0, {}, {})
+
+
+def _active(
+    met: jax.Array, labels: jax.Array, where: jax.Array, *, training: bool
+) -> jax.Array:
+    """Returns the classes met so far, bool [classes]; in training this batch's too."""
+    if not training:
+        return met
+    if labels.ndim > where.ndim:
+        rows = labels & where[..., None]
+        return met | jnp.any(rows.reshape(-1, len(met)), axis=0)
+    # What does not count is past the end, and dropped.
+    classes = jnp.where(where, labels, len(met)).ravel()
+    return met.at[classes].set(True, mode="drop")
 
 
 def _examples(
-    row: Loss, labels: jax.Array, batch: Batch, held: Held | None
+    row: Loss,
+    labels: jax.Array,
+    batch: Batch,
+    held: Held | None,
+    keywords: Mapping[str, Any],
 ) -> dict[str, jax.Array]:
     """Returns the state of a batch's examples as it was; None held: as it begins."""
     shape = labels.shape if row.target == "labels" else labels.shape[:1]
     # Sequences are cut to their batch's length, and so is their state.
     cut = tuple(map(slice, shape[1:]))
     return {
-        keyword: jnp.full(shape, extra.initial, jnp.float32)
+        keyword: jnp.full(shape, extra.first(keywords), jnp.float32)
         if held is None
         else held[keyword][batch["rows"], *cut]
         for keyword, extra in row.extras.items()

@@ -15,6 +15,7 @@ from .class_sampling import draw_classes, narrow, widen
 from .measures import (
     Batch,
     Measures,
+    keep_active,
     keep_examples,
     least_leads,
     mean_losses,
@@ -105,8 +106,9 @@ def train_step(
     num_rows = jnp.sum(batch["where"])
     state = _apply_gradients(recipe, state, grads, finite, counts, info, num_rows)
     sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
+    held = keep_active(state.held, measures.active, finite)
     state = _count(state, sums, finite, info)._replace(
-        held=keep_examples(state.held, measures.examples, batch, finite),
+        held=keep_examples(held, measures.examples, batch, finite),
         seen=keep_examples(state.seen, _seen(recipe, measures, where), batch, finite),
     )
     return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))

@@ -125,11 +125,16 @@ class BestCheckpoint:
         assert self.record is not None
         return _restore(self._manager, self.record["mini_steps"], like)
 
-    def _rank(self, record: dict[str, Any]) -> tuple[float, float]:
-        """Returns what is larger for the better of two records."""
+    def _rank(self, record: dict[str, Any]) -> tuple[float, float, int]:
+        """Returns what is larger for the better of two records.
+
+        Where all of validation is settled nothing tells them apart, and the later one
+        has seen more.
+        """
         loss = record["validation_loss"]
         least = loss is None or math.isnan(loss)
-        return self._value(record), -math.inf if least else -loss
+        later = record["mini_steps"] if loss == 0 else 0
+        return self._value(record), -math.inf if least else -loss, later
 
     def _value(self, record: dict[str, Any]) -> float:
         value = record[f"validation_{self._metric.name}"]

@@ -28,6 +28,8 @@ from .checkpoints import read_checkpoint
 # by the keyword of the loss, or the key of the configuration.
 CLASS_COUNTS = "class_counts.json"
 OF_MARGINS = "class_margin_power"
+# The classes that training has met, where the loss takes them; by its keyword.
+ACTIVE_CLASSES = "active_classes.json"
 
 
 class FinishedRun(NamedTuple):
@@ -80,10 +82,13 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
         of_margins = np.array(_read(workdir, CLASS_COUNTS)[OF_MARGINS], np.float32)
     spec = codec.spec(len(classes))
     scorer = make_scorer(config, spec, mesh, classes=classes, counts=of_margins)
-    held: Held = {}
+    held: dict[str, jax.Array] = {}
     if names := scorer.objective.class_counts:
         counts = _read(workdir, CLASS_COUNTS)
         held = {name: jnp.asarray(counts[name], jnp.float32) for name in names}
+    if names := scorer.objective.active_classes:
+        active = _read(workdir, ACTIVE_CLASSES)
+        held |= {name: jnp.asarray(active[name], bool) for name in names}
     checkpoint, params = read_checkpoint(workdir, _shapes(scorer.network))
     return FinishedRun(
         workdir,

@@ -5,9 +5,13 @@ from typing import Any
 
 import jax
 
+from ..command.lines import escaped
 from ..data.examples import TaskData
 from ..recipe.recipe import Recipe
 from ..tasks.task import model_name
+
+# So many classes of an order are written out.
+_SHOWN = 20
 
 
 def opening_lines(
@@ -34,5 +38,22 @@ def opening_lines(
         f"{recipe.objective.name}{own}",
         f"{splits} examples; {len(data.classes):,} classes; {training.epochs} epochs, "
         f"{steps:,} steps of {training.batch_size}; the first of each kind compile",
+        *_about_classes(recipe, data),
         f"writing to {workdir}",
     ]
+
+
+def _about_classes(recipe: Recipe, data: TaskData) -> list[str]:
+    """Returns the order of the classes and how they come, where that matters."""
+    names, stages = list(map(str, data.classes)), recipe.data.class_stages
+    lines = []
+    if recipe.task.target.ordered:
+        if len(names) > _SHOWN:
+            names = [*names[: _SHOWN - 1], "...", names[-1]]
+        lines.append(f"classes in order: {' < '.join(map(escaped, names))}")
+    if stages:
+        first = -(-len(data.classes) // stages)
+        lines.append(
+            f"classes come in {stages} stages, the first {first:,} from the start"
+        )
+    return lines

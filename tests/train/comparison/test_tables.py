@@ -75,6 +75,18 @@ def test_a_task_has_the_columns_of_its_metrics():
     assert [row[6] for row in table.rows] == ["-0.500", "-"]
 
 
+def test_a_metric_that_some_losses_have_is_a_column():
+    own = {"set_accuracy": 0.9, "set_size": 2.0}
+    table = make_table(
+        [EMPTY._replace(metrics=metrics) for metrics in (own, {})],
+        split="test",
+        metric=by_name(OneClass.metrics, "accuracy"),
+        metrics=OneClass.metrics,
+    )
+    assert table.header[4:6] == ("label in the set (%)", "classes in a set")
+    assert [row[4:6] for row in table.rows] == [("90.00", "2.00"), ("-", "-")]
+
+
 def test_a_correlation_that_no_row_has_is_no_column():
     rows, metric = [EMPTY], OneClass.metrics[1]
     table = make_table(rows, split="test", metric=metric, metrics=OneClass.metrics)

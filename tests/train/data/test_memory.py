@@ -54,6 +54,17 @@ def test_a_frame_of_pandas_leaves_its_index_behind():
     assert list(found.columns) == list(COLUMNS)
 
 
+def test_scalars_of_numpy_are_those_of_python():
+    labels = np.array(["a", "b"])
+    for column in (labels, list(labels), labels.astype(object), np.array([*labels])):
+        held = as_records({"label": column}, "train").column("label").tolist()
+        assert [type(value) for value in held] == [str, str]
+    (row,) = as_records({"tags": [[*labels]]}, "train").column("tags").tolist()
+    assert [type(value) for value in row] == [str, str]
+    flags = as_records({"label": [*np.array([True, False])]}, "train")
+    assert [type(value) for value in flags.column("label").tolist()] == [bool, bool]
+
+
 def test_pairs_have_the_names_that_tasks_read():
     y = np.arange(3)
     assert list(as_records((np.ones((3, 2)), y), "train").columns) == [

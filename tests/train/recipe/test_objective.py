@@ -13,18 +13,24 @@ from train.errors import ConfigError
 from train.recipe.objective import choose_head, make_objective
 
 
-def objective(*, target="labels", **fields):
-    return make_objective(LossConfig(**fields), target=target, num_classes=5)
+def objective(*, target="labels", num_classes=5, ordered=False, **fields):
+    config = LossConfig(**fields)
+    return make_objective(
+        config, target=target, num_classes=num_classes, ordered=ordered
+    )
 
 
-@pytest.mark.parametrize("name", LOSSES)
+# With extra inputs: `tests/train/training/test_every_loss.py`.
+@pytest.mark.parametrize(
+    "name", [name for name, row in LOSSES.items() if not row.extras]
+)
 def test_every_loss_of_the_table_runs_by_its_name(name, quick_jit):
-    target = LOSSES[name].target
-    loss = objective(target=target, name=name)
-    logits = jax.random.normal(jax.random.key(0), (6, 5))
-    labels = jnp.arange(6, dtype=jnp.int32) % 5
-    if target == "multi_hot":
-        labels = jax.nn.one_hot(labels, 5, dtype=bool)
+    row = LOSSES[name]
+    loss = objective(target=row.target, name=name, num_classes=12, ordered=True)
+    logits = jax.random.normal(jax.random.key(0), (6, row.num_logits(12)))
+    labels = jnp.arange(6, dtype=jnp.int32)
+    if row.target == "multi_hot":
+        labels = jax.nn.one_hot(labels, 12, dtype=bool)
     where = jnp.array([True] * 4 + [False] * 2)
     arguments = dict(loss.keywords) | {"where": where}
     losses = quick_jit(functools.partial(loss.losses, **arguments))(logits, labels)
@@ -81,6 +87,23 @@ def test_options_fill_the_keywords_and_keep_their_type():
     assert type(k) is int
 
 
+def test_an_option_may_be_a_name():
+    loss = objective(name="ldr_kl", options={"logit_norm": "l1", "temperature": 2})
+    assert dict(loss.keywords) == {
+        "temperature": 2.0,
+        "margin": LOSSES["ldr_kl"].keywords["margin"],
+        "logit_norm": "l1",
+    }
+
+
+def test_refuses_a_choice_of_all_classes():
+    """Where there is nothing to choose there is nothing to learn."""
+    fields = {"name": "multi_label_soft_top_k", "target": "multi_hot"}
+    with pytest.raises(ConfigError, match="with 5 classes and k=5, alpha"):
+        objective(**fields)
+    assert objective(**fields, options={"k": 4}).keywords[0] == ("k", 4)
+
+
 def test_only_cosines_are_scaled_into_the_logits_of_their_softmax():
     loss = objective(name="am_softmax", options={"scale": 2.0})
     assert loss.row.input == "cosines"
@@ -101,10 +124,11 @@ def test_refuses_a_loss_for_one_label_where_there_are_many():
         ("softmax", "blocked", "blocked"),
         ("am_softmax", "", "cosine"),
         ("am_softmax", "cosine", "cosine"),
+        ("ordinal_cross_entropy", "", "thresholds"),
     ],
 )
 def test_the_loss_chooses_its_output_layer(name, head, chosen):
-    assert choose_head(head, objective(name=name)) == chosen
+    assert choose_head(head, objective(name=name, ordered=True)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -114,6 +138,7 @@ def test_the_loss_chooses_its_output_layer(name, head, chosen):
         ("entmax", "blocked", "blocked goes with as_softmax and softmax"),
         ("am_softmax", "linear", "linear gives logits, and `loss.name` am_softmax "),
         ("softmax", "cosine", "cosine gives cosines, and `loss.name` softmax takes"),
+        ("softmax", "thresholds", "thresholds gives thresholds, and `loss.name` sof"),
     ],
 )
 def test_an_output_layer_that_does_not_fit_is_refused(name, head, message):
@@ -128,7 +153,7 @@ def test_an_output_layer_that_does_not_fit_is_refused(name, head, message):
         ({"name": "as_sotfmax"}, ["loss.name", "did you mean `as_softmax`?"]),
         (
             {"name": "multi_label_as_softmax"},
-            ["wants any number of labels", "it can be am_softmax, as_softmax"],
+            ["wants any number of labels", "it can be ", " arcface, as_softmax"],
         ),
         ({"options": {"smoothing": 0.1}}, ["has no 'smoothing'; it has no options"]),
         (
@@ -142,6 +167,22 @@ def test_an_output_layer_that_does_not_fit_is_refused(name, head, message):
         (
             {"name": "sparse_softmax", "options": {"k": 2.5}},
             ["`loss.options.k` must be whole", "2.5"],
+        ),
+        (
+            {"name": "label_smoothing", "options": {"smoothing": "x"}},
+            ["`loss.options.smoothing` must be a number; got 'x'"],
+        ),
+        (
+            {"name": "ldr_kl", "options": {"logit_norm": 1.0}},
+            ["`loss.options.logit_norm` must be a name; got 1.0"],
+        ),
+        (
+            {"name": "ldr_kl", "options": {"logit_norm": "l2"}},
+            ["`loss`: ldr_kl: `logit_norm` must be one of"],
+        ),
+        (
+            {"name": "ordinal_cross_entropy"},
+            ["is for two or more classes in order", "such as ordinal_text"],
         ),
     ],
 )

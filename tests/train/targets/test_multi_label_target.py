@@ -80,6 +80,8 @@ def test_f1_counts_what_is_above_the_threshold():
     assert figures["micro_f1"] == pytest.approx(2 * (2 / 3) * (2 / 3) / (4 / 3))
     assert figures["macro_f1"] == pytest.approx((1.0 + 0.0) / 2)
     assert figures["accuracy"] == pytest.approx(1 / 3)
+    # The strongest are a, a and b, all of them labels.
+    assert figures["precision_at_1"] == 1.0
     tuned = TARGET.score(logits, labels, ("a", "b"), Calibration(1.0, 0.75))
     # Only a, a are left.
     assert tuned["micro_f1_tuned"] == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))

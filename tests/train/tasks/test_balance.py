@@ -11,8 +11,9 @@ from train.data.pipeline import training_rows
 from train.data.records import Records
 from train.errors import ConfigError, DataError
 from train.loop import train_and_evaluate
+from train.recipe.recipe import make_recipe
 from train.tasks import prepare
-from train.tasks.balance import loss_weights, sampling_shares
+from train.tasks.balance import arrival_epochs, loss_weights, sampling_shares
 
 pytestmark = pytest.mark.standard_promotion(
     reason="optax's adamw and flax's layers break under strict promotion"
@@ -49,6 +50,79 @@ def test_classes_come_as_often_as_asked_for(balance, expected):
 
 def test_without_balance_each_row_comes_once():
     assert all(sorted(epoch) == list(range(100)) for epoch in drawn(""))
+
+
+@pytest.mark.parametrize(
+    ("stages", "epochs", "first_epochs"),
+    [
+        (3, 3, (0, 1, 2)),
+        (3, 6, (0, 2, 4)),
+        (3, 7, (0, 3, 5)),  # floor(3 e / 7) is 0 0 0 1 1 2 2
+        (2, 4, (0, 0, 2)),  # the first two classes are one part
+        (1, 5, (0, 0, 0)),
+    ],
+)
+def test_classes_arrive_part_by_part(stages, epochs, first_epochs):
+    found = arrival_epochs(stages, np.array([2, 0, 1]), 3, epochs=epochs)
+    assert tuple(found[[1, 2, 0]]) == first_epochs
+    parts = [k * stages // 3 for k in range(3)]
+    for epoch in range(epochs):
+        there = [first <= epoch for first in first_epochs]
+        assert there == [part <= epoch * stages // epochs for part in parts]
+
+
+@pytest.mark.parametrize("balance", ["", "classes"])
+def test_an_epoch_is_of_the_classes_that_have_come(balance):
+    arrivals = arrival_epochs(3, LABELS, 3, epochs=30)
+    epochs = drawn(balance, arrivals=arrivals)
+    for epoch, rows in enumerate(epochs):
+        assert set(LABELS[rows]) == set(range(min(epoch // 10, 2) + 1))
+    if not balance:
+        # Of the 80 that are there each comes once, and 20 of them again.
+        counts = np.bincount(epochs[0], minlength=100)
+        assert sorted(counts) == [0] * 20 + [1] * 60 + [2] * 20
+        # Once all have come, an epoch is one as always.
+        assert sorted(epochs[20]) == list(range(100))
+    assert (epochs[0] != epochs[1]).any()
+    np.testing.assert_array_equal(drawn(balance, arrivals=arrivals)[13], epochs[13])
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "message"),
+    [
+        ("data", {"class_stages": 4}, "4 stages, 3 classes and 3 epochs"),
+        ("training", {"epochs": 2}, "3 stages, 3 classes and 2 epochs"),
+        ("training", {"mode": "random"}, "random training chooses among all examples"),
+    ],
+)
+def test_stages_that_do_not_go_are_refused(
+    feature_config, change, section, fields, message
+):
+    config = change(feature_config, "data", class_stages=3)
+    config = change(config, "loss", name="softmax", delta=None)
+    config = change(config, section, **fields)
+    with pytest.raises(ConfigError, match=message):
+        make_recipe(config, prepare(config))
+
+
+def test_classes_that_have_not_come_are_not_pushed_down(
+    feature_config, change, tmp_path, capsys
+):
+    """Which is what softmax does to them, and masked softmax does not."""
+    config = change(feature_config, "data", class_stages=3)
+    config = change(config, "training", epochs=18, evaluate_every=6)
+    config = change(config, "optimizer", schedule="constant", weight_decay=0.0)
+    lowest = {}
+    for name in ("softmax", "masked_softmax"):
+        config = change(config, "loss", name=name, delta=None)
+        result = train_and_evaluate(config, tmp_path / name)
+        assert "classes come in 3 stages, the first 1 from" in capsys.readouterr().out
+        lowest[name] = result["records"][0]
+        # All have come in the end.
+        assert result["records"][-1]["validation_accuracy"] > 0.8
+    # One class has come: nothing to learn for one loss, and much for the other.
+    assert lowest["masked_softmax"]["train_loss"] == 0
+    assert lowest["softmax"]["train_loss"] > 0
 
 
 def weights(records=None, **fields):

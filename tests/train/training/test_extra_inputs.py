@@ -17,6 +17,8 @@ from as_softmax_jax.losses import (
     PerBatch,
     PerExample,
     StepKey,
+    aldr_kl_loss,
+    aldr_kl_temperature,
     multi_label_softmax_loss,
     register_loss,
     softmax_loss,
@@ -35,7 +37,7 @@ from train.targets.one_class import OneClass
 from train.targets.tags import Tags
 from train.tasks import prepare
 from train.training.feeds import make_feed
-from train.training.measures import hold_inputs
+from train.training.measures import _active, hold_inputs
 from train.training.steps import BatchInfo
 from train.workdir.log import RunLog
 
@@ -104,8 +106,8 @@ def losses():
 def begin(feature_config, change):
     """Returns a function: a loss -> what its run starts with."""
 
-    def begin(name, **training):
-        config = change(feature_config, "loss", name=name)
+    def begin(name, options=None, **training):
+        config = change(feature_config, "loss", name=name, options=options or {})
         config = change(config, "optimizer", warmup=0.0)  # The first step moves.
         config = change(config, "training", **training)
         data = prepare(config)
@@ -151,9 +153,9 @@ def test_class_counts_are_those_of_the_training_labels(begin):
 )
 def test_each_target_counts_its_classes(target, labels, counts):
     name = "prior" if target.loss_target == "labels" else "multi_label_prior"
-    held = hold_inputs(_ROWS[name], target, labels, 3)
+    held = hold_inputs(_ROWS[name], target, labels, 3, {})
     np.testing.assert_array_equal(held["class_counts"], counts)
-    assert hold_inputs(_ROWS["noisy"], target, labels, 3) is None
+    assert hold_inputs(_ROWS["noisy"], target, labels, 3, {}) is None
 
 
 def test_each_step_has_a_key_of_its_own(begin):
@@ -222,11 +224,15 @@ def test_the_loss_takes_the_new_state(begin):
     assert float(after.sums.loss) == pytest.approx(float(losses.sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fading", "prior", "noisy"])
+@pytest.mark.parametrize(
+    "name", ["fading", "prior", "noisy", "aldr_kl", "masked_softmax"]
+)
 def test_a_killed_run_goes_on_bit_by_bit(
     feature_config, change, tmp_path, monkeypatch, name
 ):
     config = change(feature_config, "loss", name=name)
+    if name == "masked_softmax":
+        config = change(config, "data", class_stages=3)
     whole = train_and_evaluate(config, tmp_path / "whole", quiet=True)
     original, steps = RunLog.mini_step, iter(range(1, 100))
 
@@ -247,7 +253,9 @@ def test_a_killed_run_goes_on_bit_by_bit(
     assert resumed == whole
 
 
-@pytest.mark.parametrize("name", ["fading", "prior", "levelled", "two_head"])
+@pytest.mark.parametrize(
+    "name", ["fading", "prior", "levelled", "two_head", "masked_softmax", "sovr"]
+)
 def test_a_finished_run_is_evaluated_and_answers(
     feature_config, change, tmp_path, name
 ):
@@ -262,6 +270,78 @@ def test_a_finished_run_is_evaluated_and_answers(
     assert counts.exists() == (name == "prior")
     if counts.exists():
         assert sum(json.loads(counts.read_text())["class_counts"]) == 82
+
+
+def test_the_temperature_of_an_example_begins_at_the_base_and_moves(begin):
+    options = {"base": 10.0, "logit_norm": "l1"}
+    recipe, state, feed, _ = begin("aldr_kl", options=options)
+    np.testing.assert_array_equal(state.held["temperature"], 10.0)
+    item = next(iter(feed.items(lambda: state)))
+    logits = logits_of(recipe, state, item)
+    own = {"base": 10.0, "logit_norm": "l1"}
+    expected = aldr_kl_temperature(logits, temperature=10.0, **own)
+    losses = aldr_kl_loss(logits, item.batch["labels"], temperature=expected, **own)
+    after = take(recipe, state, item)
+    found = np.asarray(after.held["temperature"])
+    np.testing.assert_allclose(found[item.rows], expected, rtol=1e-5)
+    assert (found[item.rows] < 10).all()
+    np.testing.assert_array_equal(np.delete(found, item.rows), 10.0)
+    assert float(after.sums.loss) == pytest.approx(float(losses.sum()), rel=1e-4)
+
+
+def test_the_active_classes_are_those_met_so_far(begin, feature_config):
+    recipe, state, feed, data = begin("masked_softmax")
+    labels = data.splits["train"].labels
+    np.testing.assert_array_equal(state.held["active"], False)
+    item = next(iter(feed.items(lambda: state)))
+    only = item.batch["labels"] == 1
+    batch = dict(item.batch, where=item.batch["where"] & only)
+    state = take(recipe, state, item._replace(batch=batch), spoil=True)
+    np.testing.assert_array_equal(state.held["active"], False)
+    before = jax.tree.map(np.array, state.params["head"]["linear"])
+    state = take(recipe, state, item._replace(batch=batch))
+    np.testing.assert_array_equal(state.held["active"], [False, True, False])
+    # Its label alone is active: the loss is 0, and nothing moves but by decay.
+    assert float(state.sums.loss) == 0
+    np.testing.assert_array_equal(
+        state.params["head"]["linear"]["bias"], before["bias"]
+    )
+    state = take(recipe, state, item)
+    np.testing.assert_array_equal(state.held["active"], [True, True, True])
+    assert set(labels[item.rows]) == {0, 1, 2}
+
+
+def test_active_classes_of_several_labels_and_of_tokens():
+    where = jnp.array([True, False])
+    targets = jnp.array([[1, 0, 1], [1, 1, 1]], bool)
+    met = jnp.array([False, False, False])
+    found = _active(met, targets, where, training=True)
+    np.testing.assert_array_equal(found, [True, False, True])
+    tags = jnp.array([[1, NO_LABEL], [NO_LABEL, 1]])
+    found = _active(met, tags, tags != NO_LABEL, training=True)
+    np.testing.assert_array_equal(found, [False, True, False])
+    np.testing.assert_array_equal(_active(met, tags, tags >= 0, training=False), met)
+
+
+def test_sets_of_answers_are_as_large_as_asked_for(feature_config, change, tmp_path):
+    config = change(feature_config, "loss", name="two_head_average_k")
+    config = change(config, "loss", options={"k": 1.5})
+    config = change(config, "training", epochs=12)
+    result = train_and_evaluate(config, tmp_path / "run", quiet=True)
+    # Of 23 rows round(1.5 * 23) classes, as far as none tie.
+    assert result["validation_set_size"] == pytest.approx(round(1.5 * 23) / 23)
+    assert result["test_set_accuracy"] >= result["test_accuracy"]
+    assert result["test_set_accuracy"] > 0.9
+    assert result["metrics"]["set_accuracy"]["title"] == "label in the set"
+    again = evaluate_run(tmp_path / "run", "test")
+    assert again["test_set_accuracy"] == result["test_set_accuracy"]
+    assert again["test_set_size"] == result["test_set_size"]
+    # Between two clouds of points the set has both, and far off it has one.
+    middle, end = Predictor(tmp_path / "run")(
+        [{"x": 3.0, "y": -3.0}, {"x": 7, "y": -7}]
+    )
+    assert set(middle["set"]) == {"class-1", "class-2"}
+    assert end["set"] == ["class-2"]
 
 
 def test_state_of_tokens_is_cut_with_its_sequences(tmp_path, feature_config, change):

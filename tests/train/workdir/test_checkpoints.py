@@ -15,7 +15,7 @@ from train.targets.tags import Tags
 from train.workdir.checkpoints import BestCheckpoint, read_checkpoint
 
 
-def record(step, loss=0.0, **validation):
+def record(step, loss=1.0, **validation):
     values = {"loss": loss} | validation
     return {"mini_steps": step} | {f"validation_{k}": v for k, v in values.items()}
 
@@ -65,7 +65,13 @@ def test_the_best_stays(tmp_path, metric, values, best):
 
 @pytest.mark.parametrize(
     ("losses", "best"),
-    [([3.0, 2.0, 2.5], 1), ([2.0, 2.0], 0), ([math.nan, 2.0, None], 1), ([None, 1], 1)],
+    [
+        ([3.0, 2.0, 2.5], 1),
+        ([2.0, 2.0], 0),
+        ([math.nan, 2.0, None], 1),
+        ([None, 1], 1),
+        ([1.0, 0.0, 0.0], 2),
+    ],
 )
 def test_of_equals_the_one_with_the_least_loss_stays(tmp_path, losses, best):
     with BestCheckpoint(tmp_path, metric=of_all("accuracy")) as checkpoint:
