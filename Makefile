@@ -37,9 +37,12 @@ lowest: $(LOWEST)/installed
 wheel: $(VENV)/installed
 	$(BIN)/python tests/wheel.py
 
+# The site: every page, its notebooks executed, its names, links and search checked.
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/python -m pdoc --docformat google --math --output-directory build/docs as_softmax_jax
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
+	  -b html -d build/doctrees docs build/docs
+	$(BIN)/python docs/check_site.py build/docs
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,6 +2,7 @@
 
     python benchmarks/losses.py             # writes its table into docs/benchmarks.md
     python benchmarks/losses.py --dry-run   # prints it
+    python benchmarks/losses.py --losses poly,entmax --shapes 1024x5000   # any, printed
 
 Every contender computes the loss of each row and the gradient for a cotangent of
 1 / N. Contenders alternate call by call, each into its memory of the call before, and a
@@ -21,6 +22,7 @@ from roofline import measure_ceilings
 from timing import IntoUsedMemory, alternate
 
 import as_softmax_jax
+from as_softmax_jax.losses import LOSSES
 
 SHAPES = ((4096, 150), (1024, 5000), (512, 32000), (256, 128256))
 KINDS = ("hard", "partial", "settled")
@@ -63,6 +65,43 @@ def contenders(c):
             by_kernel = functools.partial(loss, implementation=kernel)
             found[f"{keyword} by kernel"] = by_kernel
     return found
+
+
+def contenders_named(names, c):
+    """Losses of the table, each at the keywords of its row, optax first."""
+    found = {"optax": optax.softmax_cross_entropy_with_integer_labels}
+    for name in names:
+        row = LOSSES[name]
+        if row.extras:
+            raise SystemExit(f"`{name}` needs {', '.join(row.extras)}, not drawn here.")
+        loss = functools.partial(row.function, **row.loss_keywords)
+        found[name] = of_one_hot(loss, c) if row.target == "multi_hot" else loss
+    return found
+
+
+def of_one_hot(loss, c):
+    """A loss of several labels on one, whose multi-hot form is made for it."""
+    return lambda logits, labels: loss(logits, jax.nn.one_hot(labels, c, dtype=bool))
+
+
+def measure_named(names, shapes, seconds):
+    """Prints the time of each loss of the table, as a multiple of optax's."""
+    columns = " | ".join(f"`{name}`" for name in names)
+    print(f"| logits | rows mostly | optax | {columns} |")
+    print(f"|---|---|---:{'|---:' * len(names)}|")
+    for n, c in shapes:
+        for kind in KINDS:
+            arguments = mostly(kind, n, c)
+            functions = {
+                name: IntoUsedMemory(functools.partial(value_and_grad, f), *arguments)
+                for name, f in contenders_named(names, c).items()
+            }
+            medians = alternate(functions, arguments, seconds)
+            base = medians.pop("optax")
+            ratios = " | ".join(f"{own / base:.2f}" for own in medians.values())
+            print(
+                f"| [{n}, {c}] | {kind} | {base * 1e3:.2f} ms | {ratios} |", flush=True
+            )
 
 
 def value_and_grad(loss, logits, labels):
@@ -122,14 +161,35 @@ def table(figures):
     ]
 
 
+def names(text):
+    """Returns names of losses, those that there are."""
+    found = text.split(",")
+    unknown = {*found} - {*LOSSES}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no {unknown}; there are {', '.join(LOSSES)}")
+    return found
+
+
+def shapes(text):
+    """Returns numbers of rows and classes."""
+    return [tuple(map(int, shape.split("x"))) for shape in text.split(",")]
+
+
 def main():
     """Measures every shape and mix, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=8.0, help="per row")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write")
+    parser.add_argument(
+        "--losses", type=names, help="of the table, by comma: print them"
+    )
+    parser.add_argument("--shapes", type=shapes, default=SHAPES, help="as 64x10,8x5000")
     flags = parser.parse_args()
+    if flags.losses:
+        measure_named(flags.losses, flags.shapes, flags.seconds)
+        return
     ceilings, figures = measure_ceilings(), []
-    for n, c in SHAPES:
+    for n, c in flags.shapes:
         for kind in KINDS:
             figures.append(measure(n, c, kind, ceilings, flags.seconds))
             print(row(figures[-1]), flush=True)

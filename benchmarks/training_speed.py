@@ -146,11 +146,11 @@ MODES = {
         "AS-Softmax, m = 2, compact, all of these", (*_ALL, *_BATCHES), plotted=True
     ),
 }
-# What ratios are to.
+# What ratios are to, each of the same run.
 BASELINES = {
-    "softmax": "softmax's / its",
-    "softmax_grouped": "grouped softmax's / its",
-    "margin_compact": "plain compact's / its",
+    "softmax": "softmax's",
+    "softmax_grouped": "grouped softmax's",
+    "margin_compact": "plain compact's",
 }
 
 _train_step = jax.jit(train_step, donate_argnums=1)
@@ -352,6 +352,11 @@ def seconds(cell, since=0):
     return sum(epoch["seconds"] for epoch in cell["epochs"][since:])
 
 
+def shown_seconds(number):
+    """Seconds as a table has them, so many digits that ratios can be read off."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}"
+
+
 def ceiling(cell):
     """The ratio to plain training that cannot be passed: epochs / sum min(1, f + a)."""
     shares = [1.0 - epoch["settled_share"] for epoch in cell["epochs"]]
@@ -362,7 +367,9 @@ def table(modes):
     """The Markdown table of one task: medians and means over seeds."""
     there = [cell for cells in modes.values() for cell in cells if is_timed(cell)]
     baselines = [b for b in BASELINES if any(b in c["baselines"] for c in there)]
-    names = ["mode", "seeds", "seconds", *(BASELINES[b] for b in baselines)]
+    names = ["mode", "seeds", "seconds"]
+    for baseline in baselines:
+        names += [f"{BASELINES[baseline]} seconds", f"{BASELINES[baseline]} / its"]
     names += ["forward alone", "forward and backward", "gradient steps"]
     names += ["test accuracy"]
     lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
@@ -371,14 +378,17 @@ def table(modes):
         if not cells:
             continue
         timed = [cell for cell in cells if is_timed(cell)]
-        columns = [f"{statistics.median(map(seconds, timed)):.0f}" if timed else ""]
+        own = statistics.median(map(seconds, timed)) if timed else None
+        columns = [shown_seconds(own) if timed else ""]
         for baseline in baselines:
-            ratios = [
-                cell["baselines"][baseline] / seconds(cell)
+            pairs = [
+                (cell["baselines"][baseline], seconds(cell))
                 for cell in timed
                 if baseline in cell["baselines"]
             ]
-            columns.append(f"{statistics.median(ratios):.2f}" if ratios else "")
+            theirs, ratios = [b for b, _ in pairs], [b / own for b, own in pairs]
+            columns.append(shown_seconds(statistics.median(theirs)) if pairs else "")
+            columns.append(f"{statistics.median(ratios):.2f}" if pairs else "")
         lasts = [cell["epochs"][-1] for cell in cells]
         for key in ("examples_filtered", "examples_trained", "gradient_steps"):
             columns.append(f"{statistics.mean(last[key] for last in lasts):.0f}")
