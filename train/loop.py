@@ -384,12 +384,14 @@ def _train_epoch(run: _Run, state: TrainState, history: _History) -> TrainState:
     """Takes the mini-steps that are left of an epoch."""
     every, mesh = run.recipe.training.checkpoint_every, run.recipe.mesh
     steps = run.recipe.training.evaluate_steps
-    first = not run.feed.has_begun
+    first, lengths = not run.feed.has_begun, run.feed.examples.batch_lengths
 
     def latest() -> TrainState:
         return state
 
     for item in run.feed.items(latest):
+        if lengths:
+            run.log.batch_of(item.batch["inputs"].shape[1], lengths)
         info = BatchInfo(np.int32(item.num_seen), np.bool_(first), np.bool_(item.last))
         state = _train_step(run.recipe, state, put_batch(mesh, item.batch), info)
         first = False

@@ -65,6 +65,11 @@ class Examples:
         """The order of all rows in which they are evaluated fastest."""
         return self.order_of(np.arange(len(self)))
 
+    @property
+    def batch_lengths(self) -> tuple[int, ...]:
+        """The lengths that batches may have, of which each compiles; () where one."""
+        return ()
+
     def order_of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the order in which some rows are evaluated fastest."""
         return np.arange(len(rows))
@@ -101,6 +106,11 @@ class Sequences(Examples):
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self.inputs, self.labels, self.lengths
+
+    @property
+    def batch_lengths(self) -> tuple[int, ...]:
+        """See `Examples.batch_lengths`."""
+        return self.buckets if len(self.buckets) > 1 else ()
 
     def order_of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the order of some rows by length: little padding."""

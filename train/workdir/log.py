@@ -52,6 +52,7 @@ class RunLog:
         quiet = quiet or not first
         self._quiet, self._metric, self._total = quiet, metric, total_examples
         self.mini_steps = 0  # since this process began
+        self._met: set[int] = set()  # lengths of batches
         # disable=None: no bar where the output is no terminal.
         self._bar = tqdm.tqdm(
             total=total_examples,
@@ -84,6 +85,19 @@ class RunLog:
             (state.sums, state.gradient_step, state.examples_seen)
         )
         self._show(sums.means(), int(gradient_step), int(seen))
+
+    def batch_of(self, length: int, lengths: Sequence[int]) -> None:
+        """Says that a step waits for the compiler: the first one of its length.
+
+        Args:
+          length: of the batch.
+          lengths: that there are; of one alone nothing is said.
+        """
+        if not lengths or length in self._met:
+            return
+        self._met.add(length)
+        done = f"{len(self._met)} of {len(lengths)}"
+        self.lines([f"compiling {done}: batches of length {length}"])
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Logs an evaluation: a line of JSON, events, a line on the terminal."""

@@ -36,11 +36,20 @@ def opening_lines(
     return [
         f"{mesh.size} x {device.device_kind}; {name} of {num_params:,} parameters; "
         f"{recipe.objective.name}{own}",
-        f"{splits} examples; {len(data.classes):,} classes; {training.epochs} epochs, "
-        f"{steps:,} steps of {training.batch_size}; the first of each kind compile",
+        f"{splits} examples; {len(data.classes):,} classes; {training.epochs} "
+        f"{'epoch' if training.epochs == 1 else 'epochs'}, "
+        f"{steps:,} steps of {training.batch_size}; {_compiled(data)}",
         *_about_classes(recipe, data),
         f"writing to {workdir}",
     ]
+
+
+def _compiled(data: TaskData) -> str:
+    """Returns which steps wait for the compiler."""
+    lengths = data.splits["train"].batch_lengths
+    if not lengths:
+        return "the first of each kind compile"
+    return f"the first of each of {len(lengths)} lengths compile"
 
 
 def _about_classes(recipe: Recipe, data: TaskData) -> list[str]:

@@ -73,6 +73,19 @@ def test_it_says_how_long_the_rest_takes_once_it_knows(tmp_path, capsys):
     assert end.endswith("500.0 s")
 
 
+def test_it_says_which_lengths_compile(tmp_path, capsys):
+    with RunLog(
+        tmp_path, metric="accuracy", total_examples=100, quiet=False
+    ) as progress:
+        for length in (16, 24, 16):
+            progress.batch_of(length, (16, 24, 32))
+        progress.batch_of(16, ())
+    assert capsys.readouterr().out.splitlines() == [
+        "compiling 1 of 3: batches of length 16",
+        "compiling 2 of 3: batches of length 24",
+    ]
+
+
 def test_a_run_says_what_it_is_about(feature_config, tmp_path):
     data = prepare(feature_config)
     recipe = make_recipe(feature_config, data)
