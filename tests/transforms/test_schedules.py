@@ -166,15 +166,17 @@ def test_traced_arguments_are_as_numbers(keyword, value):
     """One program serves every margin and every length of training."""
     steps = {"warmup_steps": 3, "cooldown_steps": 2, "total_steps": 8}
 
+    traced = []
+
     @jax.jit
     def margins(value, steps):
+        traced.append(value)
         return margin_schedule(**{keyword: value}, **steps)(jnp.arange(10))
 
     expected = margin_schedule(**{keyword: value}, **steps)(jnp.arange(10))
     np.testing.assert_array_equal(margins(value, steps), expected)
-    assert margins._cache_size() == 1
     margins(value / 2 + 0.1, steps | {"total_steps": 9})
-    assert margins._cache_size() == 1
+    assert len(traced) == 1
 
 
 def test_a_traced_margin_is_refused_where_it_is_known_to_be_wrong():

@@ -20,7 +20,7 @@ def objective(*, target="labels", num_classes=5, ordered=False, **fields):
     )
 
 
-# With extra inputs: `tests/train/training/test_every_loss.py`.
+# With extra inputs: `tests/train/training/test_each_loss_trains.py`.
 @pytest.mark.parametrize(
     "name", [name for name, row in LOSSES.items() if not row.extras]
 )

@@ -526,7 +526,7 @@ def test_refuses_a_loss_without_exact_zeros(feature_config, change):
         config = change(feature_config, "loss", name=name)
         message = refusal(config, change)
         assert f"`training.mode`: {name} never has a loss of exactly 0" in message
-        assert "or take as_softmax, entmax, sparsemax" in message
+        assert "or take as_softmax, entmax, real_am_softmax, sparsemax, " in message
 
 
 def test_refuses_windows(feature_config, change):
