@@ -10,7 +10,7 @@ BIN     := $(VENV)/bin
 OLDEST_PYTHON ?= python3.11
 LOWEST        := .venv-lowest
 
-.PHONY: train test test-quick test-long lint lowest wheel docs clean
+.PHONY: train test test-quick test-long test-every lint lowest wheel docs clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m train.compare --config configs/digits.py \
@@ -27,6 +27,10 @@ test-quick: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'long and not every'
+
+# The long tests with those of each night: whatever compiles much, for every loss.
+test-every: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 # The quick tests on the lowest versions of what `train`, `hub` and `test` need.

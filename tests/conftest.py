@@ -54,3 +54,10 @@ def _interpreted_kernels(request):
         pytest.skip(f"jax {jax.__version__} cannot interpret {name}")
     with kernels.interpreted(name):
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Leaves to the night what is long in two ways: a loss of many, eagerly."""
+    for item in items:
+        if len([*item.iter_markers("long")]) > 1 and "losses" in item.nodeid:
+            item.add_marker(pytest.mark.every)

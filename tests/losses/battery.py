@@ -68,7 +68,8 @@ def rows_that(holds):
 def sampled(every):
     """Runs a test of `rows_that` on all of its rows, quickly on those of the sample."""
     rows = [of.values[0] for of in every.args[1]]
-    return _quick_for(rows, [row for row in rows if id_of(row) in SAMPLE])
+    few = [row for row in rows if id_of(row) in SAMPLE]
+    return _quick_for(rows, few, [row for row in rows if not is_quick(row)])
 
 
 def is_quick(row):
@@ -76,12 +77,13 @@ def is_quick(row):
     return row.name in QUICK or row.name not in LOSSES
 
 
-def _quick_for(rows, few):
-    long = [[] if row in few else [pytest.mark.long] for row in rows]
-    marked = [
-        pytest.param(row, marks=marks, id=id_of(row))
-        for row, marks in zip(rows, long, strict=True)
-    ]
+def _quick_for(rows, few, nightly=()):
+    def marks(row):
+        if row in few:
+            return []
+        return [pytest.mark.long] + [pytest.mark.every] * (row in nightly)
+
+    marked = [pytest.param(row, marks=marks(row), id=id_of(row)) for row in rows]
     return pytest.mark.parametrize("row", marked)
 
 

@@ -600,6 +600,7 @@ class TestVariants(chex.TestCase):
 
 
 @pytest.mark.long
+@pytest.mark.every
 class TestVariantsOfTheRest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
     @named(long=True)

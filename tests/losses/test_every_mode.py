@@ -1,7 +1,7 @@
 """Every function of logits under JAX's modes: exports, debugging, maps and meshes.
 
 A new row of `LOSSES` is held to this with its companions, without a line here. All rows
-take minutes and are long tests; one row is quick.
+take minutes: they are long tests, or those of each night; one row is quick.
 """
 
 import jax
@@ -17,6 +17,7 @@ from battery import (
     draw,
     extras_of,
     id_of,
+    is_quick,
     picked,
     rows_of,
 )
@@ -65,7 +66,9 @@ def extras_for(row, extras, size):
 
 def marks(row):
     """Which tests a row belongs to, besides all."""
-    return () if id_of(row) == QUICK else pytest.mark.long
+    if id_of(row) == QUICK:
+        return ()
+    return (pytest.mark.long, *[pytest.mark.every] * (not is_quick(row)))
 
 
 every_function = pytest.mark.parametrize(
