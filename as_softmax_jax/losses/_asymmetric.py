@@ -119,8 +119,8 @@ def multi_label_asymmetric_settled(
 ) -> jax.Array:
     r"""Whether a row has no positive, and no class above the clip: loss exactly 0.
 
-    .. math:: \text{settled} \iff P = \emptyset \ \text{ and } \ p_i \le c \ \
-      \forall i \in N
+    .. math:: \text{settled} \iff P = \emptyset \ \text{ and } \ p_i \le c
+      \quad \forall i \in N
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 

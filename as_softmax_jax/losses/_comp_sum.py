@@ -111,12 +111,12 @@ def comp_sum_loss(
       \Phi_\tau(u) = \frac{(1 + u)^{1 - \tau} - 1}{1 - \tau}, \quad
       \Phi_1(u) = \log(1 + u)
 
-    | tau | loss |
-    |---|---|
-    | 0 | :math:`1 / p_t - 1`, the sum of exponentials |
-    | 1 | `softmax_loss` |
-    | in (1, 2) | generalised cross-entropy (Zhang and Sabuncu), q = tau - 1 |
-    | 2 | :math:`1 - p_t`, which is `mean_absolute_error_loss` |
+    With tau of
+
+    - 0 it is :math:`1 / p_t - 1`, the sum of exponentials;
+    - 1, `softmax_loss`;
+    - between 1 and 2, generalised cross-entropy (Zhang and Sabuncu) of q = tau - 1;
+    - 2, :math:`1 - p_t`, which is `mean_absolute_error_loss`.
 
     Above 1 it is bounded by :math:`1 / (\tau - 1)`, so that a wrong label costs little,
     and the gradient of a row without hope is near 0. Below 1 loss and gradient grow as

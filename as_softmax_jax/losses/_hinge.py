@@ -79,8 +79,8 @@ def squared_hinge_settled(
 ) -> jax.Array:
     r"""Whether every class is beyond its margin, so that `squared_hinge_loss` is 0.
 
-    .. math:: \text{settled} \iff o_t \ge 1 \ \text{ and } \ o_j \le -1 \ \
-      \forall j \ne t
+    .. math:: \text{settled} \iff o_t \ge 1 \ \text{ and } \ o_j \le -1
+      \quad \forall j \ne t
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
