@@ -83,8 +83,9 @@ class Cosine(nnx.Module):
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Returns the cosines [..., num_classes]."""
-        kernel = _normalised(self.linear.kernel[...], axis=0).astype(features.dtype)
-        return _normalised(features, axis=-1) @ kernel
+        return heads.cosine_logits(
+            features, self.linear.kernel[...].astype(features.dtype)
+        )
 
 
 class Thresholds(nnx.Module):
@@ -163,9 +164,3 @@ def class_scores(head: str, logits: jax.Array) -> jax.Array:
         return logits
     first = jnp.zeros_like(logits[..., :1])
     return jnp.concatenate([first, jnp.cumsum(logits, axis=-1)], axis=-1)
-
-
-def _normalised(x: jax.Array, axis: int) -> jax.Array:
-    # rsqrt of a sum that cannot be 0 keeps the gradient of a zero vector finite.
-    square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
-    return x * jax.lax.rsqrt(square + 1e-12).astype(x.dtype)
