@@ -88,6 +88,11 @@ def small_flags(path, folder, encoder):
         flags += ["--config.data.max_length=8"]
     if config.data.image_size:
         flags += ["--config.data.image_size=16"]
+    if config.data.outside_classes:
+        # There are two classes, and an example of each is outside.
+        flags += ["--config.data.outside_classes=0", "--config.data.outside=test"]
+    if config.data.imbalance > 1:
+        flags += ["--config.data.imbalance=1.5"]
     # One device: eight would take as much longer to compile.
     return [*flags, "--config.training.batch_size=8", "--config.mesh.data=1"]
 

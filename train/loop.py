@@ -198,7 +198,7 @@ def _check_finished(
 
 def _files(data: TaskData) -> dict[str, str]:
     """Returns what a workdir keeps of the data: the task's files, and digests."""
-    digests = {split: examples.digest() for split, examples in data.splits.items()}
+    digests = {k: examples.digest() for k, examples in data.every_split.items()}
     return data.files | {"data.json": as_json(digests)}
 
 

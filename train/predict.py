@@ -39,6 +39,7 @@ from .errors import DataError
 from .evaluation.answer_sets import answer_sets
 from .evaluation.evaluation import predict_step
 from .evaluation.exchange import PIPE, check_output, read_inputs, write_answers
+from .evaluation.outside import look, unit_rows
 from .storage import finite
 from .tasks.ordinal import PREFIX
 from .workdir.finished_run import read_run
@@ -93,16 +94,7 @@ class Predictor:
         Raises:
           DataError: an input cannot be read.
         """
-        if isinstance(inputs, str | bytes | dict | os.PathLike):
-            raise DataError(
-                f"inputs must be a list of them; got one {type(inputs).__name__}: put "
-                "it in a list"
-            )
-        if hasattr(inputs, "columns") or not hasattr(inputs, "__len__"):
-            raise DataError(
-                f"inputs must be a list; got a {type(inputs).__name__}: make a list of "
-                "its rows, each a value or a dict by column"
-            )
+        inputs = _as_list(inputs)
         if not len(inputs):
             return []
         return self.answers(
@@ -111,6 +103,59 @@ class Predictor:
             all_probabilities=all_probabilities,
             batch_size=batch_size,
         )
+
+    def embed(self, inputs: Sequence[Any], *, batch_size: int = 0) -> np.ndarray:
+        """Returns the features that the output layer is on, scaled to length 1.
+
+        Inputs of one class lie near each other, of classes that training did not have,
+        too: the dot product of two rows is their cosine.
+
+        Args:
+          inputs: as of a call.
+          batch_size: of inputs at once; 0: as in training.
+
+        Returns:
+          float32 [n, width].
+
+        Raises:
+          DataError: an input cannot be read, or has an answer for each of its words.
+        """
+        inputs = _as_list(inputs)
+        if not len(inputs):
+            return np.zeros((0, 0), np.float32)
+        records = _as_records(inputs, self.run.codec.columns)
+        rows = self.embeddings(records, batch_size=batch_size)
+        if bad := [row for row, found in enumerate(rows, 1) if "error" in found]:
+            raise DataError(
+                f"input {bad[0]}: {rows[bad[0] - 1]['error']}; leave it out"
+            )
+        return np.array([found["embedding"] for found in rows], np.float32)
+
+    def embeddings(
+        self, records: Records, *, batch_size: int = 0
+    ) -> list[dict[str, Any]]:
+        """Returns the `embedding` of each row, see `embed`; or its `error`.
+
+        Raises:
+          DataError: a row cannot be read and the run's configuration refuses such, or
+            an example has an answer for each of its words.
+        """
+        run = self.run
+        if run.scorer.network.spec.per_token:
+            raise DataError(
+                f"{run.config.task} has features of each word, so there are none of "
+                "the whole; take a run of a task with one answer an example"
+            )
+        encoded = run.codec.encode(records)
+        size = batch_size or run.config.training.batch_size
+        found = look(run.scorer, run.params, _examples(encoded), batch_size=size)
+        rows = [
+            {"embedding": row.tolist()}
+            if np.isfinite(row).all()
+            else {"error": "the network's output is not finite"}
+            for row in unit_rows(found.features)
+        ]
+        return _in_place(rows, encoded, len(records))
 
     def answers(
         self,
@@ -152,12 +197,7 @@ class Predictor:
             {"error": "the network's output is not finite"} if row in bad else answer
             for row, answer in enumerate(answers)
         ]
-        if encoded.kept is None:
-            return answers
-        rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * len(records)
-        for row, answer in zip(encoded.kept.tolist(), answers, strict=True):
-            rows[row] = answer
-        return rows
+        return _in_place(answers, encoded, len(records))
 
     def _probabilities(
         self, outputs: np.ndarray, top_k: int, *, every: bool
@@ -188,10 +228,7 @@ class Predictor:
 
         And the logits of a second output layer, where it answers with sets.
         """
-        unknown = np.empty((len(encoded.inputs), 0))
-        examples = Examples(encoded.inputs, unknown)
-        if encoded.lengths is not None:
-            examples = Sequences(encoded.inputs, unknown, encoded.lengths)
+        examples = _examples(encoded)
         size = batch_size or self.run.config.training.batch_size
         found = [
             _predict_step(self.run.scorer.network, self.run.params, batch)
@@ -202,6 +239,45 @@ class Predictor:
         if not self.run.scorer.answers_sets:
             return outputs, None
         return outputs, in_order(examples, [step.other_logits for step in found])
+
+
+def _examples(encoded: Encoded) -> Examples:
+    """Returns encoded inputs as examples without labels."""
+    unknown = np.empty((len(encoded.inputs), 0))
+    if encoded.lengths is None:
+        return Examples(encoded.inputs, unknown)
+    return Sequences(encoded.inputs, unknown, encoded.lengths)
+
+
+def _in_place(
+    answers: list[dict[str, Any]], encoded: Encoded, num_rows: int
+) -> list[dict[str, Any]]:
+    """Returns an answer for each row, `error` where it could not be decoded."""
+    if encoded.kept is None:
+        return answers
+    rows: list[dict[str, Any]] = [{"error": "cannot be decoded"}] * num_rows
+    for row, answer in zip(encoded.kept.tolist(), answers, strict=True):
+        rows[row] = answer
+    return rows
+
+
+def _as_list(inputs: Any) -> Sequence[Any]:
+    """Returns the inputs of a call; refuses one alone, and a table.
+
+    Raises:
+      DataError: they are no list.
+    """
+    if isinstance(inputs, str | bytes | dict | os.PathLike):
+        raise DataError(
+            f"inputs must be a list of them; got one {type(inputs).__name__}: put it "
+            "in a list"
+        )
+    if hasattr(inputs, "columns") or not hasattr(inputs, "__len__"):
+        raise DataError(
+            f"inputs must be a list; got a {type(inputs).__name__}: make a list of its "
+            "rows, each a value or a dict by column"
+        )
+    return inputs
 
 
 def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
@@ -253,6 +329,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--with-input", action="store_true", help="answers keep what they answer")
     add("--top-k", type=int, default=0, help="the likeliest classes, so many")
     add("--all-probabilities", action="store_true", help="of every class")
+    add(
+        "--embed",
+        action="store_true",
+        help="the features of each input, of length 1, in place of an answer",
+    )
     add("--batch-size", type=int, default=0, help="(default: that of training)")
     flags, overrides = parser.parse_known_args(arguments)
     return run(lambda: _predict(flags, overrides), interrupted="nothing is written")
@@ -274,12 +355,7 @@ def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     kept += [c for c in columns if flags.with_input and c not in kept]
     if "file" in records.columns and flags.input.is_dir():
         kept = ["file"]
-    answers = predictor.answers(
-        records,
-        top_k=flags.top_k,
-        all_probabilities=flags.all_probabilities,
-        batch_size=flags.batch_size,
-    )
+    answers = _answers(predictor, records, flags)
     held = {name: records.column(name).tolist() for name in kept}
     rows = [
         {name: _plain(values[row], name) for name, values in held.items()} | answer
@@ -287,11 +363,31 @@ def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     ]
     write_answers(flags.output, rows)
     where = "standard output" if flags.output == PIPE else flags.output
+    kind = "embeddings" if flags.embed else "answers"
     print(
-        f"{len(answers)} answers in {where}, from {predictor.run.origin}",
+        f"{len(answers)} {kind} in {where}, from {predictor.run.origin}",
         file=sys.stderr if flags.output == PIPE else sys.stdout,
     )
     return 0
+
+
+def _answers(
+    predictor: Predictor, records: Records, flags: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Returns what is asked for of each row."""
+    if not flags.embed:
+        return predictor.answers(
+            records,
+            top_k=flags.top_k,
+            all_probabilities=flags.all_probabilities,
+            batch_size=flags.batch_size,
+        )
+    if flags.top_k or flags.all_probabilities:
+        raise DataError(
+            "--embed: features are no probabilities; leave --top-k and "
+            "--all-probabilities out"
+        )
+    return predictor.embeddings(records, batch_size=flags.batch_size)
 
 
 def _plain(value: Any, name: str) -> Any:

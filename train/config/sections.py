@@ -49,6 +49,17 @@ class DataConfig:
     held_back: bool = False
     # Train on so many of the training examples, drawn at random; 0: on all.
     train_examples: int = _number(0, 0)
+    # Thin the training examples out to a long tail: the first class keeps this many
+    # times as many as the last one, and counts fall from class to class by one factor;
+    # 1: no.
+    imbalance: float = _number(1.0, 1.0)
+    # A split of examples of no known class, named as the test split is: it is told how
+    # well the network's confidence keeps them apart from those of the test split.
+    outside: str = ""
+    # In place of that: so many classes, drawn at random, are left out of training and
+    # validation, and their test examples are what is outside; it is also told how well
+    # features find those of one class among them.
+    outside_classes: int = _number(0, 0)
     # Of an ordinal task: the classes from the lowest to the highest. Empty: labels are
     # whole numbers, and in their order.
     class_order: tuple[str, ...] = ()
@@ -59,8 +70,11 @@ class DataConfig:
     # class as often as any other; sqrt: by the square roots of their counts.
     balance: str = _choice("", "", "classes", "sqrt")
     # What the loss of an example counts. balanced: inversely to how often its class is
-    # there; sqrt: to the square root of that.
-    class_weights: str = _choice("", "", "balanced", "sqrt")
+    # there; sqrt: to the square root of that; effective: to the effective number of
+    # its examples, (1 - b^n) / (1 - b) with b = 0.9999.
+    class_weights: str = _choice("", "", "balanced", "sqrt", "effective")
+    # The share of training after which classes have these weights; before it, 1 each.
+    class_weights_from: float = _number(0.0, 0.0, 1.0)
     # A column of weights of the examples; their class's weight is a factor, too.
     weight_column: str = ""
     # The column that is predicted from; empty: the task's own name for it, text,

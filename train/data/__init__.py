@@ -41,7 +41,7 @@ def read(
     one_label: bool = False,
     several_labels: bool = False,
 ) -> dict[str, Records]:
-    """Returns the records of `train`, `validation` and, where there is one, `test`.
+    """Returns the records of `train`, `validation` and, where there are, other splits.
 
     Args:
       config: the source, its splits, the share held out for validation where no split
@@ -77,12 +77,13 @@ def read(
         return _labels(train, config, several=several_labels)
 
     if config.folds:
-        splits = _part(splits["train"], config, labels(splits["train"]))
+        outside = {k: v for k, v in splits.items() if k == "outside"}
+        splits = _part(splits["train"], config, labels(splits["train"])) | outside
     elif "validation" not in splits:
         train = splits["train"]
         splits |= _hold_out(train, config.validation_share, labels(train))
     if config.held_back:
-        splits.pop("test", None)
+        splits = {k: v for k, v in splits.items() if k not in ("test", "outside")}
     train = splits["train"]
     if 0 < config.train_examples < len(train):
         kept = _draw(train, config.train_examples, labels(train))

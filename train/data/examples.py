@@ -188,3 +188,10 @@ class TaskData(NamedTuple):
     classes: Classes
     spec: InputSpec
     files: dict[str, str]  # kept in the workdir: file name -> content
+    outside: Examples | None = None  # of classes that training does not have
+
+    @property
+    def every_split(self) -> dict[str, Examples]:
+        """The splits, and what is outside as one more."""
+        outside = {} if self.outside is None else {"outside": self.outside}
+        return self.splits | outside

@@ -15,7 +15,7 @@ from .parquet import read_parquet
 from .pointers import HEAD, pointer
 from .records import Records
 
-_SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test", "outside")
 
 
 def read(config: DataConfig) -> dict[str, Records]:
@@ -56,7 +56,7 @@ def _read_split(folder: Path, name: str, split: str) -> Records:
 def split_names(config: DataConfig) -> dict[str, str]:
     """Returns where each split is that the configuration names."""
     names = {"train": config.train, "validation": config.validation}
-    names["test"] = config.test
+    names |= {"test": config.test, "outside": config.outside}
     return {split: name for split, name in names.items() if name}
 
 

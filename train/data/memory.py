@@ -10,7 +10,7 @@ from ..errors import DataError
 from .parquet import table_columns
 from .records import Records, object_column
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "outside")
 _CURE = (
     "give a table (a pandas or Polars frame, an Arrow table, a data set of Hugging "
     "Face, a dict of columns, a list of dicts), a pair of inputs and labels, or a dict "

@@ -19,7 +19,7 @@ class Records:
     """Named columns of equal length; numbers as they are, text as Python objects.
 
     Attributes:
-      split: `train`, `validation` or `test`.
+      split: `train`, `validation`, `test` or `outside`.
       origin: the file or data set, for messages.
       columns: name -> array with one entry (or row) an example.
       untyped: every value is text, whatever it stands for, as in CSV.

@@ -17,10 +17,11 @@ from ..data.examples import TaskData
 from ..recipe.recipe import Recipe
 from ..storage import finite, write_arrays, write_json
 from ..targets import Calibration, Unit
-from ..targets.metric import OF_SETS
+from ..targets.metric import OF_OUTSIDE, OF_SETS, Metric
 from ..training.measures import Held
 from .evaluation import Evaluation, calibrate, evaluate, outputs_of, split_figures
 from .label_errors import Suspicion, find_suspicion, note_never_learned
+from .outside import look, outside_figures
 
 # What the rows under `suspicious` hold, in their order.
 SUSPICIOUS_INPUTS = "suspicious_inputs.json"
@@ -77,7 +78,7 @@ def final_figures(
     return {
         "task": recipe.network.task,
         "metric": recipe.metric,
-        "metrics": _described(recipe),
+        "metrics": _described(recipe, data),
         "best_epoch": best["epoch"],
         "best_mini_steps": best["mini_steps"],
         **figures,
@@ -99,7 +100,7 @@ def origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
     """Returns what a result came from: classes, configuration, versions, machine."""
     return {
         "classes": list(data.classes),
-        "examples": {split: len(rows) for split, rows in data.splits.items()},
+        "examples": {split: len(rows) for split, rows in data.every_split.items()},
         "config": as_dict(config),
         "versions": _versions(),
         "machine": _machine(recipe),
@@ -153,6 +154,15 @@ def _splits(
         for unit in _MARGIN_EDGES
     }
     last = list(evaluated)[-1]
+    if data.outside is not None:
+        figures |= outside_figures(
+            recipe.scorer,
+            last,
+            evaluated[last].outputs,
+            look(recipe.scorer, params, data.outside, batch_size=size),
+            data.outside.labels,
+            calibration,
+        )
     found = target.quality(
         evaluated[last].outputs, data.splits[last].labels, data.classes, calibration
     )
@@ -160,12 +170,13 @@ def _splits(
     return _Splits(quality, calibration, figures, margins)
 
 
-def _described(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _described(recipe: Recipe, data: TaskData) -> dict[str, dict[str, Any]]:
     """Returns what each metric says of itself, as JSON can hold it."""
-    of_sets = OF_SETS if recipe.scorer.answers_sets else ()
+    more: tuple[Metric, ...] = OF_SETS if recipe.scorer.answers_sets else ()
+    more += OF_OUTSIDE if data.outside is not None else ()
     return {
         metric.name: {k: v for k, v in metric._asdict().items() if k != "name"}
-        for metric in (*recipe.task.target.metrics, *of_sets)
+        for metric in (*recipe.task.target.metrics, *more)
     }
 
 

@@ -13,6 +13,7 @@ from as_softmax_jax.losses import LOSSES, PerBatch, StepKey
 from ..config import (
     CompactConfig,
     Config,
+    DataConfig,
     OptimizerConfig,
     SelectionConfig,
     TrainingConfig,
@@ -37,6 +38,7 @@ class Drawing(NamedTuple):
     augment: tuple[str, ...] = ()
     balance: str = ""
     class_stages: int = 0
+    class_weights_from: float = 0.0
 
 
 # What a compiled step takes as arguments: these fields, and settings by section.
@@ -217,6 +219,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         scorer.target.note_settling(train.labels, delta)
     _check_class_share(config)
     _check_stages(config, data)
+    _check_late_weights(config)
     if training.mode == "compact":
         _check_compact(config, scorer)
     if training.mode != "plain":
@@ -235,9 +238,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         raise ConfigError(f"`data.augment`: {config.task} has no such thing; empty it")
     return Recipe(
         scorer=scorer,
-        data=Drawing(
-            config.data.augment, config.data.balance, config.data.class_stages
-        ),
+        data=_drawing(config.data),
         course=make_course(config.loss, objective.row, total_examples=total_examples),
         rate=make_learning_rate(config.optimizer, total_examples=total_examples),
         optimizer=config.optimizer,
@@ -246,6 +247,12 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
         selection=config.selection,
         mini_steps_per_epoch=batches_per_epoch(train, training.batch_size),
         total_examples=total_examples,
+    )
+
+
+def _drawing(data: DataConfig) -> Drawing:
+    return Drawing(
+        data.augment, data.balance, data.class_stages, data.class_weights_from
     )
 
 
@@ -291,6 +298,15 @@ def _check_stages(config: Config, data: TaskData) -> None:
         raise ConfigError(
             f"`data.class_stages`: {config.training.mode} training chooses among all "
             "examples; set `training.mode` to plain"
+        )
+
+
+def _check_late_weights(config: Config) -> None:
+    """Refuses weights that come late where examples have others besides."""
+    if config.data.class_weights_from and config.training.mode == "infobatch":
+        raise ConfigError(
+            "`data.class_weights_from`: infobatch weighs examples itself; set "
+            "`training.mode` to another, or leave it out"
         )
 
 

@@ -45,10 +45,19 @@ OF_SETS = (
     Metric("set_size", "classes in a set", ""),
 )
 
+# Of examples of classes that training does not have; the last two where these have
+# labels.
+OF_OUTSIDE = (
+    Metric("outside_auroc", "AUROC, outside"),
+    Metric("outside_fpr95", "outside taken in", "%", False),
+    Metric("outside_recall_at_1", "recall at 1, outside"),
+    Metric("outside_map", "MAP, outside"),
+)
+
 
 def by_name(metrics: tuple[Metric, ...], name: str) -> Metric:
     """Returns the metric of that name; a share where none says what it is."""
-    found = {metric.name: metric for metric in (*metrics, *OF_SETS)}
+    found = {metric.name: metric for metric in (*metrics, *OF_SETS, *OF_OUTSIDE)}
     return found.get(name, Metric(name, name.replace("_", " ")))
 
 

@@ -18,7 +18,8 @@ from . import (
     text,
     tokens,
 )
-from .balance import check_balance
+from .balance import check_balance, thin
+from .outside import OUTSIDE, check_outside, encode_outside, leave_classes_out
 from .task import Task, encode_labelled, model_name, read_records
 
 TASKS: dict[str, Task] = {
@@ -63,9 +64,13 @@ def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskD
     task = find_task(config.task)
     model_name(task.models, config.model)
     check_balance(config.data, task.target)
+    check_outside(config.data, task.target)
     check_order(config, task.target)
     splits = read_records(task, config.data, given)
+    splits = leave_classes_out(splits, config.data)
+    outside = splits.pop(OUTSIDE, None)
     classes = task.target.find_classes(splits["train"], config.data)
+    splits["train"] = thin(splits["train"], config.data, classes)
     codec = task.codec.fit(config, splits["train"])
     # Where nothing is labelled, the classes are the tokens.
     classes = classes or codec.vocabulary
@@ -79,4 +84,10 @@ def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskD
         epochs=config.training.epochs,
         group_by_length=config.training.group_by_length,
     )
-    return TaskData(examples, classes, codec.spec(len(classes)), codec.files())
+    return TaskData(
+        examples,
+        classes,
+        codec.spec(len(classes)),
+        codec.files(),
+        None if outside is None else encode_outside(codec, outside, config.data),
+    )

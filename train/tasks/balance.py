@@ -2,15 +2,21 @@
 
 import numpy as np
 
+from as_softmax_jax.losses import effective_number_weights
+
 from ..command.lines import escaped
 from ..config import DataConfig
+from ..data.examples import Classes
 from ..data.names import shown
 from ..data.records import Records
 from ..errors import ConfigError, DataError
 from ..targets import Target
+from ..targets.labels import index_of, label_values
 
 # The power of a class's count by which its share, or its weight, falls.
 _POWERS = {"classes": 1.0, "balanced": 1.0, "sqrt": 0.5}
+# Fixed, so that every seed of a run trains on the same examples.
+_THINNING_SEED = 0
 
 
 def check_balance(config: DataConfig, target: Target) -> None:
@@ -19,15 +25,50 @@ def check_balance(config: DataConfig, target: Target) -> None:
     Raises:
       ConfigError: an example has several labels, or none that somebody gave.
     """
-    for key in ("balance", "class_weights", "class_stages"):
-        if getattr(config, key) and not target.one_label:
+    by_class = ("balance", "class_weights", "class_stages", "imbalance")
+    for key in by_class:
+        given = getattr(config, key) != getattr(DataConfig, key)
+        if given and not target.one_label:
             raise ConfigError(
                 f"`data.{key}`: an example of this task has not one class; leave it out"
             )
+    if config.class_weights_from and not config.class_weights:
+        raise ConfigError(
+            "`data.class_weights_from`: no `data.class_weights` are given to begin "
+            "then; give them, or leave it out"
+        )
+    if config.class_weights_from and config.weight_column:
+        raise ConfigError(
+            "`data.class_weights_from`: weights of a column count from the start, and "
+            "are a factor of the classes'; leave one of them out"
+        )
     if config.weight_column and not target.labels_are_given:
         raise ConfigError(
             "`data.weight_column`: nothing is labelled in this task; leave it out"
         )
+
+
+def thin(train: Records, config: DataConfig, classes: Classes) -> Records:
+    """Returns training records with a long tail of classes; factor 1: all of them.
+
+    Class k of C keeps n / f^(k / (C - 1)) examples at most, and one at least, n being
+    what the class with the most has (Cui et al., 2019).
+
+    Args:
+      train: the training split.
+      config: with the factor f, `imbalance`.
+      classes: by number.
+    """
+    if config.imbalance == 1.0 or len(classes) == 1:
+        return train
+    values = label_values(train, config.label_column, classes)
+    labels = np.array([index_of(classes)[value] for value in values])
+    most, last = np.bincount(labels).max(), len(classes) - 1
+    left = most * config.imbalance ** (-np.arange(len(classes)) / last)
+    left = np.maximum(np.round(left), 1).astype(int)
+    order = np.random.default_rng(_THINNING_SEED).permutation(len(labels))
+    kept = [order[labels[order] == k][:count] for k, count in enumerate(left)]
+    return train.rows(np.sort(np.concatenate(kept)))
 
 
 def sampling_shares(
@@ -85,9 +126,17 @@ def loss_weights(
     if config.weight_column:
         weights = _column(records, config.weight_column)
     if config.class_weights:
-        of_class = _inverse_counts(labels, num_classes, _POWERS[config.class_weights])
+        of_class = _class_weights(config.class_weights, labels, num_classes)
         weights = weights * of_class / of_class.mean()
     return weights.astype(np.float32)
+
+
+def _class_weights(kind: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns for each example its class's weight, up to a factor."""
+    if kind != "effective":
+        return _inverse_counts(labels, num_classes, _POWERS[kind])
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.asarray(effective_number_weights(counts), np.float64)[labels]
 
 
 def _column(records: Records, name: str) -> np.ndarray:

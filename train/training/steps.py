@@ -94,7 +94,8 @@ def train_step(
                 training=True,
                 lead="lead" in recipe.remembers,
             )
-        losses = _weighted(measures.losses, batch.get("weights"))
+        weights = _weights_now(recipe, batch.get("weights"), state.examples_seen)
+        losses = _weighted(measures.losses, weights)
         loss = jnp.sum(losses) / jnp.maximum(jnp.sum(where), 1)
         return loss, measures
 
@@ -112,6 +113,17 @@ def train_step(
         seen=keep_examples(state.seen, _seen(recipe, measures, where), batch, finite),
     )
     return constrain_state(recipe.mesh, widen(recipe, drawn, whole, state))
+
+
+def _weights_now(
+    recipe: Recipe, weights: jax.Array | None, examples_seen: jax.Array
+) -> jax.Array | None:
+    """Returns the weights of a batch's examples, 1 each until they count."""
+    if weights is None or not recipe.data.class_weights_from:
+        return weights
+    start = recipe.data.class_weights_from * jnp.float32(recipe.total_examples)
+    early = examples_seen.astype(jnp.float32) < start
+    return jnp.where(early, jnp.ones_like(weights), weights)
 
 
 def _weighted(losses: jax.Array, weights: jax.Array | None) -> jax.Array:
