@@ -24,13 +24,16 @@ def _choice(default: str, *names: str) -> Any:
 class DataConfig:
     """What is read, and how it becomes batches."""
 
-    # Where the data are: digits, files, folders or tfds; memory, as Python hands over.
+    # Where the data are: digits, files, folders, tfds or huggingface; memory, as Python
+    # hands over.
     source: str = "digits"
     # Their folder; empty: the folder `data.name` under $AS_SOFTMAX_DATA. Of tfds: its
     # data_dir.
     path: str = ""
-    # The data set's name: of its folder, and in TFDS.
+    # The data set's name: of its folder, in TFDS, or on the Hugging Face hub.
     name: str = ""
+    # Of a data set on the hub: which of several, such as one of its languages.
+    subset: str = ""
     # The training split: a file (the ending .parquet, .jsonl, .csv or .tsv may be left
     # out, and a * stands for several), a folder, or one of TFDS such as train[:90%].
     train: str = "train"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import DataConfig, nearest
 from ..errors import ConfigError, DataError
-from . import digits, files, folders, tfds
+from . import digits, files, folders, hugging_face, tfds
 from .label_columns import gather_labels
 from .records import Records
 
@@ -26,6 +26,7 @@ SOURCES: dict[str, Callable[[DataConfig], dict[str, Records]]] = {
     "files": files.read,
     "folders": folders.read,
     "tfds": tfds.read,
+    "huggingface": hugging_face.read,
     "memory": _refuse_memory,
 }
 # Fixed, so that every seed of a run trains and validates on the same examples.

@@ -9,6 +9,7 @@ import pyarrow.parquet
 
 from ..command.lines import escaped
 from ..errors import DataError
+from .class_names import named, names_by_column
 
 
 def read_parquet(path: Path) -> dict[str, np.ndarray]:
@@ -31,8 +32,13 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def table_columns(table: pyarrow.Table) -> dict[str, np.ndarray]:
-    """Returns the columns of an Arrow table; what is missing is None, or NaN."""
-    return {name: _values(table[name]) for name in table.column_names}
+    """Returns the columns of an Arrow table; what is missing is None, or NaN.
+
+    Numbers of classes are their names, where the table has these.
+    """
+    columns = {name: _values(table[name]) for name in table.column_names}
+    names = names_by_column(table.schema)
+    return columns | {c: named(columns[c], names[c]) for c in names if c in columns}
 
 
 def _values(column: pyarrow.ChunkedArray) -> np.ndarray:

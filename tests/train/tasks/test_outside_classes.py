@@ -150,9 +150,7 @@ def test_weights_by_the_effective_number():
     assert weights.mean() == pytest.approx(1.0, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("start", "same_until"), [(0.0, 0), (1.0 / 3, 1), (1.0, 3)]
-)
+@pytest.mark.parametrize(("start", "same_until"), [(0.0, 0), (1.0 / 3, 1), (1.0, 3)])
 def test_weights_of_classes_count_from_when_they_should(
     feature_config, change, tmp_path, start, same_until
 ):
