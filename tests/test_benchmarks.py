@@ -55,3 +55,14 @@ def test_a_form_that_errs_more_than_the_plain_one_is_named(monkeypatch):
     assert "1 of 2 forms err more than the plain formula: Checked(" in on_gpu.page(
         found
     )
+
+
+@pytest.mark.parametrize("name", ["poly", "two_head_average_k", "multi_label_sigmoid"])
+def test_a_loss_has_a_line_of_times(name):
+    """Each kind of input: labels alone, other logits, several labels."""
+    command = [sys.executable, BENCHMARKS / "every_loss.py", f"--losses={name}"]
+    flags = ["--shapes=8x5,4x7", "--seconds=0.01"]
+    ran = subprocess.run([*command, *flags], check=True, capture_output=True, text=True)
+    cells = ran.stdout.strip().strip("|").split("|")
+    assert cells[0].strip() == f"`{name}_loss`"
+    assert all(float(cell.strip(" *")) > 0 for cell in cells[1:])

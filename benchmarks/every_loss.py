@@ -1,0 +1,136 @@
+"""The time of every loss of the library, as a multiple of softmax's, in one table.
+
+    python benchmarks/every_loss.py                     # writes docs/benchmarks.md
+    python benchmarks/every_loss.py --dry-run           # prints it
+    python benchmarks/every_loss.py --losses poly,sovr  # some of them, printed
+
+Each alternates with `optax.softmax_cross_entropy_with_integer_labels`, call by call,
+each into its memory of the call before; a figure is a ratio of medians of loss and
+gradient. Logits are normal and labels random: classes are dropped by chance alone.
+"""
+
+import argparse
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from losses import SHAPES, names, of_one_hot, shapes, value_and_grad
+from report import machine, write_section
+from timing import IntoUsedMemory, alternate
+
+from as_softmax_jax.losses import (
+    LOSSES,
+    ActiveClasses,
+    ClassCounts,
+    OtherLogits,
+    PerExample,
+    StepKey,
+)
+
+# As many times softmax's time as a loss of one pass over the logits may take.
+AIM = 1.3
+
+
+def drawn(n, c, *, cosines, seed=0):
+    """Draws logits [n, c], or cosines, and labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, c)).astype(np.float32)
+    logits = np.tanh(logits) if cosines else logits
+    return jnp.asarray(logits), jnp.asarray(rng.integers(0, c, n), jnp.int32)
+
+
+def extras_of(row, logits, target):
+    """Returns the extra inputs of a loss, as a training step has them at hand."""
+    n, c = logits.shape
+    found = {}
+    for keyword, extra in row.extras.items():
+        match extra:
+            case ClassCounts():
+                found[keyword] = jnp.arange(1.0, c + 1.0)
+            case StepKey():
+                found[keyword] = jax.random.key(0)
+            case OtherLogits():
+                found[keyword] = logits
+            case PerExample():
+                found[keyword] = jnp.full(n, extra.first(row.keywords))
+            case ActiveClasses():
+                found[keyword] = jnp.ones(c, bool)
+            case _:
+                found[keyword] = extra.compute(logits, target, **row.keywords)
+    return found
+
+
+def contender(row, logits, labels):
+    """Returns the loss of a row as a function of logits and labels alone."""
+    keywords = dict(row.loss_keywords)
+    target = labels
+    if row.target == "multi_hot":
+        target = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    keywords |= extras_of(row, logits, target)
+    loss = functools.partial(row.function, **keywords)
+    return of_one_hot(loss, logits.shape[1]) if row.target == "multi_hot" else loss
+
+
+def measure(row, n, c, seconds):
+    """Returns the time of a loss over optax's."""
+    num_logits = row.num_logits(c)
+    logits, labels = drawn(n, num_logits, cosines=row.input == "cosines")
+    arguments = logits, labels
+    functions = {
+        "optax": optax.softmax_cross_entropy_with_integer_labels,
+        "ours": contender(row, *arguments),
+    }
+    functions = {
+        name: IntoUsedMemory(functools.partial(value_and_grad, f), *arguments)
+        for name, f in functions.items()
+    }
+    medians = alternate(functions, arguments, seconds)
+    return medians["ours"] / medians["optax"]
+
+
+def line(row, figures):
+    """A line of the table; what is within the aim is bold."""
+    cells = (f"**{r:.2f}**" if r <= AIM else f"{r:.2f}" for r in figures)
+    return f"| `{row.name}_loss` | {' | '.join(cells)} |"
+
+
+def main():
+    """Measures every loss at every shape, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1.0, help="per figure")
+    parser.add_argument("--dry-run", action="store_true", help="print, do not write")
+    parser.add_argument("--losses", type=names, help="of the table, by comma: print")
+    parser.add_argument("--shapes", type=shapes, default=SHAPES, help="as 64x10,8x5000")
+    flags = parser.parse_args()
+    wanted, lines = flags.losses or [*LOSSES], []
+    for name in wanted:
+        row = LOSSES[name]
+        figures = [measure(row, n, c, flags.seconds) for n, c in flags.shapes]
+        lines.append(line(row, figures))
+        print(lines[-1], flush=True)
+        jax.clear_caches()
+    if flags.losses or flags.dry_run:
+        return
+    columns = " | ".join(f"[{n}, {c}]" for n, c in flags.shapes)
+    head = [
+        "## Every loss",
+        "",
+        "Loss and gradient in float32, as a multiple of the time of",
+        "`optax.softmax_cross_entropy_with_integer_labels` on the same logits, each at",
+        f"the keywords of its row; {AIM} and less is bold. What sorts the classes",
+        "(entmax, sparsemax, soft top-k), looks at several thresholds or at each class",
+        "by itself takes longer. `python benchmarks/every_loss.py`",
+        "",
+        machine(),
+        "",
+        f"| loss | {columns} |",
+        f"|---|{'---:|' * len(flags.shapes)}",
+        *lines,
+    ]
+    write_section("every_loss", "\n".join(head))
+
+
+if __name__ == "__main__":
+    main()
