@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "computes a finished run's metrics on a split",
     "predict": "predicts the rows of a file, or the files of a folder",
     "export": "writes a fine-tuned encoder as a Hugging Face folder",
+    "push": "uploads an exported folder to the Hugging Face hub",
 }
 USAGE = """usage: as-softmax COMMAND ...
 

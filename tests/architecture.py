@@ -35,7 +35,7 @@ FLOORS = (
             "train.tune",
             "train.init",
         ),
-        *("train.predict", "train.export"),
+        *("train.predict", "train.export", "train.push"),
     ),
     ("train.api",),
 )
