@@ -1,6 +1,7 @@
 """The scripts of benchmarks/ on tiny sizes: they run, and their tables hold figures."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,18 @@ def test_it_begins_nothing_when_the_time_is_up(tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["losses"] == found["heads"] == found["training"] == []
     assert "training with 50% settled" in found["left_out"]
+
+
+@pytest.mark.long
+def test_a_margin_over_many_classes_is_the_same_on_one_device_and_on_eight():
+    command = [sys.executable, BENCHMARKS / "many_classes.py"]
+    sizes = ["--classes=4000", "--width=8", "--rows=16"]
+    ran = subprocess.run([*command, *sizes], capture_output=True, text=True, check=True)
+    lines = ran.stdout.splitlines()
+    shown = [line.split("|")[1:3] for line in lines if "4,000" in line]
+    assert shown == [[" 1 ", " 4,000 "], [" 8 ", " 4,000 "]]
+    apart = float(re.search(r"gradients are (\S+) apart", ran.stdout)[1])
+    assert apart < 1e-5
 
 
 def test_a_form_that_errs_more_than_the_plain_one_is_named(monkeypatch):

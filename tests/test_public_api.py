@@ -56,8 +56,12 @@ def defined_in(module):
 SHARED = {
     "_extras": {"extra_keywords", "own_keywords"},
     "_draws": {"draws_by_shared_key"},
+    "_blocked": {"statistics"},
     "_blocks": None,
+    "_gradients": {"gradients"},
+    "_operands": None,
     "_passes": None,
+    "_rows": None,
 }
 
 

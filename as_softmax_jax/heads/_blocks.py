@@ -17,6 +17,7 @@ from jax import lax
 
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.mesh import as_varying, varying_axes
+from as_softmax_jax._core.norms import inverse_norm
 
 # Sizes of chunks of rows, the largest first.
 ROW_SIZES = (512, 64, 16)
@@ -45,23 +46,39 @@ class Layer(NamedTuple):
     kernel: jax.Array  # [D, C]; [C, D] in a layer of layout "cd"
     bias: jax.Array | None  # [C], in the compute dtype
     class_mask: jax.Array | None  # [1, C] or [N, C] bool, the valid classes
+    # Of a block: [C], 1 / |w| of each class where logits are cosines times a scale.
+    inverse_norms: jax.Array | None = None
 
-    def block(self, span: Span, layout: str) -> "Layer":
+    def block(self, span: Span, layout: str, cosines: bool) -> "Layer":
         """Returns the classes of a span, in layout "dc"."""
 
         def cut(array: jax.Array, axis: int) -> jax.Array:
             return lax.dynamic_slice_in_dim(array, span.start, span.width, axis)
 
+        kernel = cut(self.kernel, 1) if layout == "dc" else cut(self.kernel, 0).T
+        wide = kernel.astype(compute_dtype(kernel.dtype))
         return Layer(
-            cut(self.kernel, 1) if layout == "dc" else cut(self.kernel, 0).T,
+            kernel,
             None if self.bias is None else cut(self.bias, 0),
             None if self.class_mask is None else cut(self.class_mask, 1),
+            inverse_norm(wide, axis=0) if cosines else None,
         )
 
-    def logits(self, features: jax.Array) -> jax.Array:
-        """Returns the logits of some rows, [R, C], in the compute dtype."""
-        logits = dot(features, self.kernel, (1, 0))
+    def logits(self, features: jax.Array, scale: jax.Array | None) -> jax.Array:
+        """Returns the logits of some rows, [R, C], in the compute dtype.
+
+        Args:
+          features: [R, D].
+          scale: of cosines, [R]: what each row's products are multiplied by.
+        """
+        logits = dot(features, self.kernel, (1, 0)) * self.factors(scale)
         return logits if self.bias is None else logits + self.bias[None]
+
+    def factors(self, scale: jax.Array | None) -> jax.Array | float:
+        """Returns what makes logits of products, [R, C]: 1 where they are logits."""
+        if scale is None or self.inverse_norms is None:
+            return 1.0
+        return scale[:, None] * self.inverse_norms[None]
 
     def take(self, rows: jax.Array) -> "Layer":
         """Returns the layer for other rows, where the class mask is of each row."""

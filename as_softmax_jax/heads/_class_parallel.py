@@ -1,14 +1,19 @@
 """An output layer with its loss on a mesh: rows over one axis, classes over another."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
 
-from as_softmax_jax.heads._linear import RowStatistics, row_statistics
+from as_softmax_jax._core.cosine_margin import Beyond
+from as_softmax_jax.heads._blocked import RowStatistics
+from as_softmax_jax.heads._linear import row_statistics
+from as_softmax_jax.heads._linear_margin import margin_row_statistics
 
 
 def row_statistics_on_mesh(
@@ -47,23 +52,106 @@ def row_statistics_on_mesh(
     Raises:
       ValueError: an axis of the mesh is of type Explicit.
     """
+    layer = {"bias": bias, "where": where}
+    margins = {"delta": delta, "logit_margin": logit_margin}
+    return _on_mesh(
+        row_statistics,
+        mesh,
+        (features, kernel, labels),
+        layer | margins,
+        (data_axis, model_axis),
+    )
+
+
+def margin_row_statistics_on_mesh(
+    mesh: Mesh,
+    features: jax.Array,
+    kernel: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: ArrayLike = 64.0,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+    filter_threshold: float | None = None,
+    delta: ArrayLike | None = None,
+    logit_margin: ArrayLike | None = None,
+    where: jax.Array | None = None,
+    data_axis: str = "data",
+    model_axis: str = "model",
+) -> RowStatistics:
+    """Returns what `margin_row_statistics` does, as `row_statistics_on_mesh`.
+
+    Args:
+      mesh: with both axes, of type Auto.
+      features: [N, ..., D]; `data_axis` divides N.
+      kernel: [D, C].
+      labels: integers [N, ...] in [0, C).
+      scale: a number, or an array of the rows' shape; as are the margins. These and
+        what is not said here: see `linear_margin_softmax_loss`.
+      angle: the margin of the label's angle.
+      cosine: the margin of the label's cosine.
+      beyond: what holds past an angle of pi.
+      straight_through: whose gradient.
+      filter_threshold: a cosine with another class above it counts as 0.
+      delta: the margin of AS-Softmax in probability; or else
+      logit_margin: that in logits. None of the two: softmax.
+      where: boolean [N, ...], the rows that count.
+      data_axis: over which rows are split.
+      model_axis: over which classes are split.
+
+    Raises:
+      ValueError: an axis of the mesh is of type Explicit.
+    """
+    function = functools.partial(
+        margin_row_statistics,
+        beyond=beyond,
+        straight_through=straight_through,
+        filter_threshold=filter_threshold,
+    )
+    options = {"scale": scale, "angle": angle, "cosine": cosine}
+    margins = {"delta": delta, "logit_margin": logit_margin, "where": where}
+    arrays = features, kernel, labels
+    return _on_mesh(function, mesh, arrays, options | margins, (data_axis, model_axis))
+
+
+def _on_mesh(
+    function: Callable[..., RowStatistics],
+    mesh: Mesh,
+    arrays: tuple[jax.Array, jax.Array, jax.Array],
+    options: dict[str, Any],
+    axes: tuple[str, str],
+) -> RowStatistics:
+    """Returns a function of each device's rows and classes.
+
+    Args:
+      function: of features, kernel and labels, and of options by name.
+      mesh: with both axes.
+      arrays: features, kernel and labels.
+      options: None, a number, or of the rows' shape; "bias" is of the classes.
+      axes: for rows and for classes.
+    """
     if any(kind != AxisType.Auto for kind in mesh.axis_types):
         raise ValueError(
             f"`mesh` must have axes of type Auto; got {mesh.axis_types}. Make it with "
             "`jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))`."
         )
-    parts, num_classes = mesh.shape[model_axis], kernel.shape[1]
+    features, kernel, labels = arrays
+    parts, num_classes = mesh.shape[axes[1]], kernel.shape[1]
     spare = -num_classes % parts
     kernel = jnp.pad(kernel, [(0, 0), (0, spare)])
-    bias = None if bias is None else jnp.pad(bias, (0, spare))
-    mask = jnp.arange(num_classes + spare) < num_classes if spare else None
-    axis = model_axis if parts > 1 else None  # the same on a mesh without it
-    rows = P(data_axis)
-    options = {"bias": bias, "where": where, "class_mask": mask}
-    specs = {"bias": P(axis), "where": rows, "class_mask": P(axis)}
-    for name, margin in (("delta", delta), ("logit_margin", logit_margin)):
-        if margin is not None:
-            options[name], specs[name] = margin, rows if jnp.ndim(margin) else P()
+    options = {name: value for name, value in options.items() if value is not None}
+    if "bias" in options:
+        options["bias"] = jnp.pad(options["bias"], (0, spare))
+    if spare:
+        options["class_mask"] = jnp.arange(num_classes + spare) < num_classes
+    axis = axes[1] if parts > 1 else None  # the same on a mesh without it
+    rows, of_classes = P(axes[0]), ("bias", "class_mask")
+    specs = {
+        name: P(axis) if name in of_classes else rows if jnp.ndim(value) else P()
+        for name, value in options.items()
+    }
 
     @functools.partial(
         jax.shard_map,
@@ -77,6 +165,6 @@ def row_statistics_on_mesh(
         labels: jax.Array,
         options: dict[str, Any],
     ) -> RowStatistics:
-        return row_statistics(features, kernel, labels, axis_name=axis, **options)
+        return function(features, kernel, labels, axis_name=axis, **options)
 
     return on_device(features, kernel, labels, options)

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
+from as_softmax_jax._core.norms import clipped_cosine, inverse_norm
 
 LAYOUTS = ("dc", "cd")
 
@@ -77,13 +78,11 @@ def cosine_logits(
         )
     dtype = compute_dtype(jnp.result_type(features.dtype, kernel.dtype))
     products = jnp.matmul(features, kernel, preferred_element_type=dtype)
-    of_features = _inverse_norm(features.astype(dtype), axis=-1)
-    of_classes = _inverse_norm(kernel.astype(dtype), axis=0)
+    of_features = inverse_norm(features.astype(dtype), axis=-1)
+    of_classes = inverse_norm(kernel.astype(dtype), axis=0)
     of_classes = of_classes.reshape((1,) * (features.ndim - 1) + (-1,))
     cosines = products.astype(dtype) * of_features[..., None] * of_classes
-    # Rounding may pass 1 by some ulp: the value is clipped, its gradient is not.
-    clipped = jnp.clip(cosines, -1, 1)
-    cosines += jax.lax.stop_gradient(clipped - cosines)
+    cosines = clipped_cosine(cosines)
     return cosines if sub_centers == 1 else _nearest(cosines, sub_centers)
 
 
@@ -131,22 +130,13 @@ def append_class(
         )
     where = checks.boolean_mask(where, features.shape[:1], "features' rows", "where")
     x = features.astype(compute_dtype(features.dtype))
-    directions = x * _inverse_norm(x, axis=-1)[:, None]
+    directions = x * inverse_norm(x, axis=-1)[:, None]
     if where is not None:
         directions = jnp.where(where[:, None], directions, 0)
     total = jnp.sum(directions, axis=0)
-    weights = (total * _inverse_norm(total, axis=0)).astype(kernel.dtype)
+    weights = (total * inverse_norm(total, axis=0)).astype(kernel.dtype)
     axis = kernel_layout.index("c")
     return jnp.concatenate([kernel, jnp.expand_dims(weights, axis)], axis)
-
-
-def _inverse_norm(vectors: jax.Array, axis: int) -> jax.Array:
-    """Returns 1 / |v|, and 0 with a gradient of 0 where v is 0."""
-    square = jnp.sum(vectors * vectors, axis=axis)
-    there = square > jnp.finfo(square.dtype).tiny
-    return jnp.where(there, jax.lax.rsqrt(jnp.where(there, square, 1)), 0).astype(
-        square.dtype
-    )
 
 
 def _nearest(cosines: jax.Array, sub_centers: int) -> jax.Array:

@@ -14,10 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from as_softmax_jax._core.log_sum_exp import exp, nonzero
+from as_softmax_jax._core.cosine_margin import CosineMargin
+from as_softmax_jax._core.log_odds import softplus
+from as_softmax_jax._core.log_sum_exp import exp
 from as_softmax_jax._core.nan import nan_where, replaced
-from as_softmax_jax.heads import _passes
+from as_softmax_jax.heads import _gradients
 from as_softmax_jax.heads._blocks import Layer, Span
+from as_softmax_jax.heads._rows import Program, Rows, Statistics, rivals_of
 
 
 class _Operands(NamedTuple):
@@ -26,22 +29,18 @@ class _Operands(NamedTuple):
     features: jax.Array  # [N, D]
     kernel: jax.Array
     bias: jax.Array | None
+    cosine_margin: CosineMargin | None
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def losses(
-    program: _passes.Program,
-    layer: Layer,
-    rows: _passes.Rows,
-    s: _passes.Statistics,
-) -> jax.Array:
-    """Returns `_passes.losses`, differentiable."""
+def losses(program: Program, layer: Layer, rows: Rows, s: Statistics) -> jax.Array:
+    """Returns `Statistics.losses`, differentiable."""
     del program, layer, rows
-    return _passes.losses(s)
+    return s.losses()
 
 
 @losses.defjvp
-def _losses_jvp(program: _passes.Program, primals: Any, tangents: Any) -> Any:
+def _losses_jvp(program: Program, primals: Any, tangents: Any) -> Any:
     layer, rows, s = primals
     operands, changes = _operands(layer, rows), _operands(*tangents[:2])
     loss_of = functools.partial(_plain_losses, program, layer, rows, s)
@@ -51,18 +50,14 @@ def _losses_jvp(program: _passes.Program, primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def gradients(
-    program: _passes.Program,
-    layer: Layer,
-    rows: _passes.Rows,
-    s: _passes.Statistics,
-    cotangent: jax.Array,
-) -> _passes.Gradients:
-    """Returns `_passes.gradients`, differentiable."""
-    return _passes.gradients(program, layer, rows, s, cotangent)
+    program: Program, layer: Layer, rows: Rows, s: Statistics, cotangent: jax.Array
+) -> _gradients.Gradients:
+    """Returns `_gradients.gradients`, differentiable."""
+    return _gradients.gradients(program, layer, rows, s, cotangent)
 
 
 @gradients.defjvp
-def _gradients_jvp(program: _passes.Program, primals: Any, tangents: Any) -> Any:
+def _gradients_jvp(program: Program, primals: Any, tangents: Any) -> Any:
     layer, rows, s, cotangent = primals
     operands, changes = _operands(layer, rows), _operands(*tangents[:2])
     loss_of = functools.partial(_plain_losses, program, layer, rows, s)
@@ -73,32 +68,32 @@ def _gradients_jvp(program: _passes.Program, primals: Any, tangents: Any) -> Any
     _, change = jax.jvp(plain, (operands, cotangent), (changes, tangents[3]))
     value = gradients(program, *primals)
     cast = jax.tree.map(lambda c, v: c.astype(v.dtype), tuple(change), tuple(value))
-    return value, _passes.Gradients(*cast)
+    return value, _gradients.Gradients(*cast)
 
 
-def _operands(layer: Layer, rows: _passes.Rows) -> _Operands:
-    return _Operands(rows.features, layer.kernel, layer.bias)
+def _operands(layer: Layer, rows: Rows) -> _Operands:
+    return _Operands(rows.features, layer.kernel, layer.bias, rows.cosine_margin)
 
 
 def _plain_losses(
-    program: _passes.Program,
-    layer: Layer,
-    rows: _passes.Rows,
-    s: _passes.Statistics,
-    operands: _Operands,
+    program: Program, layer: Layer, rows: Rows, s: Statistics, operands: _Operands
 ) -> jax.Array:
     """Returns the loss of each row over the classes that it keeps."""
     bad = jnp.isnan(s.gap)
-    zero = jnp.zeros((), s.gap.dtype)
+    zero, one = (jnp.full((), value, s.gap.dtype) for value in (0, 1))
     gap = jnp.where(bad, jnp.inf, s.gap)
     label, shift = (jnp.where(bad, zero, a) for a in (s.label_logit, s.shift))
     nothing = jnp.zeros((), operands.features.dtype)
-    features = replaced(bad[:, None], operands.features, nothing)
+    rows = rows._replace(
+        features=replaced(bad[:, None], operands.features, nothing),
+        cosine_margin=jax.tree.map(
+            lambda a: replaced(bad, a, one), operands.cosine_margin
+        ),
+    ).with_scale()
     whole = Span(np.int32(0), np.int32(0), program.num_classes)
     layer = layer._replace(kernel=operands.kernel, bias=operands.bias)
-    block = layer.block(whole, program.layout)
-    logits, places = block.logits(features), whole.places_of(rows.labels)
-    rivals = _passes.rivals_of(logits, places, block.class_mask)
+    block, places = program.block(layer, whole), whole.places_of(rows.labels)
+    (rivals, _), logits = rivals_of(program, block, rows, places, lambda array: array)
     kept = ~(rivals - label[:, None] < gap[:, None])
     exps = jnp.where(kept, exp(jnp.where(kept, rivals, zero) - shift[:, None]), zero)
     total = jnp.sum(exps, axis=1)
@@ -108,5 +103,8 @@ def _plain_losses(
     own = jnp.where(places < program.num_classes, own[:, 0], zero)
     if program.axis_name is not None:
         total, own = lax.psum((total, own), program.axis_name)
-    total = nonzero(total + jnp.exp(own - shift))
-    return nan_where(bad, jnp.log(total) - (own - shift))
+    alone = total == 0
+    odds = jnp.log(jnp.where(alone, one, total)) - (rows.lowered(own) - shift)
+    lost = jnp.where(own == -jnp.inf, jnp.inf, zero)
+    loss = jnp.where(alone, lost, softplus(jnp.where(alone, zero, odds)))
+    return nan_where(bad, loss)

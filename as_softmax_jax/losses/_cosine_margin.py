@@ -13,7 +13,6 @@ log-odds, see `as_softmax_jax._core.log_odds`.
 """
 
 import math
-from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +20,10 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis, from_last
+from as_softmax_jax._core.cosine_margin import Beyond, check_beyond, turned_cosine
 from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
 from as_softmax_jax.losses._extras import StepKey
 from as_softmax_jax.losses._table import register_loss
-
-Beyond = Literal["linear", "plain", "clip"]
-"""What the label's cosine becomes where its angle and the margin pass pi."""
 
 
 def margin_logits(
@@ -477,43 +474,17 @@ def _lowered(
     The loss takes s b from the label's log-odds, which are small, and not from its
     logit. Rows with a margin out of range are bad in the inputs that return.
     """
-    checks.one_of(beyond, get_args(Beyond), "beyond")
+    check_beyond(beyond)
     like = inputs.loss_type(x)
     x, scale = inputs.own(x, checks.positive(scale, like, "scale"))
     angle = checks.between(angle, -math.pi, math.pi, like, "angle")
     x, angle = inputs.own(x, angle, 0.0)
     x, cosine = inputs.own(x, checks.finite(cosine, like, "cosine"), 0.0)
     own = inputs.take_label(x.logits, x.labels)
-    turned = _turned(own, angle, beyond)
-    if straight_through:
-        turned = own + jax.lax.stop_gradient(jnp.where(own == turned, 0, turned - own))
+    turned = turned_cosine(own, angle, beyond, straight_through)
     is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     cosines = jnp.where(is_label, turned[..., None], x.logits)
     return x, scaled(cosines, scale), scale * cosine
-
-
-def _turned(cosines: jax.Array, angle: jax.Array, beyond: Beyond) -> jax.Array:
-    """Returns cos(arccos c + a), without the arccos; -inf of -inf.
-
-    The derivative of the root is infinite at 1 and -1. There the cosine does not move
-    to the first order when the features do, and the derivative of the root is 0 here.
-    """
-    absent = cosines == -jnp.inf
-    c = jnp.where(absent, jnp.zeros((), cosines.dtype), cosines)
-    square = (1 - c) * (1 + c)
-    inside = square > 0
-    sine = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
-    turned = c * jnp.cos(angle) - sine.astype(c.dtype) * jnp.sin(angle)
-    # By the sum rule, and not by the sign of theta + a - pi, which takes the arccos.
-    if beyond == "linear":
-        past = (angle > 0) & (c < -jnp.cos(angle))
-        turned = jnp.where(past, c - angle * jnp.sin(angle), turned)
-    if beyond == "clip":
-        past = (angle > 0) & (c < -jnp.cos(angle))
-        before = (angle < 0) & (c > jnp.cos(angle))
-        ends = jnp.where(past, -jnp.ones((), c.dtype), jnp.ones((), c.dtype))
-        turned = jnp.where(past | before, ends, turned)
-    return jnp.where(absent, cosines, turned)
 
 
 def _drawn(

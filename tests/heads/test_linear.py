@@ -21,7 +21,8 @@ from as_softmax_jax import (
     linear_as_softmax_loss,
 )
 from as_softmax_jax.heads import _blocks
-from as_softmax_jax.heads._linear import IMPLEMENTATIONS, LAYOUTS
+from as_softmax_jax.heads._linear import IMPLEMENTATIONS
+from as_softmax_jax.heads._operands import LAYOUTS
 
 KINDS = ("hard", "partial", "settled", "mixed")
 # A kernel takes seconds to interpret: all tests of it are long.
