@@ -1,7 +1,8 @@
 """Adaptive Sparse Softmax for JAX: losses, output layers and transforms.
 
 AS-Softmax and what trains with it stand here. Everything stands in its topic: `losses`
-(every loss, and the table `losses.LOSSES`), `heads` and `transforms`.
+(every loss, and the table `losses.LOSSES`), `heads`, `regularizers`, `scores` and
+`transforms`.
 
 Examples:
   >>> import jax.numpy as jnp
@@ -12,7 +13,7 @@ Examples:
   [0.     0.6444]
 """
 
-from as_softmax_jax import heads, losses, transforms
+from as_softmax_jax import heads, losses, regularizers, scores, transforms
 from as_softmax_jax.heads import linear_as_softmax_loss
 from as_softmax_jax.losses import (
     as_softmax_kept,
@@ -54,6 +55,8 @@ __all__ = (
     "margin_schedule",
     "multi_label_as_softmax_loss",
     "multi_label_as_softmax_settled",
+    "regularizers",
+    "scores",
     "settled_ratio_window",
     "transforms",
 )

@@ -20,8 +20,10 @@ from as_softmax_jax.losses import (
     LOSSES,
     ActiveClasses,
     ClassCounts,
+    Learned,
     OtherLogits,
     PerExample,
+    PerRun,
     StepKey,
     softmax_loss,
 )
@@ -61,6 +63,10 @@ def extras_of(row, logits, target):
             found[keyword] = logits
         elif isinstance(extra, PerExample):
             found[keyword] = jnp.full(len(logits), extra.first(row.keywords))
+        elif isinstance(extra, PerRun):
+            found[keyword] = extra.initial()
+        elif isinstance(extra, Learned):
+            found[keyword] = extra.first(CLASSES, row.keywords)
         elif isinstance(extra, ActiveClasses):
             found[keyword] = jnp.ones(CLASSES, bool)
         else:

@@ -7,6 +7,8 @@ same dtype, plus a small slack (see `assert_no_worse`). No tolerance is guessed.
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -151,3 +153,22 @@ def assert_no_worse(actual, naive, truth, *, slack, rows=None):
     error = np.max(np.abs(actual - truth), initial=0, where=finite)
     allowed = np.max(np.abs(naive - truth), initial=0, where=finite) + slack * size
     assert error <= allowed, f"error {error:.3g} above {allowed:.3g}"
+
+
+def assert_is_derivative(f, *arrays, step=1e-6):
+    """Holds the gradient of the sum of f by each array to a central difference.
+
+    Along random directions, in float64, which must be enabled.
+    """
+    gradients = jax.grad(lambda *a: jnp.sum(f(*a)), tuple(range(len(arrays))))(*arrays)
+    for i, gradient in enumerate(gradients):
+        for seed in range(3):
+            along = np.random.default_rng(seed).normal(size=np.shape(arrays[i]))
+
+            def at(times, i=i, along=along):
+                moved = arrays[i] + times * along
+                return np.sum(f(*arrays[:i], moved, *arrays[i + 1 :]))
+
+            slope = (at(step) - at(-step)) / (2 * step)
+            expected = np.vdot(np.asarray(gradient), along)
+            np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)

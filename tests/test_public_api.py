@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 import as_softmax_jax
-from as_softmax_jax import heads, losses, transforms
+from as_softmax_jax import heads, losses, regularizers, scores, transforms
 
 PAGES = "\n".join(
     page.read_text() for page in (Path(__file__).parents[1] / "docs").glob("*.md")
 )
-TOPICS = {topic.__name__.split(".")[-1]: topic for topic in (heads, losses, transforms)}
+TOPICS = {
+    topic.__name__.split(".")[-1]: topic
+    for topic in (heads, losses, regularizers, scores, transforms)
+}
 FUNCTIONS = {
     f"{name}.{public}": getattr(topic, public)
     for name, topic in TOPICS.items()
@@ -62,6 +65,8 @@ SHARED = {
     "_operands": None,
     "_passes": None,
     "_rows": None,
+    "_products": {"product", "read", "sum_dtype"},
+    "_cosine": {"cosines_of"},
 }
 
 

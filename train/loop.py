@@ -39,7 +39,12 @@ from .training.state import TrainState, create_state
 from .training.steps import BatchInfo, train_step
 from .training.sums import Sums
 from .workdir.checkpoints import BestCheckpoint, LatestCheckpoint, Progress
-from .workdir.finished_run import ACTIVE_CLASSES, CLASS_COUNTS, OF_MARGINS
+from .workdir.finished_run import (
+    ACTIVE_CLASSES,
+    CLASS_COUNTS,
+    OF_MARGINS,
+    RUN_STATES,
+)
 from .workdir.log import RunLog
 from .workdir.loggers import Logger, make_loggers
 from .workdir.opening import opening_lines
@@ -122,7 +127,7 @@ def train_and_evaluate(
             evidence = Evidence(before, best.record, history.records)
             result = final_figures(recipe, data, params, evidence, workdir, state.held)
             result |= origin(config, data, recipe) | {"seconds": history.seconds()}
-            _write_active(workdir, recipe, state)
+            _write_held(workdir, recipe, state)
             write_json(workdir / "result.json", result)
             log.end(result)
         latest.remove()
@@ -213,12 +218,16 @@ def _loss_files(
     return {CLASS_COUNTS: as_json(counts)} if counts else {}
 
 
-def _write_active(workdir: Path, recipe: Recipe, state: TrainState) -> None:
-    """Writes which classes training has met, where the loss takes them."""
-    held, names = state.held or {}, recipe.objective.active_classes
-    if names:
+def _write_held(workdir: Path, recipe: Recipe, state: TrainState) -> None:
+    """Writes what the run holds at its end, where the loss takes it."""
+    held, objective = state.held or {}, recipe.objective
+    if names := objective.active_classes:
         met = {name: np.asarray(held[name]).tolist() for name in names}
         write_json(workdir / ACTIVE_CLASSES, met)
+    if states := objective.run_states:
+        leaves = {name: jax.tree.leaves(held[name]) for name in states}
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), leaves)
+        write_json(workdir / RUN_STATES, numbers)
 
 
 class _Run(NamedTuple):

@@ -103,6 +103,21 @@ def integer_labels(
     return array.astype(jnp.int32)
 
 
+def integer_array(
+    value: ArrayLike, shape: Sequence[int], of: str, name: str
+) -> jax.Array:
+    """Returns `value` as integers; refuses a shape that is not that of `of`."""
+    array = _array(value, name)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must be integers; got dtype {array.dtype}.")
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"`{name}` must have the shape of the {of}, {tuple(shape)}; "
+            f"got {array.shape}."
+        )
+    return array
+
+
 def multi_hot_targets(targets: ArrayLike, shape: Sequence[int]) -> jax.Array:
     """Returns multi-hot targets; refuses a shape that is not the logits'."""
     array = _array(targets, "targets")

@@ -1,4 +1,4 @@
-r"""The label's logit of margin losses on cosines, with its margins.
+r"""The margin of losses on cosines: of the label's angle, and of its cosine.
 
 .. math::
   z_t = s\, (\psi(c_t) - b), \qquad
@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from as_softmax_jax._core import checks
-from as_softmax_jax._core.norms import clipped_cosine
+from as_softmax_jax._core import checks, inputs
+from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.norms import clipped_cosine, root
 
 Beyond = Literal["linear", "plain", "clip"]
 """What the label's cosine becomes where its angle and the margin pass pi."""
@@ -75,6 +76,46 @@ def read(
     )
 
 
+def margin_loss(
+    x: inputs.Inputs,
+    scale: ArrayLike,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+) -> jax.Array:
+    """Returns the finished loss."""
+    x, turned, lower = lowered(x, scale, angle, cosine, beyond, straight_through)
+    log_odds = label_log_odds(shifted(turned), x.labels)
+    return inputs.finish(softplus(lower - log_odds), x)
+
+
+def lowered(
+    x: inputs.Inputs,
+    scale: ArrayLike,
+    angle: ArrayLike = 0.0,
+    cosine: ArrayLike = 0.0,
+    beyond: Beyond = "linear",
+    straight_through: bool = False,
+) -> tuple[inputs.Inputs, jax.Array, jax.Array]:
+    """Returns the inputs, logits with the angle's margin, and what the label loses.
+
+    The loss takes s b from the label's log-odds, which are small, and not from its
+    logit. Rows with a margin out of range are bad in the inputs that return.
+    """
+    check_beyond(beyond)
+    like = inputs.loss_type(x)
+    x, scale = inputs.own(x, checks.positive(scale, like, "scale"))
+    angle = checks.between(angle, -math.pi, math.pi, like, "angle")
+    x, angle = inputs.own(x, angle, 0.0)
+    x, cosine = inputs.own(x, checks.finite(cosine, like, "cosine"), 0.0)
+    own = inputs.take_label(x.logits, x.labels)
+    turned = turned_cosine(own, angle, beyond, straight_through)
+    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
+    cosines = jnp.where(is_label, turned[..., None], x.logits)
+    return x, scaled(cosines, scale), scale * cosine
+
+
 def check_beyond(beyond: str) -> None:
     """Refuses a name that is none of `Beyond`."""
     checks.one_of(beyond, get_args(Beyond), "beyond")
@@ -90,10 +131,9 @@ def turned_cosine(
     """
     absent = cosines == -jnp.inf
     c = jnp.where(absent, jnp.zeros((), cosines.dtype), cosines)
-    square = (1 - c) * (1 + c)
-    inside = square > 0
-    sine = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
-    turned = c * jnp.cos(angle) - sine.astype(c.dtype) * jnp.sin(angle)
+    # Rounding may have taken a cosine past an end, where the square is below 0.
+    sine = root((1 - c) * (1 + c))
+    turned = c * jnp.cos(angle) - sine * jnp.sin(angle)
     # By the sum rule, and not by the sign of theta + a - pi, which takes the arccos.
     if beyond == "linear":
         past = (angle > 0) & (c < -jnp.cos(angle))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec
 
 
 def varying_axes(tree: Any) -> tuple[str, ...]:
@@ -19,6 +20,14 @@ def as_varying(leaf: jax.Array, axes: tuple[str, ...]) -> jax.Array:
 def shared_axes(leaf: jax.Array, axes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns those of some axes over which an array is the same."""
     return tuple(axis for axis in axes if axis not in _of(leaf))
+
+
+def whole(array: jax.Array) -> jax.Array:
+    """Gives every device all of an array that is spread over axes of type Explicit."""
+    spec = jax.typeof(array).sharding.spec
+    if all(part is None for part in spec):
+        return array
+    return jax.sharding.reshard(array, PartitionSpec(*(None,) * array.ndim))
 
 
 def is_tracked(axis_name: str) -> bool:

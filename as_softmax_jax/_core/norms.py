@@ -1,4 +1,4 @@
-"""The inverse length of a vector, which turns a product into a cosine."""
+"""Lengths of vectors, and what divides by them, with a gradient of 0 at length 0."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,19 @@ def inverse_norm(vectors: jax.Array, axis: int) -> jax.Array:
     there = square > jnp.finfo(square.dtype).tiny
     inverse = jax.lax.rsqrt(jnp.where(there, square, jnp.ones((), square.dtype)))
     return jnp.where(there, inverse, jnp.zeros((), square.dtype))
+
+
+def norm(vectors: jax.Array, axis: int) -> jax.Array:
+    """Returns |v|, with a gradient of 0 where v is 0."""
+    return root(jnp.sum(vectors * vectors, axis=axis))
+
+
+def root(values: jax.Array) -> jax.Array:
+    """Returns the square root of values of at least 0, with a gradient of 0 at 0."""
+    there = values > 0
+    return jnp.where(there, jnp.sqrt(jnp.where(there, values, 1)), 0).astype(
+        values.dtype
+    )
 
 
 def clipped_cosine(cosines: jax.Array) -> jax.Array:

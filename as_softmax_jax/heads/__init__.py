@@ -17,7 +17,11 @@ A head is a pure function of explicit parameters: ``features`` [..., D], ``kerne
 - `linear_top_k`: the best classes and their probabilities, for prediction;
 - `low_rank_logits`: all logits of a trained layer for part of their price;
 - `cosine_logits`: cosines in place of logits, for the losses that take them;
-- `append_class`: one more class for such a layer, out of a few examples.
+- `append_class`: one more class for such a layer, out of a few examples;
+- `distance_logits`: distances from a prototype of each class, below 0;
+- `l_softmax_loss`, `noisy_softmax_loss`: margins that the lengths of the features are
+  part of, and `l_softmax_logits`, `noisy_softmax_logits` for other losses;
+- `fourier_logits`, `fourier_penalty`: a smooth density of classes that are numbers.
 """
 
 from as_softmax_jax._core.log_sum_exp import LogSumExp
@@ -27,6 +31,14 @@ from as_softmax_jax.heads._class_parallel import (
     row_statistics_on_mesh,
 )
 from as_softmax_jax.heads._cosine import append_class, cosine_logits
+from as_softmax_jax.heads._distance import distance_logits
+from as_softmax_jax.heads._fourier import fourier_logits, fourier_penalty
+from as_softmax_jax.heads._label_margin import (
+    l_softmax_logits,
+    l_softmax_loss,
+    noisy_softmax_logits,
+    noisy_softmax_loss,
+)
 from as_softmax_jax.heads._linear import linear_as_softmax_loss, row_statistics
 from as_softmax_jax.heads._linear_margin import (
     linear_margin_softmax_loss,
@@ -63,6 +75,11 @@ __all__ = (
     "append_class",
     "build_multi_index",
     "cosine_logits",
+    "distance_logits",
+    "fourier_logits",
+    "fourier_penalty",
+    "l_softmax_logits",
+    "l_softmax_loss",
     "linear_as_softmax_loss",
     "linear_margin_softmax_loss",
     "linear_softmax_loss",
@@ -72,6 +89,8 @@ __all__ = (
     "margin_row_statistics",
     "margin_row_statistics_on_mesh",
     "multi_index_log_q",
+    "noisy_softmax_logits",
+    "noisy_softmax_loss",
     "partial_fc_loss",
     "row_statistics",
     "row_statistics_on_mesh",

@@ -14,8 +14,7 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.norms import clipped_cosine, inverse_norm
-
-LAYOUTS = ("dc", "cd")
+from as_softmax_jax.heads._products import LAYOUTS, Operands, product, read, sum_dtype
 
 
 def cosine_logits(
@@ -61,28 +60,15 @@ def cosine_logits(
       Deng et al., `Sub-center ArcFace
       <https://doi.org/10.1007/978-3-030-58621-8_43>`_, ECCV 2020.
     """
-    checks.one_of(kernel_layout, LAYOUTS, "kernel_layout")
     sub_centers = checks.integer(sub_centers, "sub_centers", at_least=1)
-    features = checks.floating_array(features, "features")
-    kernel = checks.floating_array(kernel, "kernel")
-    kernel = kernel if kernel_layout == "dc" else kernel.T
-    if kernel.ndim != 2 or features.shape[-1:] != kernel.shape[:1]:
+    x = read(features, kernel, kernel_layout)
+    num_columns = x.kernel.shape[1]
+    if num_columns % sub_centers:
         raise ValueError(
-            f"`kernel` must be [D, C] for features [..., D]; got {kernel.shape} in "
-            f"layout 'dc' for features {features.shape}."
-        )
-    if kernel.shape[1] % sub_centers:
-        raise ValueError(
-            f"`kernel` must have `sub_centers` columns a class; got {kernel.shape[1]} "
+            f"`kernel` must have `sub_centers` columns a class; got {num_columns} "
             f"columns for {sub_centers} each."
         )
-    dtype = compute_dtype(jnp.result_type(features.dtype, kernel.dtype))
-    products = jnp.matmul(features, kernel, preferred_element_type=dtype)
-    of_features = inverse_norm(features.astype(dtype), axis=-1)
-    of_classes = inverse_norm(kernel.astype(dtype), axis=0)
-    of_classes = of_classes.reshape((1,) * (features.ndim - 1) + (-1,))
-    cosines = products.astype(dtype) * of_features[..., None] * of_classes
-    cosines = clipped_cosine(cosines)
+    cosines = cosines_of(x)
     return cosines if sub_centers == 1 else _nearest(cosines, sub_centers)
 
 
@@ -137,6 +123,15 @@ def append_class(
     weights = (total * inverse_norm(total, axis=0)).astype(kernel.dtype)
     axis = kernel_layout.index("c")
     return jnp.concatenate([kernel, jnp.expand_dims(weights, axis)], axis)
+
+
+def cosines_of(x: Operands) -> jax.Array:
+    """Returns the cosines of features and columns, [..., C]."""
+    dtype = sum_dtype(x)
+    of_features = inverse_norm(x.features.astype(dtype), axis=-1)
+    of_columns = inverse_norm(x.kernel.astype(dtype), axis=0)
+    of_columns = of_columns.reshape((1,) * (x.features.ndim - 1) + (-1,))
+    return clipped_cosine(product(x) * of_features[..., None] * of_columns)
 
 
 def _nearest(cosines: jax.Array, sub_centers: int) -> jax.Array:

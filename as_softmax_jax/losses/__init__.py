@@ -74,6 +74,14 @@ Examples:
 """
 
 from as_softmax_jax._core.checks import check_labels
+from as_softmax_jax.losses._adaface import (
+    NormState,
+    adaface_loss,
+    feature_norms,
+    init_norm_state,
+    norm_margins,
+    update_norm_state,
+)
 from as_softmax_jax.losses._as_softmax import (
     as_softmax_kept,
     as_softmax_loss,
@@ -97,12 +105,8 @@ from as_softmax_jax.losses._comp_sum import (
 from as_softmax_jax.losses._cosine_margin import (
     am_softmax_loss,
     arcface_loss,
-    elastic_arcface_loss,
-    elastic_cosface_loss,
-    elastic_margins,
     margin_logits,
     margin_softmax_loss,
-    rank_margins,
 )
 from as_softmax_jax.losses._cosine_pairs import (
     circle_loss,
@@ -110,14 +114,29 @@ from as_softmax_jax.losses._cosine_pairs import (
     real_am_softmax_settled,
 )
 from as_softmax_jax.losses._decoupled import multi_label_decoupled_softmax_loss
+from as_softmax_jax.losses._dismax import dismax_loss
+from as_softmax_jax.losses._elastic import (
+    elastic_arcface_loss,
+    elastic_cosface_loss,
+    elastic_margins,
+    rank_margins,
+)
 from as_softmax_jax.losses._extras import (
     ActiveClasses,
     ClassCounts,
     Extra,
+    FromFeatures,
+    Learned,
     OtherLogits,
     PerBatch,
     PerExample,
+    PerRun,
     StepKey,
+)
+from as_softmax_jax.losses._gumbel import (
+    gumbel_loss,
+    gumbel_probs,
+    multi_label_gumbel_loss,
 )
 from as_softmax_jax.losses._hinge import (
     multi_label_squared_hinge_loss,
@@ -130,6 +149,7 @@ from as_softmax_jax.losses._ldr_kl import (
     aldr_kl_temperature,
     ldr_kl_loss,
 )
+from as_softmax_jax.losses._madacos import madacos_loss, madacos_scale_margin
 from as_softmax_jax.losses._margin import soft_margin_softmax_loss
 from as_softmax_jax.losses._masked_softmax import masked_softmax_loss
 from as_softmax_jax.losses._multi_label import (
@@ -181,6 +201,7 @@ from as_softmax_jax.losses._sparse import (
     sparsemax_probs,
     sparsemax_settled,
 )
+from as_softmax_jax.losses._sphereface2 import sphereface2_bias, sphereface2_loss
 from as_softmax_jax.losses._spherical import (
     spherical_z_loss,
 )
@@ -192,18 +213,25 @@ from as_softmax_jax.losses._stablemax import (
     stablemax_probs,
 )
 from as_softmax_jax.losses._table import LOSSES, Loss, register_loss
+from as_softmax_jax.losses._unpg import NegativePairs, negative_pairs, unpg_loss
 
 __all__ = (
     "LOSSES",
     "ActiveClasses",
     "ClassCounts",
     "Extra",
+    "FromFeatures",
+    "Learned",
     "Loss",
+    "NegativePairs",
+    "NormState",
     "OtherLogits",
     "PerBatch",
     "PerExample",
+    "PerRun",
     "StepKey",
     "active_passive_loss",
+    "adaface_loss",
     "aldr_kl_loss",
     "aldr_kl_temperature",
     "am_softmax_loss",
@@ -220,6 +248,7 @@ __all__ = (
     "class_prior",
     "comp_sum_loss",
     "count_active",
+    "dismax_loss",
     "effective_number_weights",
     "elastic_arcface_loss",
     "elastic_cosface_loss",
@@ -227,11 +256,17 @@ __all__ = (
     "entmax_loss",
     "entmax_probs",
     "entmax_settled",
+    "feature_norms",
     "focal_loss",
+    "gumbel_loss",
+    "gumbel_probs",
+    "init_norm_state",
     "label_smoothing_loss",
     "ldam_loss",
     "ldam_margins",
     "ldr_kl_loss",
+    "madacos_loss",
+    "madacos_scale_margin",
     "margin_logits",
     "margin_softmax_loss",
     "masked_softmax_loss",
@@ -242,12 +277,15 @@ __all__ = (
     "multi_label_asymmetric_loss",
     "multi_label_asymmetric_settled",
     "multi_label_decoupled_softmax_loss",
+    "multi_label_gumbel_loss",
     "multi_label_sigmoid_loss",
     "multi_label_soft_top_k_loss",
     "multi_label_softmax_loss",
     "multi_label_sparse_softmax_loss",
     "multi_label_squared_hinge_loss",
     "multi_label_squared_hinge_settled",
+    "negative_pairs",
+    "norm_margins",
     "normalized_cross_entropy_loss",
     "normalized_focal_loss",
     "one_vs_rest_loss",
@@ -268,6 +306,8 @@ __all__ = (
     "sparsemax_loss",
     "sparsemax_probs",
     "sparsemax_settled",
+    "sphereface2_bias",
+    "sphereface2_loss",
     "spherical_z_loss",
     "squared_hinge_loss",
     "squared_hinge_settled",
@@ -276,4 +316,6 @@ __all__ = (
     "stablemax_probs",
     "temperature_softmax_loss",
     "two_head_average_k_loss",
+    "unpg_loss",
+    "update_norm_state",
 )

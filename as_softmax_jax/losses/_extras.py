@@ -8,7 +8,10 @@ says under that keyword where a training loop finds the value:
 - `PerExample`: state of each training example, kept between steps;
 - `PerBatch`: computed from the batch before the loss;
 - `ActiveClasses`: from the labels that training has met;
-- `OtherLogits`: from a second output layer.
+- `OtherLogits`: from a second output layer;
+- `FromFeatures`: computed from what the output layer takes;
+- `PerRun`: state of the run, made of another extra input;
+- `Learned`: a number that is trained with the network.
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ from typing import Any
 import jax
 
 # Keywords of every loss, and of every function of an extra input.
-SHARED = frozenset({"where", "class_mask", "axis", "implementation"})
+SHARED = frozenset({"where", "class_mask", "axis", "axis_name", "implementation"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ class PerExample:
 
     def compute(self, logits: Any, target: Any, **keywords: Any) -> jax.Array:
         """Returns the new values, [...], by those keywords that `update` takes."""
-        return _call(self.update, logits, target, keywords)
+        return _constant(self.update, logits, target, keywords)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +94,76 @@ class PerBatch:
 
     def compute(self, logits: Any, target: Any, **keywords: Any) -> jax.Array:
         """Returns the value by those keywords that `function` takes."""
-        return _call(self.function, logits, target, keywords)
+        return _constant(self.function, logits, target, keywords)
 
 
-Extra = ClassCounts | StepKey | PerExample | PerBatch | ActiveClasses | OtherLogits
+@dataclasses.dataclass(frozen=True)
+class FromFeatures:
+    """A value computed from the features, [..., D], that the output layer takes.
+
+    Attributes:
+      function: ``function(features, [labels,] *, <own keywords>, where=)`` gives the
+        value, one entry an example; gradients flow as it lets them.
+      of_batch: whether the value is of the batch as a whole.
+    """
+
+    function: Callable[..., Any]
+    of_batch: bool = False
+
+    def compute(self, features: Any, target: Any, **keywords: Any) -> Any:
+        """Returns the value by those keywords that `function` takes."""
+        return _call(self.function, (features, target), keywords)
+
+
+@dataclasses.dataclass(frozen=True)
+class PerRun:
+    """State of the run as a whole, made of another extra input.
+
+    A training step updates it first, and the loss takes the new state; no gradient
+    flows through it. Outside training it stays as it is.
+
+    Attributes:
+      initial: gives the state before training.
+      update: ``update(state, value, *, <own keywords>, where=)`` gives the new state.
+      of: the keyword whose value it is updated with.
+    """
+
+    initial: Callable[[], Any]
+    update: Callable[..., Any]
+    of: str
+
+    def compute(self, state: Any, value: Any, **keywords: Any) -> Any:
+        """Returns the new state, by those keywords that `update` takes."""
+        return _constant(self.update, state, value, keywords)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A number that is trained with the network.
+
+    Attributes:
+      initial: ``initial(num_classes, *, <own keywords>)`` gives it before training.
+    """
+
+    initial: Callable[..., float]
+
+    def first(self, num_classes: int, keywords: Mapping[str, Any]) -> float:
+        """Returns the number before training, for the loss's own keywords."""
+        first: float = _call(self.initial, (num_classes,), keywords)
+        return first
+
+
+Extra = (
+    ClassCounts
+    | StepKey
+    | PerExample
+    | PerBatch
+    | ActiveClasses
+    | OtherLogits
+    | FromFeatures
+    | PerRun
+    | Learned
+)
 """Where the value of an extra input comes from."""
 
 
@@ -107,13 +176,17 @@ def extra_keywords(keyword: str, extra: Extra) -> dict[str, Any]:
     """
     if isinstance(extra, PerExample):
         return own_keywords(extra.update, but={keyword})
-    if isinstance(extra, PerBatch):
+    if isinstance(extra, PerBatch | FromFeatures):
         return own_keywords(extra.function)
+    if isinstance(extra, PerRun):
+        return own_keywords(extra.update)
+    if isinstance(extra, Learned):
+        return own_keywords(extra.initial)
     return {}
 
 
 def own_keywords(
-    function: Callable[..., jax.Array], but: frozenset[str] | set[str] = frozenset()
+    function: Callable[..., Any], but: frozenset[str] | set[str] = frozenset()
 ) -> dict[str, Any]:
     """Returns the keywords of a function that not all losses share, with defaults.
 
@@ -132,15 +205,19 @@ def own_keywords(
     }
 
 
+def _constant(
+    function: Callable[..., Any], first: Any, second: Any, keywords: Mapping[str, Any]
+) -> Any:
+    """Returns what `_call` does, without gradient."""
+    arrays = jax.lax.stop_gradient((first, second))
+    return jax.lax.stop_gradient(_call(function, arrays, keywords))
+
+
 def _call(
-    function: Callable[..., jax.Array],
-    logits: Any,
-    target: Any,
-    keywords: Mapping[str, Any],
-) -> jax.Array:
-    """Calls a function with the arrays and keywords that it takes, without gradient."""
+    function: Callable[..., Any], values: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> Any:
+    """Calls a function with those values and keywords that it takes."""
     parameters = inspect.signature(function).parameters
     takes = {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
-    arrays = (logits, target)[: len(parameters) - len(takes)]
     own = {name: value for name, value in keywords.items() if name in takes}
-    return jax.lax.stop_gradient(function(*jax.lax.stop_gradient(arrays), **own))
+    return function(*values[: len(parameters) - len(takes)], **own)

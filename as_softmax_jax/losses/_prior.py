@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.cosine_margin import margin_loss
+from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
 from as_softmax_jax.losses._extras import ClassCounts
 from as_softmax_jax.losses._table import register_loss
 
@@ -262,13 +263,10 @@ def ldam_loss(
       authors' code <https://github.com/kaidic/LDAM-DRW>`_.
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
-    like = inputs.loss_type(x)
-    x, most = inputs.own(x, checks.at_least(max_margin, 0, like, "max_margin"))
-    x, scale = inputs.own(x, checks.positive(scale, like, "scale"))
+    most = checks.at_least(max_margin, 0, inputs.loss_type(x), "max_margin")
+    x, most = inputs.own(x, most)
     shares = ldam_margins(_counts(class_counts, x), max_margin=1.0)
-    margin = most * shares[x.labels]
-    log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
-    return inputs.finish(softplus(scale * margin - log_odds), x)
+    return margin_loss(x, scale, cosine=most * shares[x.labels])
 
 
 def _counts(class_counts: ArrayLike, x: inputs.Inputs) -> jax.Array:

@@ -53,8 +53,9 @@ class Loss:
       use: what it is for, in a line.
       at_zero_logits: from the number of classes to the loss of logits of 0, the first
         class the label, at the row's keywords; None where extra inputs decide it.
-      input: what the loss takes for logits: "logits"; "cosines" in [-1, 1]; or
-        "thresholds", one fewer than there are classes, which are in order.
+      input: what the loss takes for logits: "logits"; "cosines" in [-1, 1]; "distances"
+        below 0, of `as_softmax_jax.heads.distance_logits`; or "thresholds", one fewer
+        than there are classes, which are in order.
       distributions: whether `labels` may be a distribution over the classes, too,
         floating point of the shape of `logits`.
       example_keywords: values for the own keywords that have no default, and for each
@@ -94,7 +95,7 @@ class Loss:
     paper: str
     use: str = ""
     at_zero_logits: Callable[[int], float] | None
-    input: Literal["logits", "cosines", "thresholds"] = "logits"
+    input: Literal["logits", "cosines", "distances", "thresholds"] = "logits"
     distributions: bool = False
     example_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     extras: Mapping[str, Extra] = dataclasses.field(default_factory=dict)

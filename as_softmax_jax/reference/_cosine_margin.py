@@ -25,10 +25,12 @@ def margin_softmax_loss(
     theta = jnp.arccos(jnp.where(inside, logits, 0))
     at_ends = logits * jnp.cos(angle)[..., None]
     turned = jnp.where(inside, jnp.cos(theta + angle[..., None]), at_ends)
+    theta = jnp.where(inside, theta, jnp.where(logits < 0, jnp.pi, 0))
+    past, before = theta + angle[..., None] > jnp.pi, theta + angle[..., None] < 0
     if beyond == "linear":
-        past = jnp.where(inside, theta, jnp.where(logits < 0, jnp.pi, 0))
-        past = past + angle[..., None] > jnp.pi
         turned = jnp.where(past, logits - (angle * jnp.sin(angle))[..., None], turned)
+    if beyond == "clip":
+        turned = jnp.where(past, -1, jnp.where(before, 1, turned))
     onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     cosines = jnp.where(onehot, turned - cosine[..., None], logits)
     return softmax_loss(scale[..., None] * cosines, labels)
@@ -54,34 +56,3 @@ def arcface_loss(
     return margin_softmax_loss(
         logits, labels, scale, margin, none, beyond, straight_through
     )
-
-
-def elastic_arcface_loss(
-    logits: jax.Array,
-    labels: jax.Array,
-    key: jax.Array,
-    mean: jax.Array,
-    deviation: jax.Array,
-    scale: jax.Array,
-) -> jax.Array:
-    """ArcFace with margins of a normal distribution."""
-    drawn = mean + deviation * _normal(key, mean)
-    none = jnp.zeros_like(scale)
-    return margin_softmax_loss(logits, labels, scale, drawn, none, "plain")
-
-
-def elastic_cosface_loss(
-    logits: jax.Array,
-    labels: jax.Array,
-    key: jax.Array,
-    mean: jax.Array,
-    deviation: jax.Array,
-    scale: jax.Array,
-) -> jax.Array:
-    """AM-Softmax with margins of a normal distribution."""
-    drawn = mean + deviation * _normal(key, mean)
-    return margin_softmax_loss(logits, labels, scale, jnp.zeros_like(drawn), drawn)
-
-
-def _normal(key: jax.Array, like: jax.Array) -> jax.Array:
-    return jax.random.normal(key, like.shape, jnp.float32).astype(like.dtype)

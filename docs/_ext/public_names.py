@@ -15,6 +15,8 @@ DOORS = (
     "as_softmax_jax",
     "as_softmax_jax.losses",
     "as_softmax_jax.heads",
+    "as_softmax_jax.regularizers",
+    "as_softmax_jax.scores",
     "as_softmax_jax.transforms",
     "as_softmax_jax.kernels",
     "as_softmax_jax.flax.nnx",

@@ -4,14 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from three_examples import FEATURES, KERNEL, LABELS
 
 from as_softmax_jax import as_softmax_loss
 from as_softmax_jax.heads import append_class, cosine_logits
 from as_softmax_jax.losses import arcface_loss, margin_logits
-
-FEATURES = np.array([[-0.8, 1.4, -0.1], [2.3, -0.8, -0.1], [0.1, 0.9, 1.0]])
-KERNEL = np.array([[-1.8, 1.2, -1.1, 0.6], [-0.4, 0.0, 0.2, -0.3], [-0.1, 1.6, 0, 2.7]])
-LABELS = np.array([2, 1, 3])
 
 
 def plain(features, kernel):

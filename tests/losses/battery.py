@@ -17,8 +17,11 @@ from as_softmax_jax.losses import (
     LOSSES,
     ActiveClasses,
     ClassCounts,
+    FromFeatures,
+    Learned,
     OtherLogits,
     PerExample,
+    PerRun,
     StepKey,
 )
 
@@ -202,16 +205,30 @@ def extras_of(row, classes=CLASSES):
             return jnp.arange(classes) % 3 != 1
         if isinstance(extra, OtherLogits):
             return draw(row, seed=78, classes=classes)[0]
+        if isinstance(extra, PerRun):
+            state, value_of = extra.initial(), value(row.extras[extra.of])
+            return extra.compute(state, value_of, **row.keywords)
+        if isinstance(extra, FromFeatures):
+            # In one quadrant, so that the features of two examples lie close.
+            return extra.compute(jnp.abs(arrays[0]), arrays[1], **row.keywords)
+        if isinstance(extra, Learned):
+            return jnp.float32(extra.first(classes, row.keywords))
         return extra.compute(*arrays, **row.keywords, **initial)
 
     return {keyword: value(extra) for keyword, extra in row.extras.items()}
 
 
+def is_by_row(extra):
+    """Whether an extra input has an entry an example."""
+    if isinstance(extra, FromFeatures):
+        return not extra.of_batch
+    return isinstance(extra, PerExample | OtherLogits)
+
+
 def rows_of(row, extras, pick):
     """The extra inputs of some rows; `pick` takes them out of an array of all."""
-    by_row = (PerExample, OtherLogits)
     return {
-        keyword: pick(value) if isinstance(row.extras[keyword], by_row) else value
+        keyword: pick(value) if is_by_row(row.extras[keyword]) else value
         for keyword, value in extras.items()
     }
 
@@ -237,9 +254,8 @@ def other_logits_of(row, extras, change):
 
 def extra_specs(row):
     """How the extra inputs lie on a mesh whose axis "data" splits the rows."""
-    by_row = (PerExample, OtherLogits)
     return {
-        keyword: P("data") if isinstance(extra, by_row) else P()
+        keyword: P("data") if is_by_row(extra) else P()
         for keyword, extra in row.extras.items()
     }
 
@@ -287,12 +303,17 @@ def plain_program(row, static):
     return f
 
 
+def holds_arrays(value):
+    """Whether a keyword's value is an array, or a pytree of them."""
+    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+
+
 def plain(row, logits, target, cotangent=None, **keywords):
     """Loss and gradient with other keywords than `run` has, on any shape."""
     if not row.extras.keys() <= keywords.keys():
         keywords = extras_of(row, logits.shape[-1]) | keywords
     keywords = dict(row.loss_keywords) | keywords
-    arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array)}
+    arrays = {k: v for k, v in keywords.items() if holds_arrays(v)}
     static = tuple((k, v) for k, v in keywords.items() if k not in arrays)
     cotangent = cotangents(logits) if cotangent is None else cotangent
     return plain_program(row, static)(logits, target, cotangent, arrays)
@@ -312,6 +333,11 @@ def settled_rows(row, logits, target, where=EVERYONE, class_mask=ALL_CLASSES):
     return settled_program(row)(logits, target, **masks, **extras)
 
 
+def as_dtype(dtype, array):
+    """An array in a floating dtype; as it is where it holds no such numbers."""
+    return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
 @functools.cache
 def reference_program(row):
     @jax.jit
@@ -322,9 +348,7 @@ def reference_program(row):
             else jnp.full(logits.shape[:-1], value, logits.dtype)
             for keyword, value in row.loss_keywords.items()
         }
-        for keyword, value in extras.items():
-            floating = jnp.issubdtype(value.dtype, jnp.floating)
-            keywords[keyword] = value.astype(logits.dtype) if floating else value
+        keywords |= jax.tree.map(functools.partial(as_dtype, logits.dtype), extras)
         targets = (target == 1, target == 0) if multi_hot(row) else (target,)
         loss, vjp = jax.vjp(lambda o: row.reference(o, *targets, **keywords), logits)
         return loss, vjp(cotangent)[0]

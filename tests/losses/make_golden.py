@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from golden import case
-from golden.case import C1, C2, COUNTS, ONE, TWO, A, B, D, E, H, Q, T, X
+from golden.case import C1, C2, COUNTS, FAR, ONE, PAIRS, TWO, A, B, D, E, H, Q, T, X
 
 CASES: list[tuple[str, Callable[..., Any], Any, Any, dict[str, Any]]] = []
 
@@ -364,6 +364,21 @@ def asymmetric_single_label_loss(z, label, gamma_neg=4.0, gamma_pos=0.0, smoothi
     return (shares * weights * (lse(z) - z)).sum()
 
 
+# --- a yes or no of each class by the Gumbel distribution -----------------------------
+
+
+@cases((A, 1), (B, 2), (D, 3))
+def gumbel_loss(z, label):
+    return multi_label_gumbel_loss(z, onehot(label, z))
+
+
+@cases((B, T), (FAR, T))
+def multi_label_gumbel_loss(z, targets):
+    there = np.where(z.real < -4, -np.exp(4) * (3 + z), np.exp(-z))
+    absent = -np.log(1 - np.exp(-np.exp(-z)))  # no logit here is large
+    return np.where(targets == 1, there, absent).sum()
+
+
 # --- cosines, and class counts --------------------------------------------------------
 
 
@@ -387,6 +402,43 @@ def elastic_arcface_loss(c, label, key, deviation):
 @cases((C1, 2), (C2, 3), key=0, deviation=0.0)
 def elastic_cosface_loss(c, label, key, deviation):
     return margin_softmax_loss(c, label, 0.0, 0.35, 64.0)
+
+
+@cases((C1, 2), norms=26.8, norm_state=(20.0, 9.0))
+@cases((C2, 3), norms=4.8, norm_state=(20.0, 9.0))
+def adaface_loss(c, label, norms, norm_state):
+    mean, deviation = norm_state
+    quality = np.clip(0.333 * (norms - mean) / (deviation + 1e-3), -1, 1)
+    return margin_softmax_loss(c, label, -0.4 * quality, 0.4 + 0.4 * quality, 64.0)
+
+
+@cases((C1, 2), (C2, 3))
+def madacos_loss(c, label):
+    own, rivals = c[label].real, np.delete(c.real, label)
+    scale = max(32.0, np.log(9999999 * 0.9 / 0.1) / (1 - own))
+    margin = max(0.0, own - (lse(scale * rivals) + np.log(0.1 / 0.9)) / scale)
+    return cross_entropy(scale * (c - margin * onehot(label, c)), label)
+
+
+@cases((C1, 2), (C2, 3), bias=15.25)
+@cases((C1, 2), bias=1.0, scale=8.0, exponent=1.5)
+def sphereface2_loss(c, label, bias, scale=40.0, exponent=3.0):
+    one, spread = onehot(label, c), 2 * ((c + 1) / 2) ** exponent - 1
+    own = 0.7 * softplus(-scale * (spread - 0.4) - bias)
+    others = 0.3 * softplus(scale * (spread + 0.4) + bias)
+    return np.where(one == 1, own, others).sum() / scale
+
+
+@cases((C1, 2), (C2, 3), pairs=PAIRS, cosine=0.35)
+def unpg_loss(c, label, pairs, cosine):
+    cosines, kept = (np.array(part).ravel() for part in pairs)
+    logits = np.append(c - cosine * onehot(label, c), cosines[kept])
+    return cross_entropy(64.0 * logits, label)
+
+
+@cases((A, 1), (B, 2))
+def dismax_loss(z, label):
+    return cross_entropy(10.0 * z, label)
 
 
 @cases((C1, 2), (C2, 3))
@@ -419,6 +471,9 @@ def ldam_loss(c, label, class_counts):
 
 def written(value: Any) -> str:
     """Writes an input by its name in `golden.case`, where it has one."""
+    if isinstance(value, dict):
+        items = (f"{name!r}: {written(held)}" for name, held in value.items())
+        return f"{{{', '.join(items)}}}"
     named = (name for name, held in vars(case).items() if held is value)
     return next(named, repr(value)) if isinstance(value, tuple) else repr(value)
 
@@ -430,7 +485,7 @@ def main() -> None:
             continue
         loss, gradient = value_and_gradient(formula, logits, target, keywords)
         slopes = "".join(f"{slope + 0.0:.12g}, " for slope in gradient)
-        inputs = f"{keywords}, {written(logits)}, {written(target)}"
+        inputs = f"{written(keywords)}, {written(logits)}, {written(target)}"
         print(f'Golden("{name}", {inputs}, {loss:.12g}, ({slopes})),')
 
 

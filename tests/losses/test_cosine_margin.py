@@ -1,13 +1,14 @@
 """Margins on cosines: values of the authors' code, the ends of the circle, draws.
 
-The cosines are those of three feature vectors with four classes; values were computed
-in float64 by InsightFace's, pytorch-metric-learning's and ElasticFace's code.
+Values were computed in float64 by InsightFace's, pytorch-metric-learning's and
+ElasticFace's code.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from three_examples import COSINES, LABELS, LOGITS
 
 from as_softmax_jax.losses import (
     am_softmax_loss,
@@ -27,13 +28,7 @@ from as_softmax_jax.losses import (
     softmax_loss,
 )
 
-FEATURES = np.array([[-0.8, 1.4, -0.1], [2.3, -0.8, -0.1], [0.1, 0.9, 1.0]])
-KERNEL = np.array([[-1.8, 1.2, -1.1, 0.6], [-0.4, 0.0, 0.2, -0.3], [-0.1, 1.6, 0, 2.7]])
-COSINES = (FEATURES @ KERNEL) / np.outer(
-    np.linalg.norm(FEATURES, axis=1), np.linalg.norm(KERNEL, axis=0)
-)
-LOGITS = np.array([[0.2, -1, 1.5, 0.4], [0.3, 0.1, -0.6, 2], [-4.5, 0.5, 11, 0.9]])
-LABELS, COUNTS = np.array([2, 1, 3]), np.array([100, 20, 5, 1])
+COUNTS = np.array([100, 20, 5, 1])
 
 PUBLISHED = {
     "am_softmax": (

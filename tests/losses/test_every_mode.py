@@ -173,7 +173,8 @@ def may_spread(row, shared):
         pytest.param(row, shared, id=f"{id_of(row)}-{shared}", marks=marks(row))
         for row in TABLE
         for shared in SHARED
-        if may_spread(row, shared)
+        # What a batch decides is not of a device's own part of it.
+        if row.row_local and may_spread(row, shared)
     ],
 )
 @pytest.mark.parametrize("check_vma", [True, False])

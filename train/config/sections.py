@@ -135,9 +135,10 @@ class ModelConfig:
     # What an encoder's answer is made of: the mean over tokens, or the first one.
     pooling: str = _choice("mean", "mean", "cls")
     # The output layer. Empty: what the loss takes: linear, cosine where it takes
-    # cosines, thresholds where it takes those between ordered classes. blocked:
-    # training never holds the logits of all classes, for many thousands of them.
-    head: str = _choice("", "", "linear", "cosine", "thresholds", "blocked")
+    # cosines, distance where it takes distances, thresholds where it takes those
+    # between ordered classes. blocked: training never holds the logits of all classes,
+    # for many thousands of them.
+    head: str = _choice("", "", "linear", "cosine", "distance", "thresholds", "blocked")
     # The share of the blocked head's classes that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.
     class_share: float = _number(1.0, 1e-6, 1.0)

@@ -64,7 +64,7 @@ def eval_step(
         logits,
         batch,
         objective.for_labels(objective.final_keywords, batch["labels"]),
-        other_logits=output.other_logits(),
+        output=output,
         held=held,
     )
     scores = scorer.network.class_scores(logits.astype(jnp.float32))

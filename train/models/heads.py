@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from as_softmax_jax import heads
 
-Gives = Literal["logits", "cosines", "thresholds"]
+Gives = Literal["logits", "cosines", "distances", "thresholds"]
 
 
 class Linear(nnx.Module):
@@ -88,6 +88,37 @@ class Cosine(nnx.Module):
         )
 
 
+class Distance(nnx.Module):
+    """Distances below 0 from each class's prototype; arguments as `Linear`.
+
+    DisMax takes these, with a scale that is trained.
+    """
+
+    gives: ClassVar[Gives] = "distances"
+    blocked: ClassVar[bool] = False
+
+    def __init__(
+        self, width: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.linear = nnx.Linear(
+            width,
+            num_classes,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(1.0),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.scale = nnx.Param(jnp.ones(()))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Returns the logits [..., num_classes]."""
+        return heads.distance_logits(
+            features,
+            self.linear.kernel[...].astype(features.dtype),
+            distance_scale=self.scale[...],
+        )
+
+
 class Thresholds(nnx.Module):
     """The logits of the thresholds between ordered classes; arguments as `Linear`.
 
@@ -114,9 +145,10 @@ class Thresholds(nnx.Module):
 
 
 # Of `model.head`.
-HEADS: Mapping[str, type[Linear] | type[Cosine] | type[Thresholds]] = {
+HEADS: Mapping[str, type[Linear] | type[Cosine] | type[Distance] | type[Thresholds]] = {
     "linear": Linear,
     "cosine": Cosine,
+    "distance": Distance,
     "thresholds": Thresholds,
     "blocked": Blocked,
 }
@@ -139,6 +171,11 @@ def as_linear(head: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
       head: the name of the layer.
       params: of the layer, as nested dicts.
     """
+    if HEADS[head].gives == "distances":
+        # The nearest prototype has the largest product with directions.
+        kernel = params["linear"]["kernel"]
+        length = jnp.linalg.norm(kernel, axis=0, keepdims=True)
+        return {"linear": {"kernel": kernel / length}}
     if HEADS[head].gives != "thresholds":
         return params
     offsets = _offsets(params["steps"]) + params["linear"]["bias"]

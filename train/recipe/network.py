@@ -17,8 +17,9 @@ from ..models.pretrained import find_folder, load_weights
 from ..tasks import find_task
 from ..tasks.task import model_name
 
-# What the parameters of the output layers stand under; the others are the model's.
-HEAD, OTHER_HEAD = "head", "other_head"
+# What the parameters of the output layers and of the loss stand under; the others are
+# the model's.
+HEAD, OTHER_HEAD, LOSS = "head", "other_head", "loss"
 
 
 class Output(NamedTuple):
@@ -27,6 +28,7 @@ class Output(NamedTuple):
     features: jax.Array  # [n, ..., width]
     head: Any  # the output layer
     other_head: Any = None  # a second one on the same features
+    learned: Any = None  # numbers of the loss, by keyword
 
     def logits(self) -> jax.Array:
         """Returns the logits [n, ..., classes]."""
@@ -47,6 +49,7 @@ class Network:
       model: the model's configuration.
       head: the name of the output layer, one of `train.models.heads.HEADS`.
       two_heads: whether there is a second output layer of that kind.
+      learned: the loss's keywords whose numbers are parameters, and how they begin.
     """
 
     task: str
@@ -54,13 +57,17 @@ class Network:
     model: ModelConfig
     head: str
     two_heads: bool = False
+    learned: tuple[tuple[str, float], ...] = ()
 
     def init(self, rngs: nnx.Rngs) -> dict[str, Any]:
         """Returns fresh parameters as nested dicts."""
         model, *heads = (
             nnx.to_pure_dict(nnx.state(part, nnx.Param)) for part in self._build(rngs)
         )
-        return model | dict(zip(self._head_names, heads, strict=True))
+        params = model | dict(zip(self._head_names, heads, strict=True))
+        if self.learned:
+            params[LOSS] = {name: jnp.float32(first) for name, first in self.learned}
+        return params
 
     def shapes(self) -> Any:
         """Returns the shapes and dtypes of the parameters."""
@@ -68,11 +75,13 @@ class Network:
 
     def apply(self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None) -> Output:
         """Returns what the network makes of inputs; dropout is on with `rngs`."""
-        of_model = {k: v for k, v in params.items() if k not in self._head_names}
+        apart = (*self._head_names, LOSS)
+        of_model = {k: v for k, v in params.items() if k not in apart}
         model, *heads = self._graphs
         features = nnx.merge(model, of_model)(inputs, rngs=rngs)
         layers = zip(heads, self._head_names, strict=True)
-        return Output(features, *(nnx.merge(g, params[name]) for g, name in layers))
+        output = Output(features, *(nnx.merge(g, params[name]) for g, name in layers))
+        return output._replace(learned=params.get(LOSS))
 
     def logits(
         self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None

@@ -12,8 +12,10 @@ from as_softmax_jax.losses import (
     LOSSES,
     ActiveClasses,
     ClassCounts,
+    Learned,
     Loss,
     OtherLogits,
+    PerRun,
 )
 
 from ..config import MARGINS, LossConfig, nearest, row_of_margin
@@ -143,6 +145,21 @@ class Objective:
         return tuple(name for name, e in extras if isinstance(e, ActiveClasses))
 
     @property
+    def run_states(self) -> dict[str, PerRun]:
+        """The extra inputs that are state of the run as a whole, by keyword."""
+        extras = self.row.extras.items()
+        return {name: e for name, e in extras if isinstance(e, PerRun)}
+
+    def learned(self, num_classes: int) -> tuple[tuple[str, float], ...]:
+        """Returns the keywords that take a number which is trained, and its start."""
+        keywords = dict(self.keywords)
+        return tuple(
+            (name, float(extra.first(num_classes, keywords)))
+            for name, extra in self.row.extras.items()
+            if isinstance(extra, Learned)
+        )
+
+    @property
     def scale(self) -> float:
         """What logits are multiplied by before their softmax is a probability.
 
@@ -207,7 +224,9 @@ def make_objective(
         )
     row = row_of_margin(LOSSES[config.name], {m: getattr(config, m) for m in MARGINS})
     if row.target != target:
-        inputs = {"logits", "cosines"} | ({"thresholds"} if ordered else set())
+        inputs = {"logits", "cosines", "distances"} | (
+            {"thresholds"} if ordered else set()
+        )
         fit = sorted(
             name
             for name, other in LOSSES.items()

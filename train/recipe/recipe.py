@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from as_softmax_jax.losses import LOSSES, PerBatch, StepKey
+from as_softmax_jax.losses import LOSSES, PerBatch, PerRun, StepKey
 
 from ..config import (
     CompactConfig,
@@ -319,7 +319,12 @@ def _check_compact(config: Config, scorer: Scorer) -> None:
             f"`training.mode`: {row.name} never has a loss of exactly 0, so each "
             f"example is active; train plainly, or take {', '.join(sorted(fit))}"
         )
-    tied = [k for k, e in row.extras.items() if isinstance(e, PerBatch | StepKey)]
+    of_batch = PerBatch | PerRun | StepKey
+    tied = [
+        keyword
+        for keyword, extra in row.extras.items()
+        if isinstance(extra, of_batch) or getattr(extra, "of_batch", False)
+    ]
     if tied or not row.row_local:
         raise ConfigError(
             f"`training.mode`: {row.name} depends on the other examples of a batch, or "

@@ -84,6 +84,11 @@ def make_scorer(
     objective = dataclasses.replace(objective, class_margins=class_margins)
     head = choose_head(config.model.head, objective)
     network = Network(
-        config.task, spec, config.model, head, two_heads=objective.two_heads
+        config.task,
+        spec,
+        config.model,
+        head,
+        two_heads=objective.two_heads,
+        learned=objective.learned(spec.num_classes),
     )
     return Scorer(network, objective, mesh)

@@ -2,8 +2,8 @@
 
 Some losses take more than logits and labels. The table of losses names what they need
 (`as_softmax_jax.losses.Extra`), and here it is handed over: class counts, the classes
-met so far and the state of each example are held from step to step, values of the batch
-are computed from it, keys come from the mini-step.
+met so far, the state of the run and of each example are held from step to step, values
+of the batch are computed from it, keys come from the mini-step.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,13 @@ import numpy as np
 from as_softmax_jax.losses import (
     ActiveClasses,
     ClassCounts,
+    FromFeatures,
+    Learned,
     Loss,
     OtherLogits,
     PerBatch,
     PerExample,
+    PerRun,
     StepKey,
 )
 
@@ -29,8 +32,8 @@ from ..targets import Target, most_lead
 from .sums import Sums
 
 Batch = dict[str, jax.Array]
-Held = Mapping[str, jax.Array]
-"""Extra inputs by keyword, of the run ([classes]) or of its examples ([rows, ...])."""
+Held = Mapping[str, Any]
+"""Extra inputs by keyword, of the run or of its examples ([rows, ...])."""
 
 
 class Measures(NamedTuple):
@@ -40,7 +43,7 @@ class Measures(NamedTuple):
     settled: jax.Array  # bool
     correct: jax.Array  # bool
     examples: dict[str, jax.Array]  # the state of the batch's examples from now on
-    active: dict[str, jax.Array]  # the classes met so far, this batch's too
+    run: dict[str, Any]  # what the run holds from now on, this batch counted in
     lead: Any = None  # of the label, in the margin's unit; None: not asked for
 
     def sums(self, where: jax.Array) -> Sums:
@@ -56,7 +59,7 @@ def hold_inputs(
     labels: np.ndarray,
     num_classes: int,
     keywords: Mapping[str, Any],
-) -> dict[str, np.ndarray] | None:
+) -> dict[str, Any] | None:
     """Returns what a loss holds from step to step, as it is before the first.
 
     Args:
@@ -69,7 +72,7 @@ def hold_inputs(
     Returns:
       The inputs by keyword; None where the loss holds none.
     """
-    held: dict[str, np.ndarray] = {}
+    held: dict[str, Any] = {}
     shape = labels.shape if row.target == "labels" else labels.shape[:1]
     for keyword, extra in row.extras.items():
         match extra:
@@ -77,22 +80,26 @@ def hold_inputs(
                 held[keyword] = target.class_counts(labels, num_classes)
             case ActiveClasses():
                 held[keyword] = np.zeros(num_classes, bool)
+            case PerRun():
+                held[keyword] = jax.tree.map(np.asarray, extra.initial())
             case PerExample():
                 held[keyword] = np.full(shape, extra.first(keywords), np.float32)
     return held or None
 
 
-def keep_active(held: Held | None, active: Held, finite: jax.Array) -> Held | None:
-    """Returns what is held, with the classes that have been met by now.
+def keep_run(held: Held | None, run: Held, finite: jax.Array) -> Held | None:
+    """Returns what is held, with what is new of the run as a whole.
 
     Args:
       held: before the batch.
-      active: by keyword, bool [classes].
+      run: by keyword.
       finite: whether the step counts; one that does not leaves everything as it was.
     """
     if held is None:
         return None
-    return {**held, **{k: held[k] | (new & finite) for k, new in active.items()}}
+    before = {keyword: held[keyword] for keyword in run}
+    new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), dict(run), before)
+    return {**held, **new}
 
 
 def keep_examples(
@@ -124,7 +131,7 @@ def measure(
     batch: Batch,
     keywords: Mapping[str, Any],
     *,
-    other_logits: jax.Array | None = None,
+    output: Output | None = None,
     held: Held | None = None,
     key: jax.Array | None = None,
     training: bool = False,
@@ -137,7 +144,7 @@ def measure(
       logits: of the batch.
       batch: `labels` with one row an example, `where` bool [n], `rows` int32 [n].
       keywords: of the loss, as they are now.
-      other_logits: of a second output layer.
+      output: that the logits are of, for a loss that takes more of it.
       held: extra inputs that are held from step to step.
       key: of this step; None: always the same one.
       training: whether `held` has the state of these examples; else they begin anew.
@@ -148,17 +155,31 @@ def measure(
     inputs: dict[str, Any] = dict(held or {})
     before = held if training else None
     old = _examples(objective.row, labels, batch, before, keywords)
-    active: dict[str, jax.Array] = {}
+    run: dict[str, Any] = {}
     for keyword, extra in objective.row.extras.items():
         match extra:
             case ActiveClasses():
-                inputs[keyword] = active[keyword] = _active(
+                inputs[keyword] = run[keyword] = _active(
                     inputs[keyword], labels, where, training=training
                 )
+            case PerRun() if training:
+                value = inputs[extra.of]
+                inputs[keyword] = run[keyword] = extra.compute(
+                    inputs[keyword], value, where=where, **keywords
+                )
+            case FromFeatures():
+                assert output is not None, "the step hands it over"
+                inputs[keyword] = extra.compute(
+                    output.features, labels, where=where, **keywords
+                )
+            case Learned():
+                assert output is not None, "the step hands it over"
+                inputs[keyword] = output.learned[keyword]
             case StepKey():
                 inputs[keyword] = jax.random.key(0) if key is None else key
             case OtherLogits():
-                inputs[keyword] = other_logits
+                assert output is not None, "the step hands it over"
+                inputs[keyword] = output.other_logits()
             case PerBatch():
                 inputs[keyword] = extra.compute(logits, labels, where=where, **keywords)
             case PerExample():
@@ -170,7 +191,7 @@ def measure(
         objective.settled(logits, labels, **arguments),
         target.correct(scorer.network.class_scores(logits), labels),
         {keyword: inputs[keyword] for keyword in old},
-        active,
+        run,
         leads(scorer, logits, labels) if lead else None,
     )
 

@@ -15,8 +15,8 @@ from .class_sampling import draw_classes, narrow, widen
 from .measures import (
     Batch,
     Measures,
-    keep_active,
     keep_examples,
+    keep_run,
     least_leads,
     mean_losses,
     measure,
@@ -88,7 +88,7 @@ def train_step(
                 output.logits(),
                 batch,
                 keywords,
-                other_logits=output.other_logits(),
+                output=output,
                 held=state.held,
                 key=jax.random.fold_in(key, _LOSS),
                 training=True,
@@ -107,7 +107,7 @@ def train_step(
     num_rows = jnp.sum(batch["where"])
     state = _apply_gradients(recipe, state, grads, finite, counts, info, num_rows)
     sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), measures.sums(where))
-    held = keep_active(state.held, measures.active, finite)
+    held = keep_run(state.held, measures.run, finite)
     state = _count(state, sums, finite, info)._replace(
         held=keep_examples(held, measures.examples, batch, finite),
         seen=keep_examples(state.seen, _seen(recipe, measures, where), batch, finite),
@@ -181,7 +181,7 @@ def filter_step(
         output.logits(),
         batch,
         keywords,
-        other_logits=output.other_logits(),
+        output=output,
         held=held,
         training=True,
         lead=True,

@@ -30,6 +30,8 @@ CLASS_COUNTS = "class_counts.json"
 OF_MARGINS = "class_margin_power"
 # The classes that training has met, where the loss takes them; by its keyword.
 ACTIVE_CLASSES = "active_classes.json"
+# States of the run, where the loss takes them; by its keyword, leaf by leaf.
+RUN_STATES = "run_states.json"
 
 
 class FinishedRun(NamedTuple):
@@ -82,13 +84,19 @@ def read_run(workdir: str | os.PathLike, overrides: Sequence[str] = ()) -> Finis
         of_margins = np.array(_read(workdir, CLASS_COUNTS)[OF_MARGINS], np.float32)
     spec = codec.spec(len(classes))
     scorer = make_scorer(config, spec, mesh, classes=classes, counts=of_margins)
-    held: dict[str, jax.Array] = {}
+    held: dict[str, Any] = {}
     if names := scorer.objective.class_counts:
         counts = _read(workdir, CLASS_COUNTS)
         held = {name: jnp.asarray(counts[name], jnp.float32) for name in names}
     if names := scorer.objective.active_classes:
         active = _read(workdir, ACTIVE_CLASSES)
         held |= {name: jnp.asarray(active[name], bool) for name in names}
+    if states := scorer.objective.run_states:
+        numbers = _read(workdir, RUN_STATES)
+        for name, extra in states.items():
+            leaves = [jnp.asarray(leaf, jnp.float32) for leaf in numbers[name]]
+            structure = jax.tree.structure(extra.initial())
+            held[name] = jax.tree.unflatten(structure, leaves)
     checkpoint, params = read_checkpoint(workdir, _shapes(scorer.network))
     return FinishedRun(
         workdir,

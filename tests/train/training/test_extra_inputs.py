@@ -19,9 +19,15 @@ from as_softmax_jax.losses import (
     StepKey,
     aldr_kl_loss,
     aldr_kl_temperature,
+    feature_norms,
+    init_norm_state,
     multi_label_softmax_loss,
+    negative_pairs,
     register_loss,
     softmax_loss,
+    sphereface2_bias,
+    unpg_loss,
+    update_norm_state,
 )
 from as_softmax_jax.losses._table import _ROWS
 from train.data.buckets import BUCKETS
@@ -225,7 +231,7 @@ def test_the_loss_takes_the_new_state(begin):
 
 
 @pytest.mark.parametrize(
-    "name", ["fading", "prior", "noisy", "aldr_kl", "masked_softmax"]
+    "name", ["fading", "prior", "noisy", "aldr_kl", "masked_softmax", "adaface"]
 )
 def test_a_killed_run_goes_on_bit_by_bit(
     feature_config, change, tmp_path, monkeypatch, name
@@ -254,7 +260,11 @@ def test_a_killed_run_goes_on_bit_by_bit(
 
 
 @pytest.mark.parametrize(
-    "name", ["fading", "prior", "levelled", "two_head", "masked_softmax", "sovr"]
+    "name",
+    [
+        *("fading", "prior", "levelled", "two_head", "masked_softmax", "sovr"),
+        *("adaface", "sphereface2", "dismax"),
+    ],
 )
 def test_a_finished_run_is_evaluated_and_answers(
     feature_config, change, tmp_path, name
@@ -286,6 +296,45 @@ def test_the_temperature_of_an_example_begins_at_the_base_and_moves(begin):
     np.testing.assert_allclose(found[item.rows], expected, rtol=1e-5)
     assert (found[item.rows] < 10).all()
     np.testing.assert_array_equal(np.delete(found, item.rows), 10.0)
+    assert float(after.sums.loss) == pytest.approx(float(losses.sum()), rel=1e-4)
+
+
+def output_of(recipe, state, item):
+    return recipe.network.apply(state.params, item.batch["inputs"], rngs=None)
+
+
+def test_the_state_of_the_run_has_seen_each_batch_that_counts(begin):
+    recipe, state, feed, _ = begin("adaface")
+    begun = init_norm_state()
+    np.testing.assert_array_equal(state.held["norm_state"], begun)
+    items = feed.items(lambda: state)
+    item = next(items)
+    norms = feature_norms(output_of(recipe, state, item).features)
+    expected = update_norm_state(begun, norms, where=item.batch["where"])
+    state = take(recipe, state, item)
+    np.testing.assert_allclose(state.held["norm_state"], expected, rtol=1e-5)
+    # A batch that is left out leaves it as it was.
+    after = take(recipe, state, next(items), spoil=True)
+    np.testing.assert_array_equal(after.held["norm_state"], expected)
+
+
+def test_a_number_of_the_loss_is_learned_with_the_network(begin):
+    options = {"scale": 20.0, "margin": 0.2}
+    recipe, state, feed, _ = begin("sphereface2", options=options)
+    first = sphereface2_bias(3, **options)
+    assert float(state.params["loss"]["bias"]) == pytest.approx(first)
+    item = next(feed.items(lambda: state))
+    after = take(recipe, state, item)
+    assert float(after.params["loss"]["bias"]) != pytest.approx(first)
+
+
+def test_what_comes_of_the_features_is_of_those_of_the_batch(begin):
+    recipe, state, feed, _ = begin("unpg", options={"whisker": 0.5})
+    item = next(feed.items(lambda: state))
+    output, labels = output_of(recipe, state, item), item.batch["labels"]
+    pairs = negative_pairs(output.features, labels, whisker=0.5)
+    losses = unpg_loss(output.logits(), labels, pairs=pairs)
+    after = take(recipe, state, item)
     assert float(after.sums.loss) == pytest.approx(float(losses.sum()), rel=1e-4)
 
 
