@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from as_softmax_jax import multi_label_as_softmax_loss
 from train.config import ModelConfig
-from train.models.encoder import Encoder
+from train.models.bert import Bert
 from train.models.pretrained import load_weights, read_encoder_config
 
 TRAIN, LENGTH, HIDDEN, CLASSES = 8_000, 48, 256, 28
@@ -65,7 +65,7 @@ RULES = (
 def features(folder, texts):
     """The mean of an encoder's last hidden states, [n, width]."""
     shape = read_encoder_config(folder)
-    encoder = Encoder(shape, ModelConfig(dropout=0.0), rngs=nnx.Rngs(0))
+    encoder = Bert(shape, ModelConfig(dropout=0.0), rngs=nnx.Rngs(0))
     state = nnx.state(encoder)
     params = jax.tree.map(jnp.asarray, load_weights(folder, shape).params)
     nnx.replace_by_pure_dict(state, params)

@@ -73,7 +73,7 @@ def fit(
         configuration.
       label: the column to predict.
       input: the column to predict it from.
-      pretrained: an encoder of texts, a folder or a name.
+      pretrained: an encoder of texts, images or recordings, a folder or a name.
       settings: keys and values in place of the configuration's:
         ``{"training.epochs": 5, "loss.logit_margin": 3.0}``.
       quiet: show nothing on the terminal.

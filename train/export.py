@@ -15,6 +15,7 @@ from .command.cli import make_parser, run, use_compilation_cache, user_path
 from .command.names import command_line
 from .errors import ConfigError, DataError
 from .models.heads import as_linear
+from .models.huggingface import FAMILIES
 from .models.pretrained import export_encoder
 from .recipe.network import HEAD
 from .workdir.finished_run import FinishedRun, read_run
@@ -32,7 +33,7 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
       What the run's folder holds.
 
     Raises:
-      ConfigError: the run's model is no pretrained encoder.
+      ConfigError: the run's model is no pretrained encoder of text.
       DataError: the folder cannot be written, or is one that the run needs.
     """
     finished = read_run(workdir)
@@ -43,10 +44,15 @@ def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
             f"--workdir: the model of {workdir} is no pretrained encoder, and has no "
             f"form that transformers knows; use it by {command_line('predict')}"
         )
+    if FAMILIES[spec.encoder.model_type].reads != "text":
+        raise ConfigError(
+            f"--workdir: the encoder of {workdir} reads no text, and others are not "
+            f"written for transformers yet; use it by {command_line('predict')}"
+        )
     folder = Path(folder).expanduser()
     _check_place(folder, finished)
     temperature, threshold = finished.calibration
-    params = dict(finished.params)
+    params = dict(network.merged(finished.params))
     params[HEAD] = as_linear(network.head, params[HEAD])
     several = finished.scorer.objective.row.target == "multi_hot"
     try:

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--pretrained",
         default="",
         metavar="ENCODER",
-        help="for texts: a folder, or the name of one on the Hugging Face hub",
+        help="of texts, pictures or recordings: a folder, or the name of one on the "
+        "Hugging Face hub",
     )
     add("--output", type=user_path, metavar="FILE", help="default: NAME_OF_DATA.py")
     add("--force", action="store_true", help="write over a file that is there")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import soundfile
 from PIL import Image
 
 from train.config import load
@@ -184,6 +185,28 @@ def test_pictures_of_many_sizes_by_class(tmp_path, proposed, split):
     assert config.data.image_size == 48
     assert config.data.augment == ()
     assert "scaled to 48 x 48" in shown
+
+
+def test_a_pretrained_encoder_decides_of_size_and_sample_rate(tmp_path, capsys):
+    for k in range(20):
+        for kind, ending in {"photos": "png", "sounds": "wav"}.items():
+            name = f"{kind}/{'cat' if k % 2 else 'dog'}/{k}.{ending}"
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if kind == "photos":
+                Image.new("RGB", (50 + k, 60 + k), (k, k, k)).save(file)
+            else:
+                soundfile.write(file, np.zeros(4000), 8000)
+    for kind in ("photos", "sounds"):
+        output = tmp_path / f"{kind}.py"
+        flags = ["--output", str(output), "--pretrained", "some/encoder"]
+        assert main([str(tmp_path / kind), *flags]) == 0, capsys.readouterr().err
+        config = load(str(output), [])
+        assert config.model.pretrained == "some/encoder"
+        assert config.optimizer.learning_rate == 1e-4
+        assert not config.training.group_by_length
+        sizes = config.data.image_size, config.data.sample_rate
+        assert sizes == (0, 16000)
 
 
 def test_recordings_by_class(tmp_path, proposed):

@@ -1,10 +1,13 @@
 """What transformers answers from an exported folder, by the calls that users make."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from small_inputs import word_pieces
 
 from train.config import (
     Config,
@@ -25,6 +28,7 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("default"),
 ]
+GOLDEN = Path(__file__).parent / "models" / "golden"
 TEXTS = ["turn on lamp", "off", "turn off the fan", "play music on"]
 ROWS = {
     "text": [{"text": text, "label": text[:2]} for text in TEXTS],
@@ -41,7 +45,19 @@ def pooling(request):
     return request.param
 
 
-def exported(task, encoder, folder, pooling="mean"):
+@pytest.fixture
+def newer(tmp_path):
+    """Returns a function: the folder of a small encoder of a family."""
+
+    def copy(family):
+        folder = Path(shutil.copytree(GOLDEN / family, tmp_path / family))
+        word_pieces().save(str(folder / "tokenizer.json"))
+        return folder
+
+    return copy
+
+
+def exported(task, encoder, folder, pooling="mean", **model):
     """A run of a few steps, its predictor, and its folder for transformers."""
     folder.joinpath("data").mkdir()
     for split in ("train", "validation"):
@@ -52,7 +68,9 @@ def exported(task, encoder, folder, pooling="mean"):
         task=task,
         data=DataConfig(source="files", path=str(folder / "data"), max_length=8),
         loss=LossConfig(name=loss),
-        model=ModelConfig(pretrained=str(encoder), pooling=pooling, dropout=0.0),
+        model=ModelConfig(
+            pretrained=str(encoder), pooling=pooling, dropout=0.0, **model
+        ),
         optimizer=OptimizerConfig(learning_rate=0.01),
         training=TrainingConfig(epochs=8, batch_size=8),
     )
@@ -98,6 +116,43 @@ def test_tags(encoder, tmp_path):
         assert [answer["entity"] for answer in theirs] == mine["tags"]
         scores = [answer["score"] for answer in theirs]
         np.testing.assert_allclose(scores, mine["probabilities"], atol=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["modernbert", "deberta-v2"])
+def test_one_class_of_newer_encoders(family, newer, tmp_path, pooling):
+    predictor, folder = exported("text", newer(family), tmp_path, pooling)
+    pipe = transformers.pipeline(
+        "text-classification", folder, trust_remote_code=True, truncation=True
+    )
+    texts = [*TEXTS, "music " * 30]
+    for theirs in (pipe(texts), pipe(texts, batch_size=5)):
+        for mine, other in zip(predictor(texts), theirs, strict=True):
+            assert other["label"] == mine["label"]
+            assert other["score"] == pytest.approx(mine["probability"], abs=1e-5)
+
+
+@pytest.mark.long
+def test_tags_of_deberta(newer, tmp_path):
+    predictor, folder = exported("tokens", newer("deberta-v2"), tmp_path)
+    pipe = transformers.pipeline("token-classification", folder, ignore_labels=[])
+    for text in TEXTS:
+        (mine,) = predictor([text.split()])
+        theirs = pipe(text)
+        assert [answer["entity"] for answer in theirs] == mine["tags"]
+        scores = [answer["score"] for answer in theirs]
+        np.testing.assert_allclose(scores, mine["probabilities"], atol=1e-5)
+
+
+@pytest.mark.long
+def test_low_rank_changes_are_merged(encoder, tmp_path):
+    predictor, folder = exported(
+        "text", encoder, tmp_path, lora_rank=2, lora_targets=("query", "contract")
+    )
+    pipe = transformers.pipeline("text-classification", folder, trust_remote_code=True)
+    for mine, theirs in zip(predictor(TEXTS), pipe(TEXTS), strict=True):
+        assert theirs["label"] == mine["label"]
+        assert theirs["score"] == pytest.approx(mine["probability"], abs=1e-5)
 
 
 def test_it_is_not_loaded_as_what_it_is_not(encoder, tmp_path):

@@ -101,7 +101,8 @@ class DataConfig:
     max_length: int = _number(32, 1)
     # The size of a vocabulary that is made from the training texts.
     vocabulary_size: int = _number(4096, 16)
-    # The side of the square that images are scaled to; 0: that of the first one.
+    # The side of the square that images are scaled to; 0: that of the first one, or the
+    # pretrained encoder's own.
     image_size: int = _number(0, 0)
     # What is done to training images at random: flip, crop.
     augment: tuple[str, ...] = ()
@@ -129,11 +130,24 @@ class ModelConfig:
     dropout: float = _number(0.0, 0.0, 0.99)
     # Of activations and products; parameters and losses are float32.
     compute_dtype: str = _choice("float32", "float32", "bfloat16")
-    # For the model `pretrained`: a folder with config.json, model.safetensors and
-    # tokenizer.json, or the name of one on the Hugging Face hub.
+    # For the model `pretrained`: a folder with config.json, model.safetensors and, of
+    # text, tokenizer.json, else preprocessor_config.json; or the name of one on the
+    # Hugging Face hub.
     pretrained: str = ""
-    # What an encoder's answer is made of: the mean over tokens, or the first one.
+    # What an encoder's answer is made of: the mean over tokens, patches or frames, or
+    # the first token's state, where there is one that stands for all.
     pooling: str = _choice("mean", "mean", "cls")
+    # What of the pretrained encoder training leaves as it is: nothing where empty, its
+    # embeddings, or the whole encoder, so that the output layer alone is trained.
+    freeze: str = _choice("", "", "embeddings", "encoder")
+    # LoRA: in place of the pretrained encoder's parameters a change of some of its
+    # matrices is trained, the product of two of this rank; 0: no.
+    lora_rank: int = _number(0, 0)
+    # The change counts this over the rank times.
+    lora_alpha: float = _number(16.0, 0.0)
+    # The matrices of each block that change: query, key, value, output (of attention),
+    # expand, contract (of the feed-forward network).
+    lora_targets: tuple[str, ...] = ("query", "value")
     # The output layer. Empty: what the loss takes: linear, cosine where it takes
     # cosines, distance where it takes distances, thresholds where it takes those
     # between ordered classes. blocked: training never holds the logits of all classes,
@@ -194,6 +208,9 @@ class OptimizerConfig:
     momentum: float = _number(0.9, 0.0, 1.0)
     # The largest global norm of a gradient; 0: no clipping.
     clip_norm: float = _number(1.0, 0.0)
+    # The learning rate's factor from each block of a pretrained encoder to the one
+    # below it, and to the embeddings; the output layer has the whole rate. 1: one rate.
+    layer_decay: float = _number(1.0, 0.0, 1.0)
     # The decay of a moving average of the parameters over gradient steps, which is
     # evaluated and kept in their place; 0: none.
     ema_decay: float = _number(0.0, 0.0, 0.999999)

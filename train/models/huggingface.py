@@ -1,10 +1,9 @@
 """What the files of Hugging Face call the parts of an encoder.
 
-One table says, for each kind of encoder, where config.json keeps its sizes and what
-model.safetensors calls its weights.
+One table says, for each `model_type`, where config.json keeps its sizes and what
+model.safetensors calls its weights; a file an architecture has the rows.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,111 +12,33 @@ import tokenizers
 
 from ..config import nearest
 from ..errors import DataError
-from .encoder import ACTIVATIONS, EncoderConfig
+from . import bert, convnext, deberta, modernbert, vit, wav2vec2
+from .family import EncoderConfig, Family, TextEncoderConfig, TransformerConfig
+from .layers import ACTIVATIONS
 
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """Names of one network's parts.
-
-    Attributes:
-      class_name: of its classes in transformers, `BertModel` for instance.
-      prefix: before the names of weights, where the file holds more than an encoder.
-      sizes: field of `EncoderConfig` -> key of config.json, which must be there.
-      options: field of `EncoderConfig` -> key of config.json and its default.
-      modules: module of ours -> modules whose weights, side by side, are its own.
-    """
-
-    class_name: str
-    prefix: str
-    sizes: Mapping[str, str]
-    options: Mapping[str, tuple[str, Any]]
-    modules: Mapping[str, tuple[str, ...]]
-
-
-_BERT = Family(
-    class_name="Bert",
-    prefix="bert.",
-    sizes={
-        "vocabulary_size": "vocab_size",
-        "width": "hidden_size",
-        "depth": "num_hidden_layers",
-        "heads": "num_attention_heads",
-        "intermediate_size": "intermediate_size",
-        "position_table_size": "max_position_embeddings",
-    },
-    options={
-        "type_vocabulary_size": ("type_vocab_size", 2),
-        "layer_norm_epsilon": ("layer_norm_eps", 1e-12),
-        "activation": ("hidden_act", "gelu"),
-        "pad_token_id": ("pad_token_id", 0),
-    },
-    modules={
-        "words": ("embeddings.word_embeddings",),
-        "positions": ("embeddings.position_embeddings",),
-        "types": ("embeddings.token_type_embeddings",),
-        "norm": ("embeddings.LayerNorm",),
-        "blocks.{}.query_key_value": (
-            "encoder.layer.{}.attention.self.query",
-            "encoder.layer.{}.attention.self.key",
-            "encoder.layer.{}.attention.self.value",
-        ),
-        "blocks.{}.output": ("encoder.layer.{}.attention.output.dense",),
-        "blocks.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
-        "blocks.{}.expand": ("encoder.layer.{}.intermediate.dense",),
-        "blocks.{}.contract": ("encoder.layer.{}.output.dense",),
-        "blocks.{}.feed_forward_norm": ("encoder.layer.{}.output.LayerNorm",),
-    },
-)
-_ROBERTA = dataclasses.replace(
-    _BERT,
-    class_name="Roberta",
-    prefix="roberta.",
-    options={**_BERT.options, "pad_token_id": ("pad_token_id", 1)},
-)
-_DISTILBERT = Family(
-    class_name="DistilBert",
-    prefix="distilbert.",
-    sizes={
-        "vocabulary_size": "vocab_size",
-        "width": "dim",
-        "depth": "n_layers",
-        "heads": "n_heads",
-        "intermediate_size": "hidden_dim",
-        "position_table_size": "max_position_embeddings",
-    },
-    options={
-        "activation": ("activation", "gelu"),
-        "pad_token_id": ("pad_token_id", 0),
-    },
-    modules={
-        "words": ("embeddings.word_embeddings",),
-        "positions": ("embeddings.position_embeddings",),
-        "norm": ("embeddings.LayerNorm",),
-        "blocks.{}.query_key_value": (
-            "transformer.layer.{}.attention.q_lin",
-            "transformer.layer.{}.attention.k_lin",
-            "transformer.layer.{}.attention.v_lin",
-        ),
-        "blocks.{}.output": ("transformer.layer.{}.attention.out_lin",),
-        "blocks.{}.attention_norm": ("transformer.layer.{}.sa_layer_norm",),
-        "blocks.{}.expand": ("transformer.layer.{}.ffn.lin1",),
-        "blocks.{}.contract": ("transformer.layer.{}.ffn.lin2",),
-        "blocks.{}.feed_forward_norm": ("transformer.layer.{}.output_layer_norm",),
-    },
-)
-FAMILIES = {
-    "bert": _BERT,
-    "roberta": _ROBERTA,
-    "xlm-roberta": dataclasses.replace(_ROBERTA, class_name="XLMRoberta"),
-    "distilbert": _DISTILBERT,
+FAMILIES: Mapping[str, Family] = {
+    **bert.FAMILIES,
+    **modernbert.FAMILIES,
+    **deberta.FAMILIES,
+    **vit.FAMILIES,
+    **convnext.FAMILIES,
+    **wav2vec2.FAMILIES,
 }
-# Parameter of ours -> the weight's name, and whether it is transposed there.
+# Parameter of a module of ours -> the weight's name; others stand for themselves.
 _LEAVES = {
-    "embedding": ("weight", False),
-    "kernel": ("weight", True),
-    "scale": ("weight", False),
-    "bias": ("bias", False),
+    "embedding": "weight",
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+}
+# Axes of a kernel -> the order of them in a file: outputs, inputs, and places last.
+_KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}
+# What endings of names were once -> what they are.
+_OLD_ENDINGS = {
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
 }
 # The `model_type` of an exported encoder with a classifier of its pooled states.
 POOLED = "pooled_encoder"
@@ -133,15 +54,9 @@ _SPECIAL = {
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
 }
-# What only other networks of the same name do -> the values that are harmless.
-_FIXED = {
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-}
 
 
-def parse_config(text: str, place: str) -> EncoderConfig:
+def parse_config(text: str, place: str) -> Any:
     """Returns the encoder's shape.
 
     Args:
@@ -152,28 +67,29 @@ def parse_config(text: str, place: str) -> EncoderConfig:
       DataError: it is not the configuration of an encoder that is known here.
     """
     content = _parse_object(text, place)
-    model_type = content.get("model_type")
+    model_type: Any = content.get("model_type")
     if model_type == POOLED:
         model_type = content.get("encoder_type")
     if model_type not in FAMILIES:
         cure = nearest(str(model_type), FAMILIES)
         raise DataError(f"{place}: `model_type` is {model_type!r}; {cure}")
     family = FAMILIES[model_type]
-    _check_fixed(content, place)
-    # A family without keys for these two has no types, and BERT's epsilon.
-    fields: dict[str, Any] = {"type_vocabulary_size": 0, "layer_norm_epsilon": 1e-12}
-    fields |= {f: _size(content, key, place) for f, key in family.sizes.items()}
+    _check_fixed(family, content, place)
+    fields = {f: _size(content, key, place) for f, key in family.sizes.items()}
     fields |= {f: content.get(*pair) for f, pair in family.options.items()}
-    pad = fields["pad_token_id"]
-    fields["position_offset"] = pad + 1 if "roberta" in model_type else 0
-    config = EncoderConfig(model_type=model_type, source=text, **fields)
-    _check(config, place)
+    try:
+        fields |= family.more(content)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}; take another encoder") from error
+    config = family.config(model_type=model_type, source=text, **fields)
+    _check_activation(fields["activation"], place)
+    if isinstance(config, TransformerConfig):
+        _check_heads(config, place)
+    _check_whole(family, fields, place)
     return config
 
 
-def weight_names(
-    config: EncoderConfig, path: tuple[str | int, ...]
-) -> tuple[tuple[str, ...], bool]:
+def weight_names(config: EncoderConfig, path: tuple[str | int, ...]) -> tuple[str, ...]:
     """Returns what model.safetensors calls a parameter, without prefix.
 
     Args:
@@ -181,27 +97,41 @@ def weight_names(
       path: of the parameter in the encoder's tree.
 
     Returns:
-      The names of the tensors that, side by side on the last axis, are the parameter,
-      and whether each is transposed.
+      The names of the tensors that, side by side on the last axis, are the parameter.
     """
-    *modules, leaf = path
-    block = next((part for part in modules if isinstance(part, int)), None)
-    module = ".".join("{}" if isinstance(m, int) else str(m) for m in modules)
-    suffix, transposed = _LEAVES[str(leaf)]
-    parts = FAMILIES[config.model_type].modules[module]
-    return tuple(f"{part.format(block)}.{suffix}" for part in parts), transposed
+    number = next((part for part in path if isinstance(part, int)), 0)
+    name = ".".join("{}" if isinstance(part, int) else str(part) for part in path)
+    known = FAMILIES[config.model_type].modules
+    suffix = ""
+    if name not in known:
+        name, _, leaf = name.rpartition(".")
+        suffix = f".{_LEAVES[leaf]}"
+    places = config.block_names(number)
+    return tuple(part.format(number, **places) + suffix for part in known[name])
+
+
+def file_axes(path: tuple[str | int, ...], rank: int) -> tuple[int, ...]:
+    """Returns the order that the axes of a parameter have in a file.
+
+    Args:
+      path: of the parameter in the encoder's tree.
+      rank: its number of axes.
+    """
+    return _KERNEL_AXES[rank] if path[-1] == "kernel" else tuple(range(rank))
 
 
 def plain_name(config: EncoderConfig, name: str) -> str:
-    """Returns a tensor's name without the prefix, and with today's names of norms.
+    """Returns a tensor's name without the prefix, and with today's endings.
 
     Args:
       config: of the encoder.
       name: as the file has it.
     """
     name = name.removeprefix(FAMILIES[config.model_type].prefix)
-    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-    return name.replace("LayerNorm.beta", "LayerNorm.bias")
+    for old, new in _OLD_ENDINGS.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def exported_config(
@@ -252,7 +182,7 @@ def exported_config(
 
 
 def exported_tokenizer_config(
-    tokenizer: tokenizers.Tokenizer, config: EncoderConfig, max_length: int
+    tokenizer: tokenizers.Tokenizer, config: TextEncoderConfig, max_length: int
 ) -> str:
     """Returns the tokenizer_config.json that goes with a tokenizer.json.
 
@@ -298,24 +228,25 @@ def _size(content: Mapping[str, Any], key: str, place: str) -> int:
     return value
 
 
-def _check_fixed(content: Mapping[str, Any], place: str) -> None:
+def _check_fixed(family: Family, content: Mapping[str, Any], place: str) -> None:
     """Refuses a network that computes something else than those known here."""
-    for key, allowed in _FIXED.items():
-        value = content.get(key, allowed[0])
-        if value not in allowed:
+    for key, (known, default) in family.fixed.items():
+        value = content.get(key, default)
+        if value != known:
             raise DataError(
-                f"{place}: `{key}` is {value!r}, and {allowed[0]!r} alone is known; "
+                f"{place}: `{key}` is {value!r}, and {known!r} alone is known; "
                 "take another encoder"
             )
 
 
-def _check(config: EncoderConfig, place: str) -> None:
+def _check_activation(name: Any, place: str) -> None:
+    if name not in ACTIVATIONS:
+        cure = nearest(str(name), ACTIVATIONS)
+        raise DataError(f"{place}: no activation {name!r}; {cure}")
+
+
+def _check_heads(config: TransformerConfig, place: str) -> None:
     """Refuses values that do not fit each other or the network."""
-    if config.activation not in ACTIVATIONS:
-        raise DataError(
-            f"{place}: no activation {config.activation!r}; "
-            f"{nearest(str(config.activation), ACTIVATIONS)}"
-        )
     if config.width % config.heads:
         raise DataError(
             f"{place}: a width of {config.width} does not divide into {config.heads} "
@@ -326,9 +257,14 @@ def _check(config: EncoderConfig, place: str) -> None:
         raise DataError(
             f"{place}: `layer_norm_eps` is {epsilon!r}; it must be a number, 0 or more"
         )
-    whole = {"pad_token_id": config.pad_token_id}
-    whole["type_vocab_size"] = config.type_vocabulary_size
-    for key, value in whole.items():
+
+
+def _check_whole(family: Family, fields: Mapping[str, Any], place: str) -> None:
+    """Refuses what must be a whole number and is none."""
+    for field in ("pad_token_id", "type_vocabulary_size"):
+        if field not in family.options:
+            continue
+        key, value = family.options[field][0], fields[field]
         if type(value) is not int or value < 0:
             raise DataError(
                 f"{place}: `{key}` is {value!r}; it must be a whole number, 0 or more"

@@ -16,20 +16,25 @@ from safetensors.numpy import save_file
 from ..config import ModelConfig
 from ..data.pointers import HEAD, pointer
 from ..errors import ConfigError, DataError
-from .encoder import Encoder, EncoderConfig
+from .family import EncoderConfig, Reads, TextEncoderConfig
 from .huggingface import (
     FAMILIES,
     exported_config,
     exported_tokenizer_config,
+    file_axes,
     parse_config,
     plain_name,
     weight_names,
 )
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Never a pickle: loading one runs whatever code it holds.
-_DOWNLOADED = [CONFIG, TOKENIZER, WEIGHTS, INDEX, "model-*.safetensors"]
+_DOWNLOADED = [
+    *(CONFIG, TOKENIZER, PREPROCESSOR),
+    *(WEIGHTS, INDEX, "model-*.safetensors"),
+]
 
 
 class Weights(NamedTuple):
@@ -54,7 +59,7 @@ def find_folder(name: str) -> Path:
     if folder.is_absolute() or name.startswith((".", "~")):
         raise ConfigError(
             f"`model.pretrained`: no folder {name}; name one with {CONFIG}, {WEIGHTS} "
-            f"and {TOKENIZER}"
+            f"and {TOKENIZER}, or {PREPROCESSOR} in place of that"
         )
     try:
         import huggingface_hub
@@ -74,13 +79,27 @@ def find_folder(name: str) -> Path:
         ) from error
 
 
-def read_encoder_config(folder: Path) -> EncoderConfig:
+def read_encoder_config(folder: Path, reads: Reads = "text") -> Any:
     """Returns the shape of a folder's encoder.
+
+    Args:
+      folder: of the encoder.
+      reads: what the task has for it.
 
     Raises:
       DataError: config.json is missing, or not of an encoder that is known here.
+      ConfigError: it reads something else.
     """
-    return parse_config(_read_text(folder, CONFIG), str(folder / CONFIG))
+    config = parse_config(read_text(folder, CONFIG), str(folder / CONFIG))
+    found = FAMILIES[config.model_type].reads
+    if found != reads:
+        fit = [name for name, family in FAMILIES.items() if family.reads == reads]
+        raise ConfigError(
+            f"`model.pretrained`: {folder} has an encoder of {found} "
+            f"({config.model_type}), and this task is of {reads}; for it there are "
+            f"{', '.join(fit)}"
+        )
+    return config
 
 
 def load_weights(folder: Path, config: EncoderConfig) -> Weights:
@@ -91,14 +110,14 @@ def load_weights(folder: Path, config: EncoderConfig) -> Weights:
       config: of the encoder, as `read_encoder_config` gives it.
 
     Returns:
-      The parameters, nested as `nnx.to_pure_dict(nnx.state(Encoder(...)))`, and the
+      The parameters, nested as `nnx.to_pure_dict` has those of the network, and the
       names of tensors in the files that were not used.
 
     Raises:
       DataError: a file is missing or damaged, or tensors are missing or misshapen.
     """
     stored = _locate_tensors(folder, config)
-    wanted = {path: weight_names(config, path)[0] for path, _ in _parameters(config)}
+    wanted = {path: weight_names(config, path) for path, _ in _parameters(config)}
     missing = [n for names in wanted.values() for n in names if n not in stored]
     if missing:
         raise DataError(
@@ -117,7 +136,7 @@ def load_weights(folder: Path, config: EncoderConfig) -> Weights:
 
 def export_encoder(
     folder: Path,
-    config: EncoderConfig,
+    config: TextEncoderConfig,
     params: Mapping[str, Any],
     *,
     classes: Sequence[str | int],
@@ -147,12 +166,14 @@ def export_encoder(
         several; None: there is one.
 
     Raises:
-      ConfigError: the logits are cosines, which no linear layer gives.
+      ConfigError: the logits are cosines, which no linear layer gives, or of each
+        token, for which transformers has no such class.
     """
-    tensors = _classifier(params["head"]["linear"], temperature)
-    tensors |= dict(_named_tensors(config, params["encoder"]))
+    tensors = classifier_tensors(params["head"]["linear"], temperature)
+    tensors |= dict(encoder_tensors(config, params["encoder"]))
     # safetensors writes a buffer as it lies, whatever its strides say.
     tensors = {n: np.ascontiguousarray(v, np.float32) for n, v in tensors.items()}
+    _check_tags(config, pooling)
     names = [str(name) for name in classes]
     texts = {
         CONFIG: exported_config(
@@ -173,11 +194,22 @@ def export_encoder(
         (folder / name).write_text(text, encoding="utf-8")
 
 
+def _check_tags(config: EncoderConfig, pooling: str | None) -> None:
+    """Refuses tags where transformers' class for them has more than a linear layer."""
+    if not pooling and not FAMILIES[config.model_type].tags:
+        raise ConfigError(
+            f"--workdir: transformers' class for tags by {config.model_type} has a "
+            "layer more, which was not trained; predict with train.predict, or take "
+            "an encoder of another family"
+        )
+
+
 def _parameters(
     config: EncoderConfig,
 ) -> list[tuple[tuple[str | int, ...], tuple[int, ...]]]:
     """Returns path and shape of each of the encoder's parameters."""
-    abstract = nnx.eval_shape(lambda: Encoder(config, ModelConfig(), rngs=nnx.Rngs(0)))
+    network = FAMILIES[config.model_type].network
+    abstract = nnx.eval_shape(lambda: network(config, ModelConfig(), rngs=nnx.Rngs(0)))
     tree = nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(tuple(k.key for k in path), leaf.shape) for path, leaf in leaves]
@@ -206,7 +238,7 @@ def _weight_files(folder: Path) -> list[Path]:
             "safe_serialization=True)"
         )
     try:
-        shards = set(json.loads(_read_text(folder, INDEX))["weight_map"].values())
+        shards = set(json.loads(read_text(folder, INDEX))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder / INDEX}: no index of weights; fetch the file again"
@@ -253,20 +285,20 @@ def _assemble(
     tensors: Mapping[str, np.ndarray],
 ) -> np.ndarray:
     """Returns one parameter from its tensors, each of the shape it must have."""
-    names, transposed = weight_names(config, path)
+    names, axes = weight_names(config, path), file_axes(path, len(shape))
     own = (*shape[:-1], shape[-1] // len(names))
-    expected = own[::-1] if transposed else own
+    expected = tuple(own[axis] for axis in axes)
     for name in names:
         if tensors[name].shape != expected:
             raise DataError(
                 f"{folder}: `{name}` has shape {tensors[name].shape}; by {CONFIG} it "
                 f"is {expected}; take the files that belong together"
             )
-    parts = [tensors[name].T if transposed else tensors[name] for name in names]
+    parts = [tensors[name].transpose(np.argsort(axes)) for name in names]
     return np.ascontiguousarray(np.concatenate(parts, axis=-1))
 
 
-def _named_tensors(
+def encoder_tensors(
     config: EncoderConfig, params: Mapping[str | int, Any]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields prefixed names and tensors of the encoder: `_assemble` turned round."""
@@ -275,13 +307,15 @@ def _named_tensors(
         value: Any = params
         for key in path:
             value = value[key]
-        names, transposed = weight_names(config, path)
+        names = weight_names(config, path)
         parts = np.split(np.asarray(value, np.float32), len(names), axis=-1)
         for name, part in zip(names, parts, strict=True):
-            yield prefix + name, part.T if transposed else part
+            yield prefix + name, part.transpose(file_axes(path, part.ndim))
 
 
-def _classifier(head: Mapping[str, Any], temperature: float) -> dict[str, np.ndarray]:
+def classifier_tensors(
+    head: Mapping[str, Any], temperature: float
+) -> dict[str, np.ndarray]:
     """Returns the output layer, whose logits are divided by the temperature."""
     if "bias" not in head:
         raise ConfigError(
@@ -300,13 +334,18 @@ def _place(tree: dict[str | int, Any], path: tuple[str | int, ...], value: Any) 
     tree[path[-1]] = value
 
 
-def _read_text(folder: Path, name: str) -> str:
+def read_text(folder: Path, name: str) -> str:
+    """Returns the content of one of a folder's files.
+
+    Raises:
+      DataError: it is missing, or no text.
+    """
     try:
         return (folder / name).read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"{folder}: cannot read {name}: {error.strerror}; an encoder's folder has "
-            f"{CONFIG}, {WEIGHTS} and {TOKENIZER}"
+            f"{CONFIG}, {WEIGHTS} and {TOKENIZER}, or {PREPROCESSOR} in place of that"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(

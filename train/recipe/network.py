@@ -13,9 +13,11 @@ from ..command.notices import notice
 from ..config import ModelConfig
 from ..data.examples import InputSpec
 from ..models.heads import HEADS, class_scores
+from ..models.lora import LORA, init_changes, merge_changes
 from ..models.pretrained import find_folder, load_weights
 from ..tasks import find_task
 from ..tasks.task import model_name
+from .layers import ENCODER, trained
 
 # What the parameters of the output layers and of the loss stand under; the others are
 # the model's.
@@ -64,6 +66,8 @@ class Network:
         model, *heads = (
             nnx.to_pure_dict(nnx.state(part, nnx.Param)) for part in self._build(rngs)
         )
+        if self.model.lora_rank:
+            model[LORA] = init_changes(model[ENCODER], self.model, rngs.params())
         params = model | dict(zip(self._head_names, heads, strict=True))
         if self.learned:
             params[LOSS] = {name: jnp.float32(first) for name, first in self.learned}
@@ -75,6 +79,7 @@ class Network:
 
     def apply(self, params: Any, inputs: jax.Array, *, rngs: nnx.Rngs | None) -> Output:
         """Returns what the network makes of inputs; dropout is on with `rngs`."""
+        params = self.merged(self._held(params))
         apart = (*self._head_names, LOSS)
         of_model = {k: v for k, v in params.items() if k not in apart}
         model, *heads = self._graphs
@@ -88,6 +93,17 @@ class Network:
     ) -> jax.Array:
         """Returns the logits of inputs; dropout is on when `rngs` is given."""
         return self.apply(params, inputs, rngs=rngs).logits()
+
+    def merged(self, params: Any) -> Any:
+        """Returns the parameters with low-rank changes added to those that they change.
+
+        Where there are none, they are returned as they are.
+        """
+        if LORA not in params:
+            return params
+        rest = {name: part for name, part in params.items() if name != LORA}
+        encoder = merge_changes(params[ENCODER], params[LORA], self.model)
+        return rest | {ENCODER: encoder}
 
     def class_scores(self, logits: jax.Array) -> jax.Array:
         """Returns what the logits say of each class, [n, ..., classes].
@@ -110,6 +126,16 @@ class Network:
         if weights.unused:
             notice(f"{folder}: not used: {', '.join(weights.unused)}")
         return weights.params
+
+    def _held(self, params: Any) -> Any:
+        """Returns the parameters, without gradients of those that are not trained."""
+        if not (self.model.freeze or self.model.lora_rank):
+            return params
+        return jax.tree.map(
+            lambda leaf, moves: leaf if moves else jax.lax.stop_gradient(leaf),
+            params,
+            trained(self.model, params),
+        )
 
     @property
     def _head_names(self) -> tuple[str, ...]:
@@ -151,4 +177,4 @@ def with_pretrained(network: Network, params: Any) -> Any:
     def place(new: np.ndarray, old: jax.Array) -> jax.Array:
         return jax.device_put(new, old.sharding)
 
-    return params | {"encoder": jax.tree.map(place, encoder, params["encoder"])}
+    return params | {ENCODER: jax.tree.map(place, encoder, params[ENCODER])}

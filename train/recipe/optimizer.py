@@ -1,6 +1,7 @@
 """The optimizer from the configuration: an optax chain, windowed when asked for."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,9 +15,11 @@ from as_softmax_jax import (
 )
 
 from ..config import OptimizerConfig, TrainingConfig
+from .layers import scale_by_layer
 
 # Decay pulls weights that multiply towards zero; a bias or a norm's scale has no
-# reason to be small, so they are left alone, as BERT does. Embeddings do decay.
+# reason to be small, so they are left alone, as BERT does. Embeddings do decay. These
+# are the endings of their names.
 _UNDECAYED = ("bias", "scale")
 
 
@@ -26,6 +29,7 @@ def make_optimizer(
     rate: "LearningRate",
     *,
     rescale: bool = False,
+    trained: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns clipping, direction, decay and learning rate, in that order.
 
@@ -35,6 +39,8 @@ def make_optimizer(
       rate: by the examples seen.
       rescale: whether a batch that stands for more examples than it holds has a larger
         rate.
+      trained: from parameters to which of them are trained; the others do not move,
+        count in no norm and have no moments. None: all are.
 
     Returns:
       A transformation whose update takes `examples_seen=`, `num_seen=` and `num_rows=`,
@@ -48,7 +54,19 @@ def make_optimizer(
         optax.scale_by_adam() if config.name == "adamw" else momentum,
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
         scale_by_examples_seen(rate, rescale=rescale),
+        optax.identity()
+        if config.layer_decay == 1
+        else scale_by_layer(config.layer_decay),
     )
+    if trained is not None:
+        groups = {"trained": chain, "frozen": optax.set_to_zero()}
+
+        def group(params: Any) -> Any:
+            return jax.tree.map(
+                lambda moves: "trained" if moves else "frozen", trained(params)
+            )
+
+        chain = optax.partition(groups, group)
     if training.window == "none":
         return optax.with_extra_args_support(chain)
     if training.window == "settled_ratio":
@@ -170,5 +188,5 @@ def scale_by_examples_seen(
 def decay_mask(params: Any) -> Any:
     """Returns True for the parameters that decay: all but biases and norm scales."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key not in _UNDECAYED, params
+        lambda path, _: not str(path[-1].key).endswith(_UNDECAYED), params
     )

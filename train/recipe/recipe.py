@@ -25,6 +25,7 @@ from ..errors import ConfigError
 from ..tasks import find_task
 from ..tasks.task import Task
 from .course import Course, make_course
+from .layers import check_layers, trained
 from .mesh import make_mesh
 from .network import Network
 from .objective import Objective
@@ -178,11 +179,14 @@ class Recipe:
     @functools.cached_property
     def transformation(self) -> Any:
         """The optimizer as an optax transformation."""
+        model = self.network.model
+        partly = model.freeze or model.lora_rank
         return make_optimizer(
             self.optimizer,
             self.training,
             self.rate,
             rescale=self.compact.scale_learning_rate,
+            trained=functools.partial(trained, model) if partly else None,
         )
 
     @property
@@ -211,6 +215,7 @@ def make_recipe(config: Config, data: TaskData) -> Recipe:
             f"`training.epochs`: {training.epochs} epochs of {len(train)} "
             "examples are more than 2^31 - 1; lower it"
         )
+    check_layers(config)
     mesh = make_mesh(config.mesh, batch_size=training.batch_size)
     scorer = _make_scorer(config, data, mesh)
     objective = scorer.objective

@@ -24,8 +24,13 @@ from .place import Place, find_place
 from .settings import image_side, schedule, sound_sizes, text_length
 from .table import Table, read_table
 
-# Those that `model.pretrained` serves.
-_ENCODED = ("text", "multi_label", "tokens")
+_TEXTS = ("text", "multi_label", "tokens")
+# Those that `model.pretrained` serves, and what an encoder decides of the data.
+_ENCODED: dict[str, dict[str, Any]] = {
+    **{task: {} for task in _TEXTS},
+    "image": {"image_size": 0},
+    "audio": {"sample_rate": 16000},
+}
 # Networks from scratch, by task: of the size of the committed configurations.
 _MODELS: dict[str, tuple[dict[str, Any], float]] = {
     "text": ({"width": 128, "depth": 1, "heads": 4, "dropout": 0.3}, 2e-3),
@@ -117,11 +122,12 @@ def _proposal(
         )
     if not scratch:
         model = model | {"pretrained": given.pretrained}
+        data |= _ENCODED[table.task]
     several = task.target.loss_target == "multi_hot"
     training: dict[str, Any] = schedule(len(train))
     if not scratch:
         training = {"batch_size": 32, "epochs": min(training["epochs"], 5)}
-    if table.task in _ENCODED:
+    if table.task in _TEXTS:
         training["group_by_length"] = True
     config = Config(
         task=(ORDINAL if given.task.startswith(ORDINAL) else "") + table.task,
@@ -205,7 +211,7 @@ def _saw(train: Records, table: Table, config: Config) -> list[str]:
             )
         (most, n), *_, (least, m) = [*counts.most_common(), *counts.most_common()[-1:]]
         lines.append(f"{len(counts)} classes, from {m} ({least}) to {n} ({most}) rows")
-    if table.task in _ENCODED:
+    if table.task in _TEXTS:
         lines.append(
             f"texts are cut after {data.max_length} tokens; 1 in 100 is longer"
         )

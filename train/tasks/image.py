@@ -27,13 +27,17 @@ from ..data.media import (
 from ..data.records import Records
 from ..errors import ConfigError, DataError
 from ..models.cnn import Cnn
+from ..models.encoder import ImageEncoder
+from ..models.huggingface import parse_config
+from ..models.preprocessor import read_image_preprocessor
+from ..models.pretrained import find_folder, read_encoder_config
 from ..models.resnet import ResNet18
 from ..targets.one_class import OneClass
-from .task import Task
+from .task import PRETRAINED, Task, model_name
 
-MODELS = {"cnn": Cnn, "resnet18": ResNet18}
+MODELS = {"cnn": Cnn, "resnet18": ResNet18, PRETRAINED: ImageEncoder}
 
-_KEPT = "image.json"
+_KEPT, _ENCODER = "image.json", "encoder.json"
 # So many training images give the mean and the deviation of each channel.
 _STATISTICS_IMAGES = 2000
 # Of an array of floats: beyond it the network's float32 sums and squares may overflow.
@@ -42,7 +46,9 @@ _LARGEST = 1e18
 
 @dataclasses.dataclass(frozen=True)
 class ImageCodec:
-    """Images as arrays of one shape, with the training images' mean and deviation.
+    """Images as arrays of one shape, with a mean and a deviation of each channel.
+
+    Those of the training images, or those that a pretrained encoder has seen.
 
     Attributes:
       column: of the images.
@@ -52,6 +58,7 @@ class ImageCodec:
       dtype: `uint8`; `float32` where the source holds arrays of floats.
       mean: of each channel, in the unit of the pixels.
       deviation: of each channel.
+      encoder: the shape of the pretrained encoder; None from scratch.
     """
 
     column: str
@@ -61,10 +68,11 @@ class ImageCodec:
     dtype: str
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    encoder: Any = None
 
     @classmethod
     def fit(cls, config: Config, train: Records) -> Self:
-        """Takes shape, mean and deviation from the training images.
+        """Takes shape, mean and deviation from training images, or from the encoder.
 
         Raises:
           ConfigError: an augmentation or a size that cannot be had.
@@ -73,6 +81,8 @@ class ImageCodec:
         check_augmentations(config.data.augment)
         column, size, bad_files = _options(config)
         is_float = _is_float(next(contents(train, column), None))
+        if model_name(MODELS, config.model) == PRETRAINED:
+            return cls._for_encoder(config, train, is_float=is_float)
         grey = not is_float and all(map(is_grey, contents(train, column)))
         dtype = "float32" if is_float else "uint8"
         decode = functools.partial(_decode, dtype=dtype, grey=grey, size=size)
@@ -88,12 +98,47 @@ class ImageCodec:
         return cls(column, size, bad_files, shape, dtype, mean, deviation)
 
     @classmethod
+    def _for_encoder(cls, config: Config, train: Records, *, is_float: bool) -> Self:
+        """Takes all from the pretrained encoder.
+
+        Raises:
+          ConfigError: images are arrays of floats, and not of the encoder's shape.
+        """
+        folder = find_folder(config.model.pretrained)
+        encoder = read_encoder_config(folder, "images")
+        size, mean, deviation = read_image_preprocessor(folder)
+        column, asked, bad_files = _options(config)
+        size = asked or size
+        # Images of floats are in [0, 1], and the others in bytes.
+        unit = 1 if is_float else 255
+        mean, deviation = (
+            tuple(value * unit for value in values) for values in (mean, deviation)
+        )
+        dtype = "float32" if is_float else "uint8"
+        shape = (size, size, 3)
+        if is_float:
+            decode = functools.partial(_decode, dtype=dtype, grey=False, size=0)
+            found = _first_shape(train, column, decode)
+            if found != shape:
+                raise ConfigError(
+                    f"`model.pretrained`: arrays of floats are not scaled; these have "
+                    f"{_size(found)} of {found[2]} channels, and the encoder reads "
+                    f"{_size(shape)} of 3; make them so, or give files or bytes"
+                )
+        return cls(column, size, bad_files, shape, dtype, mean, deviation, encoder)
+
+    @classmethod
     def load(cls, config: Config, folder: Path) -> Self:
         """Reads what a run's folder keeps."""
         kept = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
         mean, deviation = tuple(kept["mean"]), tuple(kept["deviation"])
         shape, dtype = tuple(kept["shape"]), kept["dtype"]
-        return cls(*_options(config), shape, dtype, mean, deviation)
+        column, size, bad_files = _options(config)
+        file, encoder = folder / _ENCODER, None
+        if file.exists():
+            encoder = parse_config(file.read_text(encoding="utf-8"), str(file))
+            size = shape[0]
+        return cls(column, size, bad_files, shape, dtype, mean, deviation, encoder)
 
     vocabulary: ClassVar[tuple[str, ...]] = ()
 
@@ -103,14 +148,21 @@ class ImageCodec:
         return (self.column,)
 
     def files(self) -> dict[str, str]:
-        """Returns the shape, the dtype, the mean and the deviation."""
+        """Returns the shape, the dtype, the mean and the deviation, and the encoder."""
         names = ("shape", "dtype", "mean", "deviation")
-        return {_KEPT: json.dumps({name: getattr(self, name) for name in names})}
+        files = {_KEPT: json.dumps({name: getattr(self, name) for name in names})}
+        return (
+            files if self.encoder is None else files | {_ENCODER: self.encoder.source}
+        )
 
     def spec(self, num_classes: int) -> InputSpec:
         """Returns what the model must know."""
         return InputSpec(
-            self.shape, num_classes, mean=self.mean, deviation=self.deviation
+            self.shape,
+            num_classes,
+            mean=self.mean,
+            deviation=self.deviation,
+            encoder=self.encoder,
         )
 
     def encode(self, records: Records) -> Encoded:

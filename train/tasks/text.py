@@ -14,7 +14,8 @@ from ..data.names import shown
 from ..data.records import Records
 from ..data.tokenizer import encode_texts, read_tokenizer, train_tokenizer
 from ..errors import ConfigError, DataError
-from ..models.encoder import EncoderConfig, PooledEncoder
+from ..models.encoder import PooledEncoder
+from ..models.family import TextEncoderConfig
 from ..models.huggingface import parse_config
 from ..models.pretrained import find_folder, read_encoder_config
 from ..models.transformer import Transformer
@@ -38,7 +39,7 @@ class TextCodec:
     column: str
     max_length: int
     tokenizer: tokenizers.Tokenizer
-    encoder: EncoderConfig | None
+    encoder: TextEncoderConfig | None
 
     @classmethod
     def fit(cls, config: Config, train: Records) -> Self:
@@ -68,7 +69,7 @@ class TextCodec:
         cls,
         config: Config,
         tokenizer: tokenizers.Tokenizer,
-        encoder: EncoderConfig | None,
+        encoder: TextEncoderConfig | None,
     ) -> Self:
         length = config.data.max_length
         if encoder is not None and length > encoder.max_positions:

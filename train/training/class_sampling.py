@@ -120,6 +120,8 @@ def _map_head(
         state.optimizer_state,
         marks,
         transform_non_params=lambda _: False,
+        # What stands for a parameter that is not trained.
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
 
     def mapped(marks: Any, *trees: Any) -> Any:

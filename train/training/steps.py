@@ -267,6 +267,6 @@ def _averaged(
     # At first it follows closely: it would else keep what chance began with.
     times = step.astype(jnp.float32)
     decay = jnp.minimum(recipe.optimizer.ema_decay, times / (times + 9.0))
-
-    moved = optax.incremental_update(params, average, 1.0 - decay)
-    return jax.tree.map(lambda a, b: jnp.where(updated, a, b), moved, average)
+    share = jnp.where(updated, 1.0 - decay, 0.0)
+    # Of what does not move, the average is exactly that.
+    return jax.tree.map(lambda a, p: a + share * (p - a), average, params)

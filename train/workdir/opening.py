@@ -7,6 +7,7 @@ import jax
 
 from ..command.lines import escaped
 from ..data.examples import TaskData
+from ..recipe.layers import trained
 from ..recipe.recipe import Recipe
 from ..tasks.task import model_name
 
@@ -27,14 +28,13 @@ def opening_lines(
     """
     mesh, training = recipe.mesh, recipe.training
     device = mesh.devices.flat[0]
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
     name = model_name(recipe.task.models, recipe.network.model)
     steps = training.epochs * recipe.mini_steps_per_epoch
     splits = ", ".join(f"{split} {len(rows):,}" for split, rows in data.splits.items())
     margin = dict(recipe.objective.keywords).get(recipe.objective.margin or "")
     own = "" if margin is None else f", {recipe.objective.margin} {margin:g}"
     return [
-        f"{mesh.size} x {device.device_kind}; {name} of {num_params:,} parameters; "
+        f"{mesh.size} x {device.device_kind}; {name} of {_counted(recipe, params)}; "
         f"{recipe.objective.name}{own}",
         f"{splits} examples; {len(data.classes):,} classes; {training.epochs} "
         f"{'epoch' if training.epochs == 1 else 'epochs'}, "
@@ -42,6 +42,15 @@ def opening_lines(
         *_about_classes(recipe, data),
         f"writing to {workdir}",
     ]
+
+
+def _counted(recipe: Recipe, params: Any) -> str:
+    """Returns how many parameters there are, and how many of them are trained."""
+    moves = jax.tree.leaves(trained(recipe.network.model, params))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    moving = sum(size for size, moved in zip(sizes, moves, strict=True) if moved)
+    text = f"{sum(sizes):,} parameters"
+    return text if all(moves) else f"{text}, of which {moving:,} are trained"
 
 
 def _compiled(data: TaskData) -> str:

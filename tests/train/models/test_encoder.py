@@ -13,13 +13,15 @@ from flax import nnx
 from train.config import MeshConfig, ModelConfig
 from train.data.examples import InputSpec
 from train.errors import ConfigError
-from train.models.encoder import Encoder, PooledEncoder, dropout
+from train.models.encoder import PooledEncoder
+from train.models.huggingface import FAMILIES as KNOWN
+from train.models.layers import dropout
 from train.models.pretrained import load_weights, read_encoder_config
 from train.recipe.mesh import make_mesh, put_batch
 from train.recipe.network import Network
 
 GOLDEN = Path(__file__).parent / "golden"
-FAMILIES = ("bert", "roberta", "distilbert")
+FAMILIES = ("bert", "roberta", "distilbert", "modernbert", "deberta-v2")
 
 
 def golden(family):
@@ -33,7 +35,8 @@ def golden(family):
 @functools.cache
 def compiled(config, model_config):
     """The encoder as a compiled function of parameters, tokens and a seed."""
-    build = functools.partial(Encoder, config, model_config)
+    network = KNOWN[config.model_type].network
+    build = functools.partial(network, config, model_config)
     abstract = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     graphdef = nnx.split(abstract, nnx.Param)[0]
 

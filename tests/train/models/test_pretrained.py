@@ -23,11 +23,15 @@ from train.models.pretrained import (
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = ("bert", "roberta", "distilbert")
+EVERY = (*FAMILIES, "modernbert", "deberta-v2")
+PREFIXES = {"modernbert": "model.", "deberta-v2": "deberta."}
 # What the folders hold beside the encoder.
 UNUSED = {
     "bert": ("pooler.dense.bias", "pooler.dense.weight"),
     "roberta": ("classifier.bias", "classifier.weight"),
     "distilbert": ("classifier.bias", "classifier.weight"),
+    "modernbert": (),
+    "deberta-v2": ("classifier.bias", "classifier.weight"),
 }
 
 
@@ -84,7 +88,55 @@ def test_xlm_roberta_is_roberta(folder):
     assert_equal_trees(load(there).params, load(GOLDEN / "roberta").params)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_reads_the_shape_of_modernbert_in_both_forms(folder):
+    config = read_encoder_config(GOLDEN / "modernbert")
+    assert config.far == (True, False, False, True)
+    assert (config.reach, config.far_base, config.near_base) == (3, 160000.0, 10000.0)
+    assert (config.width, config.depth, config.max_positions) == (16, 4, 20)
+    biases = config.attention_bias, config.feed_forward_bias, config.norm_bias
+    assert not any(biases)
+    there = folder("modernbert")
+    content = json.loads((there / "config.json").read_text())
+    del content["layer_types"], content["rope_parameters"]
+    # As the files of 2024 have it.
+    content |= {"global_attn_every_n_layers": 2, "global_rope_theta": 8e4}
+    (there / "config.json").write_text(json.dumps(content | {"local_rope_theta": 5.0}))
+    config = read_encoder_config(there)
+    assert config.far == (True, False, True, False)
+    assert (config.far_base, config.near_base) == (8e4, 5.0)
+
+
+def test_reads_the_shape_of_deberta():
+    config = read_encoder_config(GOLDEN / "deberta-v2")
+    assert (config.distances, config.farthest, config.max_positions) == (4, 20, 20)
+    assert config.layer_norm_epsilon == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "words"),
+    [
+        ("deberta-v2", {"share_att_key": False}, "`share_att_key` is False, and True"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "`conv_kernel_size` is 3, and 0"),
+        ("deberta-v2", {"pos_att_type": "c2p"}, "`pos_att_type` is .*'c2p'.* take"),
+        ("deberta-v2", {"embedding_size": 8}, "embeddings of another width"),
+        ("deberta-v2", {"position_buckets": -1}, "`position_buckets` is -1"),
+        ("deberta-v2", {"model_type": "deberta"}, "did you mean `deberta-v2`"),
+        ("modernbert", {"num_hidden_layers": 3}, "`layer_types` has 4 kinds for 3 lay"),
+        ("modernbert", {"rope_scaling": {"factor": 2}}, "scaled .*take another"),
+        ("modernbert", {"model_type": "modern-bert"}, "did you mean `modernbert`"),
+        ("modernbert", {"hidden_activation": "mish"}, "no activation 'mish'"),
+    ],
+)
+def test_refuses_what_it_does_not_know_of_a_family(family, fields, words, folder):
+    there = folder(family)
+    edit_config(there, **fields)
+    with pytest.raises(DataError, match=words) as refusal:
+        read_encoder_config(there)
+    assert str(there / "config.json") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("family", EVERY)
 def test_parameters_are_float32_and_the_rest_is_named(family):
     weights = load(GOLDEN / family)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights.params)} == {
@@ -93,7 +145,7 @@ def test_parameters_are_float32_and_the_rest_is_named(family):
     assert weights.unused == UNUSED[family]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 def test_names_with_and_without_the_prefix_are_the_same(family, folder):
     there = folder(family)
 
@@ -103,7 +155,7 @@ def test_names_with_and_without_the_prefix_are_the_same(family, folder):
             for name, t in tensors.items()
         }
 
-    prefix = f"{family}."
+    prefix = PREFIXES.get(family, f"{family}.")
     rewrite(there, turn_round)
     assert_equal_trees(load(there).params, load(GOLDEN / family).params)
 
@@ -286,7 +338,7 @@ def classifier_params(family):
     return {"encoder": load(GOLDEN / family).params, "head": {"linear": head}}
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "deberta-v2"])
 def test_an_exported_token_classifier_is_the_file_of_transformers(family, tmp_path):
     export_encoder(
         tmp_path / "out",
@@ -308,7 +360,7 @@ def test_an_exported_token_classifier_is_the_file_of_transformers(family, tmp_pa
     assert written == json.loads(word_pieces().to_str())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_load_export_load_is_bit_equal(family, pooling, tmp_path):
     rng = np.random.default_rng(0)
@@ -348,6 +400,21 @@ def test_an_export_of_a_half_precision_folder_says_float32(folder):
     )
     content = json.loads((there / "config.json").read_text())
     assert not {"dtype", "torch_dtype"} & content.keys()
+
+
+def test_tags_are_not_exported_where_their_class_has_more_layers(tmp_path):
+    head = {"kernel": np.zeros((16, 2)), "bias": np.zeros(2)}
+    params = {"encoder": load(GOLDEN / "modernbert").params, "head": {"linear": head}}
+    with pytest.raises(ConfigError, match=r"modernbert .*; predict with train.predict"):
+        export_encoder(
+            tmp_path / "out",
+            read_encoder_config(GOLDEN / "modernbert"),
+            params,
+            classes="ab",
+            pooling=None,
+            **ANSWERS,
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_cosine_head_is_not_exported(tmp_path):

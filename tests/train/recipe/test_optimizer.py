@@ -55,6 +55,8 @@ def step(quick_jit):
 
 
 def test_biases_and_norm_scales_do_not_decay():
+    scaled = {"block": {"layer_scale": jnp.ones(2), "up": jnp.ones(2)}}
+    assert decay_mask(scaled) == {"block": {"layer_scale": False, "up": True}}
     assert decay_mask(PARAMS) == {
         "embed": {"embedding": True},
         "blocks": {0: {"kernel": True, "bias": False}},

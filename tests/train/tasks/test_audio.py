@@ -1,16 +1,21 @@
 """Recordings as a task's input: encoded, cut, refused."""
 
+import dataclasses
 import io
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from train.config import Config, DataConfig
+from train.config import Config, DataConfig, ModelConfig
 from train.data.records import Records
 from train.errors import ConfigError, DataError
 from train.tasks.audio import AudioCodec
 
+GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 RATE = 8000
 
 
@@ -103,3 +108,23 @@ def test_refuses_less_than_a_frame():
     fit(records([tone()]), seconds=0.025)
     with pytest.raises(ConfigError, match=r"`data.seconds`: 0.02 is shorter than the"):
         fit(records([tone()]), seconds=0.02)
+
+
+def test_a_pretrained_encoder_is_kept_and_hears_its_own_sample_rate(tmp_path):
+    folder = Path(shutil.copytree(GOLDEN / "wav2vec2", tmp_path / "encoder"))
+    content = {"sampling_rate": RATE, "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+
+    def encoded(**fields):
+        model = ModelConfig(pretrained=str(folder))
+        return dataclasses.replace(config(**fields), model=model)
+
+    train = records([file_of(tone())])
+    codec = AudioCodec.fit(encoded(), train)
+    spec = codec.spec(3)
+    assert (spec.shape, spec.encoder.model_type) == ((4000,), "wav2vec2")
+    for name, text in codec.files().items():
+        (tmp_path / name).write_text(text)
+    assert AudioCodec.load(encoded(), tmp_path) == codec
+    with pytest.raises(ConfigError, match=r"`data.sample_rate`: 16000, .* to 8000"):
+        AudioCodec.fit(encoded(sample_rate=16000), train)

@@ -3,18 +3,23 @@
 import dataclasses
 import io
 import itertools
+import json
+import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from train.config import Config, DataConfig
+from train.config import Config, DataConfig, ModelConfig
 from train.data import digits, folders
 from train.data.images import normalise
 from train.data.records import Records
 from train.errors import ConfigError, DataError
 from train.tasks.image import ImageCodec
+
+GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 
 
 def picture(height, width, channels, seed=0):
@@ -197,3 +202,57 @@ def test_floats_that_float32_cannot_hold_are_refused_or_left_out(value):
     codec = ImageCodec.fit(config(bad_files="skip"), train)
     assert codec.encode(train).kept.tolist() == [0, 2]
     assert codec.mean == (0.5,)
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """Returns a function: the folder of a small encoder of images."""
+
+    def copy(family, size=8):
+        folder = Path(shutil.copytree(GOLDEN / family, tmp_path / family))
+        content = {"size": size, "image_mean": [0.5, 0.4, 0.2], "image_std": [0.5] * 3}
+        (folder / "preprocessor_config.json").write_text(json.dumps(content))
+        return folder
+
+    return copy
+
+
+def encoded(folder, **fields):
+    return dataclasses.replace(
+        config(**fields), model=ModelConfig(pretrained=str(folder))
+    )
+
+
+def test_a_pretrained_encoder_decides_size_mean_and_deviation(pretrained, tmp_path):
+    folder = pretrained("vit")
+    train = records([png(picture(9, 12, 1)), png(picture(20, 10, 3))])
+    codec = ImageCodec.fit(encoded(folder), train)
+    # In bytes, where the file has them for pixels in [0, 1].
+    assert codec.mean == pytest.approx((127.5, 102.0, 51.0))
+    assert codec.deviation == (127.5,) * 3
+    # What is grey has three channels, too.
+    assert codec.encode(train).inputs.shape == (2, 8, 8, 3)
+    spec = codec.spec(4)
+    assert (spec.shape, spec.encoder.model_type) == ((8, 8, 3), "vit")
+    for name, text in codec.files().items():
+        (tmp_path / name).write_text(text)
+    shutil.rmtree(folder)
+    assert ImageCodec.load(encoded(folder), tmp_path) == codec
+
+
+def test_floats_have_the_encoder_s_mean_as_it_is(pretrained):
+    train = records([np.ones((8, 8, 3), np.float32)])
+    codec = ImageCodec.fit(encoded(pretrained("vit")), train)
+    assert (codec.dtype, codec.mean) == ("float32", (0.5, 0.4, 0.2))
+
+
+def test_floats_of_another_shape_than_the_encoder_s_are_refused(pretrained):
+    train = records([np.ones((8, 6, 1), np.float32)])
+    with pytest.raises(ConfigError, match=r"6 x 8 pixels of 1 channels, .* 8 x 8 "):
+        ImageCodec.fit(encoded(pretrained("vit")), train)
+
+
+def test_another_size_may_be_asked_for(pretrained):
+    train = records([png(picture(20, 20, 3))])
+    codec = ImageCodec.fit(encoded(pretrained("convnext"), image_size=16), train)
+    assert codec.encode(train).inputs.shape == (1, 16, 16, 3)
