@@ -16,8 +16,9 @@ COMMANDS = {
     "tune": "chooses each loss's settings by equal searches, then compares them",
     "evaluate": "computes a finished run's metrics on a split",
     "predict": "predicts the rows of a file, or the files of a folder",
-    "export": "writes a fine-tuned encoder as a Hugging Face folder",
+    "export": "writes the model as a folder for transformers, jax alone, or ONNX",
     "push": "uploads an exported folder to the Hugging Face hub",
+    "serve": "answers over HTTP",
 }
 USAGE = """usage: as-softmax COMMAND ...
 

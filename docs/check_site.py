@@ -44,7 +44,8 @@ QUESTIONS = {
     "probabilities low calibration": "faq",
     "own data": "faq",
     "resume on two GPUs": "faq",
-    "export model": "training",
+    "export model": "how_to/export",
+    "serve http": "how_to/serve",
     "metrics tensorboard": "faq",
 }
 FOUND_WITHIN = 3

@@ -25,7 +25,7 @@ FLOORS = (
     ("train.training",),
     ("train.evaluation",),
     ("train.workdir",),
-    ("train.loop",),
+    ("train.loop", "train.exporting"),
     ("train.runs",),
     (
         *(
@@ -37,7 +37,8 @@ FLOORS = (
         ),
         *("train.predict", "train.export", "train.push"),
     ),
-    ("train.api",),
+    ("train.api", "train.serving"),
+    ("train.serve",),
 )
 # What a room must do without, although it stands below.
 FORBIDDEN = {

@@ -78,6 +78,20 @@ def change():
 
 
 @pytest.fixture
+def compiled():
+    """The seconds of each program that XLA compiles."""
+    seconds = []
+
+    def listen(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
 def quick_jit():
     """`jax.jit` for what runs once or twice: compiled fast, not well."""
     return functools.partial(

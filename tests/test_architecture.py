@@ -26,6 +26,7 @@ def test_the_top_has_the_commands_the_loop_and_what_all_stand_on():
     top = {path.stem for path in (architecture.ROOT / "train").glob("*.py")}
     assert top == {
         *("__init__", "__main__", "compare", "evaluate", "predict", "export", "push"),
+        "serve",
         *("loop", "runs", "tune", "init", "errors", "storage", "api"),
     }
 

@@ -45,6 +45,7 @@ def main():
         subprocess.run(command, cwd=folder, env=os.environ | STRICT, check=True)
         refuse_without_the_extra(python.with_name("as-softmax"))
         pip_install(python, f"{wheel}[train]")
+        refuse_to_serve(python.with_name("as-softmax"))
         use_the_trainer(python.with_name("as-softmax"), Path(folder, "empty"))
     return 0
 
@@ -85,6 +86,13 @@ def refuse_without_the_extra(command):
     assert "pip install 'as_softmax_jax[train]'" in ended.stderr, ended.stderr
 
 
+def refuse_to_serve(command):
+    """Checks that serving says which extra it takes."""
+    ended = subprocess.run([command, "serve", "x"], capture_output=True, text=True)
+    assert ended.returncode == 2, ended
+    assert "pip install 'as_softmax_jax[serve]'" in ended.stderr, ended.stderr
+
+
 def use_the_trainer(command, folder):
     """Runs the installed command in a folder that holds nothing but data.
 
@@ -102,6 +110,9 @@ def use_the_trainer(command, folder):
     call("train --config digits --config.training.epochs=2")
     call("predict --workdir runs/digits --input pictures --output seen.csv")
     assert len((folder / "seen.csv").read_text().splitlines()) == 4
+    call("export runs/digits --format stablehlo --output pictures_model")
+    load = [command.with_name("python"), "pictures_model/load.py", "pictures/0.png"]
+    subprocess.run(load, cwd=folder, env=environment, check=True)
     call("init table.csv")
     call("train --config table.py --config.training.epochs=2 --workdir run")
     call("predict --workdir run --input table.csv --output rows.jsonl")

@@ -36,6 +36,7 @@ from .data.memory import as_inputs, as_records, read_memory
 from .data.records import Records
 from .errors import ConfigError
 from .evaluate import evaluate_records, evaluate_run
+from .export import export_run
 from .loop import train_and_evaluate
 from .predict import Predictor
 from .runs import Place, read_comparison, train_cells, unfinished
@@ -207,6 +208,17 @@ class Run:
                 "was held out of training has its figures in `result`"
             )
         return evaluate_records(run, self._records[data])
+
+    def export(self, folder: str | os.PathLike, format: str = "transformers") -> Path:
+        """Writes the model as a folder that others load; returns it.
+
+        Args:
+          folder: made where it is not there.
+          format: `transformers` and `sentence-transformers` of a pretrained encoder,
+            `stablehlo`, any model for jax and NumPy alone, or `onnx`.
+        """
+        export_run(self.workdir, Path(folder), format)
+        return Path(folder)
 
     def report(self) -> Path:
         """Writes tables and plots of the run into its folder; returns the page."""

@@ -1,111 +1,132 @@
-"""A fine-tuned encoder as a Hugging Face folder, which transformers loads.
+"""A run's model as a folder that others load: Hugging Face, StableHLO or ONNX.
 
-python -m train.export --workdir DIR --output FOLDER
+python -m train.export DIR --format stablehlo --output FOLDER
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from scipy.special import expit
-from tokenizers import Tokenizer
-
 from .command.cli import make_parser, run, use_compilation_cache, user_path
-from .command.names import command_line
-from .errors import ConfigError, DataError
-from .models.heads import as_linear
-from .models.huggingface import FAMILIES
-from .models.pretrained import export_encoder
-from .recipe.network import HEAD
+from .errors import DataError
+from .exporting.card import CARD, check_card, model_card
+from .exporting.encoder import write_sentence_transformers, write_transformers
+from .exporting.loading import HERE, Loading
+from .exporting.standalone import write_onnx, write_stablehlo
+from .storage import is_local
 from .workdir.finished_run import FinishedRun, read_run
 
+# What writes each format; the first is the one that nobody has to name.
+FORMATS: dict[str, Callable[[FinishedRun, Path], Loading]] = {
+    "transformers": write_transformers,
+    "sentence-transformers": write_sentence_transformers,
+    "stablehlo": write_stablehlo,
+    "onnx": write_onnx,
+}
+_DEFAULT = next(iter(FORMATS))
 
-def export_run(workdir: str | os.PathLike, folder: str | Path) -> FinishedRun:
-    """Writes the best checkpoint of a run as a Hugging Face folder.
+
+def export_run(
+    workdir: str | os.PathLike, folder: str | Path, format: str = _DEFAULT
+) -> FinishedRun:
+    """Writes the best checkpoint of a run as a folder, with a model card.
 
     Args:
       workdir: the folder that the trainer wrote.
-      folder: where config.json, model.safetensors, the tokenizer's two files and,
-        except for tags, the code that pools go.
+      folder: made where it is not there.
+      format: `transformers`, a pretrained encoder for `transformers.pipeline`;
+        `sentence-transformers`, the same for `SentenceTransformer`; `stablehlo`, any
+        model for jax and NumPy; `onnx`, most models for ONNX Runtime.
 
     Returns:
       What the run's folder holds.
 
     Raises:
-      ConfigError: the run's model is no pretrained encoder of text.
+      ConfigError: the run's model has no such form.
       DataError: the folder cannot be written, or is one that the run needs.
     """
     finished = read_run(workdir)
-    network = finished.scorer.network
-    spec, model = network.spec, network.model
-    if spec.encoder is None:
-        raise ConfigError(
-            f"--workdir: the model of {workdir} is no pretrained encoder, and has no "
-            f"form that transformers knows; use it by {command_line('predict')}"
-        )
-    if FAMILIES[spec.encoder.model_type].reads != "text":
-        raise ConfigError(
-            f"--workdir: the encoder of {workdir} reads no text, and others are not "
-            f"written for transformers yet; use it by {command_line('predict')}"
-        )
-    folder = Path(folder).expanduser()
+    _export(finished, Path(folder).expanduser(), format)
+    return finished
+
+
+def _export(finished: FinishedRun, folder: Path, format: str) -> Loading:
+    """Writes the folder, and returns how it is loaded."""
     _check_place(folder, finished)
-    temperature, threshold = finished.calibration
-    params = dict(network.merged(finished.params))
-    params[HEAD] = as_linear(network.head, params[HEAD])
-    several = finished.scorer.objective.row.target == "multi_hot"
     try:
-        export_encoder(
-            folder,
-            spec.encoder,
-            params,
-            classes=finished.classes,
-            pooling=None if spec.per_token else model.pooling,
-            tokenizer=Tokenizer.from_str(finished.codec.files()["tokenizer.json"]),
-            max_length=finished.config.data.max_length,
-            temperature=temperature,
-            threshold=expit(threshold / temperature).item() if several else None,
-        )
+        loading = FORMATS[format](finished, folder)
+        card = model_card(finished, loading)
+        (folder / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"--output: cannot write to {folder}: {error.strerror}; name a folder that "
             "can be written"
         ) from error
-    return finished
+    return loading
 
 
 def _check_place(folder: Path, finished: FinishedRun) -> None:
     """Refuses to write over the files that the run was read from, or began from."""
-    pretrained = Path(finished.config.model.pretrained).expanduser()
-    for taken in (Path(finished.workdir), pretrained):
-        if folder.exists() and taken.exists() and folder.samefile(taken):
+    taken = [Path(finished.workdir)]
+    if finished.config.model.pretrained:
+        taken.append(Path(finished.config.model.pretrained).expanduser())
+    for other in taken:
+        if folder.exists() and other.exists() and folder.samefile(other):
             raise DataError(
                 f"--output: {folder} is the folder of the run or of the encoder that "
                 "it began from, which has files of the same names; name another one"
             )
+    check_card(folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exports, and returns the process's exit code."""
-    parser = make_parser("export", "A fine-tuned encoder as a Hugging Face folder.")
-    parser.add_argument("--workdir", required=True, help="the run's folder")
-    parser.add_argument(
-        "--output", required=True, type=user_path, help="the folder to write"
+    parser = make_parser(
+        "export", "A run's model as a folder that others load, with a model card."
+    )
+    add = parser.add_argument
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("place", nargs="?", metavar="WORKDIR", help="the run's folder")
+    place.add_argument("--workdir", help="the same")
+    add(
+        "--output",
+        type=user_path,
+        metavar="FOLDER",
+        help="the folder to write (default: WORKDIR/FORMAT)",
+    )
+    add(
+        "--format",
+        choices=FORMATS,
+        default=_DEFAULT,
+        help="transformers and sentence-transformers take pretrained encoders, "
+        "stablehlo (jax alone) every model, onnx most of them (default: %(default)s)",
     )
     flags = parser.parse_args(arguments)
-    return run(lambda: _export(flags), interrupted="the folder may be half-written")
+    return run(lambda: _main(flags), interrupted="the folder may be half-written")
 
 
-def _export(flags: argparse.Namespace) -> int:
+def _main(flags: argparse.Namespace) -> int:
     use_compilation_cache(flags.compilation_cache)
-    finished = export_run(flags.workdir, flags.output)
-    per_token = finished.scorer.network.spec.per_token
-    task = "token-classification" if per_token else "text-classification"
-    trust = "" if per_token else ", trust_remote_code=True"
-    print(f"{flags.output} holds {finished.origin}")
-    print(f"transformers: pipeline({task!r}, {str(flags.output)!r}{trust})")
+    finished = read_run(flags.workdir or flags.place)
+    folder = flags.output or _default_folder(finished, flags.format)
+    loading = _export(finished, folder, flags.format)
+    print(f"{folder} holds {finished.origin}")
+    print(f"it takes {', '.join(loading.packages)}:")
+    for line in loading.lines:
+        print(f"  {line.replace(HERE, str(folder))}")
     return 0
+
+
+def _default_folder(finished: FinishedRun, format: str) -> Path:
+    """Returns the folder for a format inside the run's."""
+    if not is_local(finished.workdir):
+        raise DataError(
+            f"--output: {finished.workdir} is an address; name a folder of this "
+            "machine to write to"
+        )
+    return Path(finished.workdir) / format
 
 
 if __name__ == "__main__":

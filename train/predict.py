@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ from .command.cli import (
     with_huge_pages,
 )
 from .command.lines import escaped
-from .data.examples import Encoded, Examples, Sequences, in_order
+from .data.examples import Encoded, Examples, Sequences, in_order, joined
 from .data.names import shown
 from .data.pipeline import evaluation_batches
 from .data.records import Records, object_column
@@ -41,10 +41,19 @@ from .evaluation.evaluation import predict_step
 from .evaluation.exchange import PIPE, check_output, read_inputs, write_answers
 from .evaluation.outside import look, unit_rows
 from .storage import finite
-from .tasks.ordinal import PREFIX
+from .tasks.ordinal import reads_media
 from .workdir.finished_run import read_run
 
 _predict_step = jax.jit(predict_step, static_argnums=0)
+
+
+class Asked(NamedTuple):
+    """A request, encoded, and what is wanted beside the answers."""
+
+    encoded: Encoded
+    rows: int  # of the request, those that cannot be decoded among them
+    top_k: int = 0
+    all_probabilities: bool = False
 
 
 class Predictor:
@@ -98,7 +107,7 @@ class Predictor:
         if not len(inputs):
             return []
         return self.answers(
-            _as_records(inputs, self.run.codec.columns),
+            as_records(inputs, self.run.codec.columns),
             top_k=top_k,
             all_probabilities=all_probabilities,
             batch_size=batch_size,
@@ -123,7 +132,7 @@ class Predictor:
         inputs = _as_list(inputs)
         if not len(inputs):
             return np.zeros((0, 0), np.float32)
-        records = _as_records(inputs, self.run.codec.columns)
+        records = as_records(inputs, self.run.codec.columns)
         rows = self.embeddings(records, batch_size=batch_size)
         if bad := [row for row, found in enumerate(rows, 1) if "error" in found]:
             raise DataError(
@@ -174,8 +183,37 @@ class Predictor:
           DataError: a row cannot be read and the run's configuration refuses such, or
             probabilities are asked for where an example has many answers.
         """
-        run, encoded = self.run, self.run.codec.encode(records)
+        asked = Asked(
+            self.run.codec.encode(records), len(records), top_k, all_probabilities
+        )
+        return self.together([asked], batch_size=batch_size)[0]
+
+    def together(
+        self, requests: Sequence[Asked], *, batch_size: int = 0
+    ) -> list[list[dict[str, Any]]]:
+        """Returns the answers to several requests, computed in shared batches.
+
+        Args:
+          requests: at least one, each of at least one input.
+          batch_size: as for a call.
+
+        Raises:
+          DataError: as for `answers`.
+        """
+        encoded = joined([asked.encoded for asked in requests])
         outputs, sets = self._outputs(encoded, batch_size)
+        found, start = [], 0
+        for asked in requests:
+            rows = slice(start, start := start + len(asked.encoded.inputs))
+            own_sets = None if sets is None else sets[rows]
+            found.append(self._answers(asked, outputs[rows], own_sets))
+        return found
+
+    def _answers(
+        self, asked: Asked, outputs: np.ndarray, sets: np.ndarray | None
+    ) -> list[dict[str, Any]]:
+        """Returns an answer for each row of a request."""
+        run, encoded = self.run, asked.encoded
         outputs = outputs * run.scorer.objective.scale
         bad = {row for row, held in enumerate(outputs) if not np.isfinite(held).all()}
         outputs[list(bad)] = 0.0
@@ -190,14 +228,16 @@ class Predictor:
             found = answer_sets(sets, run.calibration.threshold)
             for answer, classes in zip(answers, found, strict=True):
                 answer["set"] = [run.classes[k] for k in classes]
-        if top_k or all_probabilities:
-            more = self._probabilities(outputs, top_k, every=all_probabilities)
+        if asked.top_k or asked.all_probabilities:
+            more = self._probabilities(
+                outputs, asked.top_k, every=asked.all_probabilities
+            )
             answers = [a | b for a, b in zip(answers, more, strict=True)]
         answers = [
             {"error": "the network's output is not finite"} if row in bad else answer
             for row, answer in enumerate(answers)
         ]
-        return _in_place(answers, encoded, len(records))
+        return _in_place(answers, encoded, asked.rows)
 
     def _probabilities(
         self, outputs: np.ndarray, top_k: int, *, every: bool
@@ -280,7 +320,7 @@ def _as_list(inputs: Any) -> Sequence[Any]:
     return inputs
 
 
-def _as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
+def as_records(inputs: Sequence[Any], columns: Sequence[str]) -> Records:
     """Returns the inputs as named columns.
 
     An input is a dict by column, or the value of the only column.
@@ -349,7 +389,7 @@ def _predict(flags: argparse.Namespace, overrides: list[str]) -> int:
     use_compilation_cache(flags.compilation_cache)
     predictor = Predictor(flags.workdir, overrides)
     columns = predictor.run.codec.columns
-    media = predictor.run.config.task.removeprefix(PREFIX) in ("image", "audio")
+    media = reads_media(predictor.run.config.task)
     records = read_inputs(flags.input, columns, media=media)
     kept = [flags.id_column] if flags.id_column else []
     kept += [c for c in columns if flags.with_input and c not in kept]

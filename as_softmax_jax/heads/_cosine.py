@@ -14,7 +14,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.norms import clipped_cosine, inverse_norm
-from as_softmax_jax.heads._products import LAYOUTS, Operands, product, read, sum_dtype
+from as_softmax_jax.heads._operands import LAYOUTS
+from as_softmax_jax.heads._products import Operands, product, read, sum_dtype
 
 
 def cosine_logits(

@@ -83,6 +83,13 @@ def test_it_reports(run):
     assert "test accuracy" in page.read_text()
 
 
+def test_it_is_exported(run, tmp_path):
+    folder = run.export(tmp_path / "model", "stablehlo")
+    assert {"load.py", "model.stablehlo"} <= {path.name for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match="--format stablehlo takes every model"):
+        run.export(tmp_path / "other")
+
+
 def test_it_is_found_again(run):
     again = Run(run.workdir)
     assert again.result == run.result

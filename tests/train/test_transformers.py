@@ -17,6 +17,7 @@ from train.config import (
     OptimizerConfig,
     TrainingConfig,
 )
+from train.errors import ConfigError
 from train.export import export_run
 from train.loop import train_and_evaluate
 from train.predict import Predictor
@@ -159,3 +160,36 @@ def test_it_is_not_loaded_as_what_it_is_not(encoder, tmp_path):
     _, folder = exported("text", encoder, tmp_path)
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         transformers.pipeline("text-classification", folder, trust_remote_code=False)
+
+
+@pytest.mark.parametrize("task", ["text", "multi_label"])
+def test_sentence_transformers_scores_without_trust(encoder, tmp_path, pooling, task):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    predictor, _ = exported(task, encoder, tmp_path, pooling)
+    folder = tmp_path / "sentence"
+    export_run(tmp_path / "run", folder, "sentence-transformers")
+    assert not list(folder.rglob("*.py"))
+    model = sentence_transformers.SentenceTransformer(str(folder))
+    texts = [*TEXTS, "music " * 30]
+    scores = model.encode(texts, convert_to_tensor=True)
+    p = scores.softmax(dim=-1) if task == "text" else scores.sigmoid()
+    config = model[0].auto_model.config
+    for row, answer in zip(
+        p.tolist(), predictor(texts, all_probabilities=True), strict=True
+    ):
+        by_class = answer["probabilities_by_class"]
+        for number, name in config.id2label.items():
+            assert row[number] == pytest.approx(by_class[name], abs=1e-5)
+        if task == "multi_label":
+            chosen = {
+                config.id2label[k]
+                for k, score in enumerate(row)
+                if score > config.label_threshold
+            }
+            assert chosen == set(answer["labels"])
+
+
+def test_tags_have_no_layout_of_sentence_transformers(encoder, tmp_path):
+    exported("tokens", encoder, tmp_path)
+    with pytest.raises(ConfigError, match="--format transformers holds tags"):
+        export_run(tmp_path / "run", tmp_path / "sentence", "sentence-transformers")

@@ -8,10 +8,13 @@ from contextvars import ContextVar
 from .lines import one_line
 
 _SAID: ContextVar[set[str] | None] = ContextVar("said", default=None)
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def notice(text: str) -> None:
-    """Prints one line to standard error; see `each_once`."""
+    """Prints one line to standard error; see `each_once` and `silence`."""
+    if _SILENT.get():
+        return
     line, said = f"note: {one_line(text)}", _SAID.get()
     if said is not None:
         if line in said:
@@ -28,3 +31,13 @@ def each_once() -> Iterator[None]:
         yield
     finally:
         _SAID.reset(token)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keeps what would be said of each of many requests from being said."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)

@@ -145,6 +145,29 @@ class Encoded(NamedTuple):
     kept: np.ndarray | None = None
 
 
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """Returns the inputs of several splits as those of one, one split after another.
+
+    Sequences become as long as the longest; what was left out is not told.
+
+    Args:
+      parts: of one codec, at least one.
+    """
+    if len(parts) == 1:
+        return parts[0]._replace(kept=None)
+    arrays = [part.inputs for part in parts]
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    if not lengths:
+        return Encoded(np.concatenate(arrays))
+    width = max(array.shape[1] for array in arrays)
+    arrays = [
+        np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=NO_TOKEN)
+        for a in arrays
+    ]
+    pieces = [piece for part in parts for piece in part.first_pieces]
+    return Encoded(np.concatenate(arrays), np.concatenate(lengths), pieces)
+
+
 def in_order(examples: Examples, outputs: list[np.ndarray]) -> np.ndarray:
     """Returns the outputs of batches as one array in the order of the split.
 

@@ -167,12 +167,19 @@ def _padded(rows: list[list[int]], max_length: int) -> Encoded:
     return Encoded(tokens, lengths)
 
 
-def _as_written(tokenizer: tokenizers.Tokenizer, words: set[str]) -> dict[str, str]:
-    """Returns each word as the tokenizer must see it to give it a piece."""
+def word_writing(tokenizer: tokenizers.Tokenizer) -> tuple[str, str]:
+    """Returns what is written before a word, and in place of one without a piece."""
     # A byte-level tokenizer knows the start of a word by the space before it.
     pre_tokenizer = tokenizer.pre_tokenizer
     byte_level = isinstance(pre_tokenizer, pre_tokenizers.ByteLevel)
     space = " " if byte_level and not pre_tokenizer.add_prefix_space else ""
+    # It has a piece for anything but the empty word.
+    return space, getattr(tokenizer.model, "unk_token", None) or space + "?"
+
+
+def _as_written(tokenizer: tokenizers.Tokenizer, words: set[str]) -> dict[str, str]:
+    """Returns each word as the tokenizer must see it to give it a piece."""
+    space, unknown = word_writing(tokenizer)
     ordered = sorted(words)
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -181,8 +188,6 @@ def _as_written(tokenizer: tokenizers.Tokenizer, words: set[str]) -> dict[str, s
         is_pretokenized=True,
         add_special_tokens=False,
     )
-    # A byte-level tokenizer has a piece for anything but the empty word.
-    unknown = getattr(tokenizer.model, "unk_token", None) or space + "?"
     return {
         word: space + word if encoding.ids else unknown
         for word, encoding in zip(ordered, encodings, strict=True)

@@ -49,7 +49,8 @@ class AudioCnn(nnx.Module):
         """
         spectrograms = standardise(log_mel(waveforms, self.sample_rate))
         x = self.blocks(spectrograms[..., None].astype(self.dtype))
-        x = jnp.mean(x, axis=1).reshape(len(x), -1)
+        x = jnp.mean(x, axis=1)
+        x = x.reshape(x.shape[0], -1)
         return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
 

@@ -108,7 +108,9 @@ def max_pool(x: jax.Array) -> jax.Array:
     Args:
       x: [n, height, width, channels].
     """
-    odd = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
-    x = jnp.pad(x, odd, mode="edge")
+    for axis in (1, 2):
+        if x.shape[axis] % 2:  # jnp.pad would also add nothing, which ONNX cannot
+            last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
+            x = jnp.concatenate([x, last], axis=axis)
     rows = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])

@@ -150,17 +150,7 @@ def exported_config(
       threshold: the probability above which a label is given, where there may be
         several; None: there is one.
     """
-    content = json.loads(config.source)
-    # The number of classes follows from id2label, and the numbers are float32 now.
-    for key in ("num_labels", "torch_dtype", "dtype", *_EXPORTED):
-        content.pop(key, None)
-    class_name = FAMILIES[config.model_type].class_name + "ForTokenClassification"
-    content |= {
-        "model_type": config.model_type,
-        "architectures": [class_name],
-        "id2label": {str(i): name for i, name in enumerate(classes)},
-        "label2id": {name: i for i, name in enumerate(classes)},
-    }
+    content = _plain_config(config, classes, "ForTokenClassification")
     if pooling:
         # The classes of transformers pool by a layer that was not trained.
         module, kind = "pooled_encoder", "PooledEncoderForSequenceClassification"
@@ -176,6 +166,16 @@ def exported_config(
             "pooling": pooling,
             "problem_type": f"{several}_label_classification",
         }
+    if threshold is not None:
+        content["label_threshold"] = threshold
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def sentence_config(
+    config: EncoderConfig, *, classes: list[str], threshold: float | None
+) -> str:
+    """Returns the config.json of an encoder alone; for the arguments see above."""
+    content = _plain_config(config, classes, "Model")
     if threshold is not None:
         content["label_threshold"] = threshold
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -205,6 +205,24 @@ def exported_tokenizer_config(
         **{role: token for role, token in special.items() if token is not None},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain_config(
+    config: EncoderConfig, classes: list[str], kind: str
+) -> dict[str, Any]:
+    """Returns the encoder's own keys, with the classes' names, for a class of a kind.
+
+    The number of classes follows from id2label, and the numbers are float32 now.
+    """
+    content = json.loads(config.source)
+    for key in ("num_labels", "torch_dtype", "dtype", *_EXPORTED):
+        content.pop(key, None)
+    return content | {
+        "model_type": config.model_type,
+        "architectures": [FAMILIES[config.model_type].class_name + kind],
+        "id2label": {str(i): name for i, name in enumerate(classes)},
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
 
 
 def _parse_object(text: str, place: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ..data.folders import AUDIO_ENDINGS, IMAGE_ENDINGS
 from ..data.label_columns import is_flag
 from ..data.records import Records
 from ..errors import DataError
-from ..tasks.columns import is_blank
+from ..tasks.cells import is_blank
 
 # So many rows tell what a column is.
 _LOOKED_AT = 5000

@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import math
 import re
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from ..data.records import Records
 from ..errors import DataError
 from ..models.mlp import Mlp
 from ..targets.one_class import OneClass
-from .columns import Column, find_columns
+from .cells import Column, number
+from .columns import find_columns
 from .task import Task
 
 _KEPT = "features.json"
@@ -49,7 +49,7 @@ class FeatureCodec:
         """Takes the configured columns, or all but the label."""
         names = _feature_columns(train, config.data)
         if config.data.mixed_columns:
-            table = find_columns(train, names, _number)
+            table = find_columns(train, names, number)
         else:
             table = tuple(map(Column, names))
         values = _matrix(train, table)
@@ -191,7 +191,7 @@ def _mixed_numbers(records: Records, column: Column) -> np.ndarray:
     """Returns what a mixed column becomes, or refuses the first value that is wrong."""
     values = records.column(column.name).tolist()
     try:
-        return column.numbers(values, _number)
+        return column.numbers(values, number)
     except (TypeError, ValueError, OverflowError) as error:
         row = error.args[1]
         raise DataError(
@@ -209,7 +209,7 @@ def _numbers(records: Records, name: str) -> np.ndarray:
     numbers = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            numbers[row] = _number(value)
+            numbers[row] = number(value)
         except (TypeError, ValueError, OverflowError) as error:
             too_large = isinstance(error, OverflowError)
             raise DataError(
@@ -220,27 +220,6 @@ def _numbers(records: Records, name: str) -> np.ndarray:
                 "texts for categories with --config.data.mixed_columns=true"
             ) from error
     return numbers
-
-
-def _number(value: Any) -> float:
-    """Returns what a value is as a number.
-
-    Raises:
-      TypeError: it is of a type that holds none, such as a date.
-      ValueError: it is text that is no number, as data write numbers.
-      OverflowError: it is beyond float64.
-    """
-    if isinstance(value, str):
-        # Python alone takes 2021_03 for a number.
-        if "_" in value:
-            raise ValueError(value)
-        number = float(value)
-        if math.isinf(number) and any(c.isdigit() for c in value):
-            raise OverflowError(value)
-        return number
-    if isinstance(value, bytes | np.datetime64 | np.timedelta64 | np.ndarray):
-        raise TypeError(type(value).__name__)
-    return float(value)
 
 
 TASK = Task(models={"mlp": Mlp}, codec=FeatureCodec, target=OneClass())

@@ -20,3 +20,8 @@ TASKS = {
     f"{PREFIX}audio": _ordinal(audio.TASK),
     f"{PREFIX}features": _ordinal(features.TASK),
 }
+
+
+def reads_media(task: str) -> bool:
+    """Whether the inputs of a task are pictures or recordings."""
+    return task.removeprefix(PREFIX) in ("image", "audio")

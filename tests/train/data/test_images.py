@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from train.data.images import (
-    _on_white,
     augment,
     decode_image,
     is_grey,
@@ -17,6 +16,7 @@ from train.data.images import (
     statistics,
 )
 from train.data.media import CannotDecodeError
+from train.data.pictures import _on_white
 from train.errors import ConfigError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

@@ -14,20 +14,6 @@ pytestmark = pytest.mark.standard_promotion(
 )
 
 
-@pytest.fixture
-def compiled():
-    """The seconds of each program that XLA compiles."""
-    seconds = []
-
-    def listen(event, duration, **about):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seconds
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 @pytest.mark.parametrize(
     "mode", ["plain", pytest.param("compact", marks=pytest.mark.long)]
 )

@@ -11,7 +11,7 @@ from train.data.records import Records, object_column
 from train.errors import DataError
 from train.loop import train_and_evaluate
 from train.predict import main as predict
-from train.tasks.columns import Column, is_blank
+from train.tasks.cells import Column, is_blank
 from train.tasks.features import FeatureCodec
 
 pytestmark = pytest.mark.standard_promotion(

@@ -1,0 +1,1 @@
+"""Models that leave the house: folders that answer without the trainer."""
