@@ -136,12 +136,15 @@ class Thresholds(nnx.Module):
         self.linear = nnx.Linear(width, 1, dtype=dtype, rngs=rngs)
         # softplus of it is how far each bias is below the one before: 1 at first.
         step = jnp.log(jnp.expm1(jnp.ones(())))
-        self.steps = nnx.Param(jnp.full(max(num_classes - 2, 0), step))
+        # A checkpoint cannot hold an array without an entry.
+        steps = nnx.Param(jnp.full(num_classes - 2, step)) if num_classes > 2 else None
+        self.steps = steps
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Returns the logits [..., num_classes - 1], none above the one before."""
         score = self.linear(features)
-        return score + _offsets(self.steps[...]).astype(score.dtype)
+        steps = jnp.zeros(0) if self.steps is None else self.steps[...]
+        return score + _offsets(steps).astype(score.dtype)
 
 
 # Of `model.head`.
@@ -178,7 +181,7 @@ def as_linear(head: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"linear": {"kernel": kernel / length}}
     if HEADS[head].gives != "thresholds":
         return params
-    offsets = _offsets(params["steps"]) + params["linear"]["bias"]
+    offsets = _offsets(params.get("steps", jnp.zeros(0))) + params["linear"]["bias"]
     zero = jnp.zeros(1, offsets.dtype)
     bias = jnp.concatenate([zero, jnp.cumsum(offsets)])
     times = jnp.arange(len(bias), dtype=bias.dtype)[None]

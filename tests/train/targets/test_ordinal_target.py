@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -134,10 +135,13 @@ def test_the_layer_has_one_score_and_no_threshold_above_the_one_before():
     assert two(jnp.ones((3, 4))).shape == (3, 1)
 
 
+@pytest.mark.parametrize("steps", [[-9.0, 0.0, 3.0, 1.0], []])
 @pytest.mark.standard_promotion(reason="flax's layers break under strict promotion")
-def test_a_linear_layer_gives_the_same_scores():
-    layer = Thresholds(4, 6, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    layer.steps[...] = jnp.array([-9.0, 0.0, 3.0, 1.0])
+def test_a_linear_layer_gives_the_same_scores(steps):
+    dtype = jnp.dtype("float32")
+    layer = Thresholds(4, len(steps) + 2, dtype=dtype, rngs=nnx.Rngs(0))
+    if steps:
+        layer.steps[...] = jnp.array(steps)
     layer.linear.bias[...] = jnp.array([0.7])
     params = nnx.to_pure_dict(nnx.state(layer, nnx.Param))
     linear = as_linear("thresholds", params)["linear"]
@@ -187,6 +191,22 @@ def test_a_run_has_its_metrics_and_answers(
     labels = [answer["label"] for answer in answers]
     assert labels == sorted(labels)
     assert (labels[0], labels[-1]) == (1, 4)
+
+
+@pytest.mark.standard_promotion(reason="optax breaks under strict promotion")
+def test_two_classes_have_one_threshold(ordinal_config, change, tmp_path):
+    """And no steps between thresholds, so no array of nothing in a checkpoint."""
+    folder = Path(ordinal_config.data.path)
+    for split in ("train", "validation", "test"):
+        text = (folder / f"{split}.csv").read_text(encoding="utf-8")
+        rows = [line.split(",") for line in text.splitlines()[1:]]
+        halves = [f"{x},{1 + (int(stars) > 2)}" for x, stars in rows]
+        write_csv(folder / f"{split}.csv", halves, header="x,label")
+    result = train_and_evaluate(ordinal_config, tmp_path / "run", quiet=True)
+    assert result["classes"] == [1, 2]
+    assert result["test_accuracy"] > 0.9
+    answers = Predictor(tmp_path / "run")([{"x": x} for x in (-2.0, 2.0)])
+    assert [answer["label"] for answer in answers] == [1, 2]
 
 
 @pytest.mark.standard_promotion(reason="optax breaks under strict promotion")
