@@ -50,12 +50,15 @@ KINDS = {
     "mixed": ("features", ["data.mixed_columns=true"], MIXED),
     "ordinal": ("ordinal_features", ["loss.name=ordinal_cross_entropy"], ROWS),
     "cosines": ("features", ["loss.name=am_softmax", "loss.options.scale=8"], ROWS),
+    "distances": ("features", ["loss.name=dismax"], ROWS),
+    "waves": ("ordinal_features", ["loss.name=softmax", "model.head=fourier"], ROWS),
     "sets": ("features", ["loss.name=two_head_average_k"], ROWS),
 }
 # Rows by their number, of the tables that have columns of their own.
 _TABLES = {
     "mixed": lambda k: {"age": k % 5 or None, "port": "SCQ"[k % 3], "label": k % 2},
     "ordinal": lambda k: {"x": k % 3 + k / 20, "y": k / 12, "label": k % 3},
+    "waves": lambda k: {"x": k % 3 + k / 20, "y": k / 12, "label": k % 3},
 }
 
 

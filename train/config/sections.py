@@ -150,9 +150,12 @@ class ModelConfig:
     lora_targets: tuple[str, ...] = ("query", "value")
     # The output layer. Empty: what the loss takes: linear, cosine where it takes
     # cosines, distance where it takes distances, thresholds where it takes those
-    # between ordered classes. blocked: training never holds the logits of all classes,
-    # for many thousands of them.
-    head: str = _choice("", "", "linear", "cosine", "distance", "thresholds", "blocked")
+    # between ordered classes. fourier: neighbours of ordered classes have alike
+    # probabilities. blocked: training never holds the logits of all classes, for many
+    # thousands of them.
+    head: str = _choice(
+        *("", "", "linear", "cosine", "distance", "thresholds", "fourier", "blocked")
+    )
     # The share of the blocked head's classes that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.
     class_share: float = _number(1.0, 1e-6, 1.0)

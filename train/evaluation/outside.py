@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from as_softmax_jax.scores import max_mean_entropy_score
+
 from ..data.examples import Examples, in_order
 from ..data.pipeline import evaluation_batches
 from ..recipe.mesh import put_batch, replicate
@@ -70,6 +72,8 @@ def outside_figures(
 ) -> dict[str, float]:
     """Returns how well confidence keeps what is outside apart, and features group it.
 
+    Confidence is the answer's probability; of distances it is the score of DisMax.
+
     Args:
       scorer: of the run.
       split: that the known examples are of, by which figures are named.
@@ -80,6 +84,8 @@ def outside_figures(
     """
 
     def confidence(outputs: np.ndarray) -> np.ndarray:
+        if scorer.objective.row.input == "distances":
+            return np.asarray(max_mean_entropy_score(outputs))
         found = scorer.target.class_probabilities(outputs, calibration)
         assert found is not None, "an example has one class here"
         return found.max(axis=-1)

@@ -141,7 +141,14 @@ def _classifier(finished: FinishedRun) -> _Classifier:
             f"model, and so does {command_line('predict')}"
         )
     params = dict(network.merged(finished.params))
-    params[HEAD] = as_linear(network.head, params[HEAD])
+    linear = as_linear(network.head, params[HEAD])
+    if linear is None:
+        raise ConfigError(
+            f"--workdir: the output layer of {finished.workdir}, {network.head}, is no "
+            "linear one, and transformers has no other; --format stablehlo takes every "
+            f"model, and so does {command_line('predict')}"
+        )
+    params[HEAD] = linear
     temperature, threshold = finished.calibration
     several = finished.scorer.objective.row.target == "multi_hot"
     return _Classifier(

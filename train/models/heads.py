@@ -10,6 +10,9 @@ from jax.sharding import Mesh
 
 from as_softmax_jax import heads
 
+# Of a density at most, beside its constant.
+_WAVES = 16
+
 Gives = Literal["logits", "cosines", "distances", "thresholds"]
 
 
@@ -119,6 +122,41 @@ class Distance(nnx.Module):
         )
 
 
+class Fourier(nnx.Module):
+    """Logits of ordered classes, a density of few waves; arguments as `Linear`.
+
+    Neighbours have alike probabilities, so few examples of each class are enough.
+    """
+
+    gives: ClassVar[Gives] = "logits"
+    blocked: ClassVar[bool] = False
+
+    def __init__(
+        self, width: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.num_classes = num_classes
+        small = nnx.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+        # As many waves as can be told apart at the classes, up to a few.
+        waves = min(num_classes // 2, _WAVES)
+        self.linear = nnx.Linear(
+            width, 2 * (waves + 1), kernel_init=small, dtype=dtype, rngs=rngs
+        )
+        # The constant alone: every class is as likely as any other at first.
+        first = jnp.arange(2 * (waves + 1)) == 0
+        self.linear.bias = nnx.Param(first.astype(jnp.float32))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Returns the logits [..., num_classes]."""
+        linear, dtype = self.linear, features.dtype
+        assert linear.bias is not None, "Linear makes one"
+        return heads.fourier_logits(
+            features,
+            linear.kernel[...].astype(dtype),
+            linear.bias[...].astype(dtype),
+            num_classes=self.num_classes,
+        )
+
+
 class Thresholds(nnx.Module):
     """The logits of the thresholds between ordered classes; arguments as `Linear`.
 
@@ -147,12 +185,14 @@ class Thresholds(nnx.Module):
         return score + _offsets(steps).astype(score.dtype)
 
 
+Head = Linear | Cosine | Distance | Fourier | Thresholds
 # Of `model.head`.
-HEADS: Mapping[str, type[Linear] | type[Cosine] | type[Distance] | type[Thresholds]] = {
+HEADS: Mapping[str, type[Head]] = {
     "linear": Linear,
     "cosine": Cosine,
     "distance": Distance,
     "thresholds": Thresholds,
+    "fourier": Fourier,
     "blocked": Blocked,
 }
 
@@ -165,20 +205,18 @@ def _offsets(steps: jax.Array) -> jax.Array:
     return (below.shape[0] - 1) / 2 - below
 
 
-def as_linear(head: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_linear(head: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Returns parameters of `Linear` that gives the same scores of classes.
 
-    Those of thresholds are sums of one score, so a linear layer gives them, too.
+    Those of thresholds are sums of one score, so a linear layer gives them, too; none
+    gives cosines, distances or a density of waves, where this is None.
 
     Args:
       head: the name of the layer.
       params: of the layer, as nested dicts.
     """
-    if HEADS[head].gives == "distances":
-        # The nearest prototype has the largest product with directions.
-        kernel = params["linear"]["kernel"]
-        length = jnp.linalg.norm(kernel, axis=0, keepdims=True)
-        return {"linear": {"kernel": kernel / length}}
+    if issubclass(HEADS[head], Cosine | Distance | Fourier):
+        return None
     if HEADS[head].gives != "thresholds":
         return params
     offsets = _offsets(params.get("steps", jnp.zeros(0))) + params["linear"]["bias"]

@@ -166,8 +166,7 @@ def export_encoder(
         several; None: there is one.
 
     Raises:
-      ConfigError: the logits are cosines, which no linear layer gives, or of each
-        token, for which transformers has no such class.
+      ConfigError: logits are of each token, for which transformers has no such class.
     """
     tensors = classifier_tensors(params["head"]["linear"], temperature)
     tensors |= dict(encoder_tensors(config, params["encoder"]))
@@ -317,11 +316,6 @@ def classifier_tensors(
     head: Mapping[str, Any], temperature: float
 ) -> dict[str, np.ndarray]:
     """Returns the output layer, whose logits are divided by the temperature."""
-    if "bias" not in head:
-        raise ConfigError(
-            "`loss.name`: this loss trains cosines, which transformers has no layer "
-            "for; export a run with another loss"
-        )
     return {
         "classifier.weight": np.asarray(head["kernel"] / temperature).T,
         "classifier.bias": np.asarray(head["bias"] / temperature),

@@ -247,14 +247,21 @@ def make_objective(
     return objective
 
 
-def choose_head(name: str, objective: Objective) -> str:
+def choose_head(name: str, objective: Objective, *, ordered: bool) -> str:
     """Returns the name of the output layer; empty is the one that the loss takes.
 
+    Args:
+      name: as configured.
+      objective: with the loss.
+      ordered: whether the task's classes are in order.
+
     Raises:
-      ConfigError: there is no such layer, or the loss does not go with it.
+      ConfigError: there is no such layer, or loss or task do not go with it.
     """
     wanted = objective.row.input
     fit = {n: head for n, head in HEADS.items() if head.gives == wanted}
+    if not ordered:
+        fit.pop("fourier", None)
     if not name:
         return next(iter(fit))
     if name not in HEADS:
@@ -264,6 +271,11 @@ def choose_head(name: str, objective: Objective) -> str:
         raise ConfigError(
             f"`model.head`: {name} goes with {' and '.join(sorted(served))}, and "
             f"`loss.name` is {objective.name}; set it to {next(iter(fit))}"
+        )
+    if name == "fourier" and not ordered:
+        raise ConfigError(
+            "`model.head`: fourier is for classes in order, of the ordinal tasks; take "
+            f"{next(iter(fit))}"
         )
     if name not in fit:
         raise ConfigError(

@@ -82,7 +82,7 @@ def make_scorer(
         counts,
     )
     objective = dataclasses.replace(objective, class_margins=class_margins)
-    head = choose_head(config.model.head, objective)
+    head = choose_head(config.model.head, objective, ordered=target.ordered)
     network = Network(
         config.task,
         spec,

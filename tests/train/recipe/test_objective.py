@@ -125,10 +125,12 @@ def test_refuses_a_loss_for_one_label_where_there_are_many():
         ("am_softmax", "", "cosine"),
         ("am_softmax", "cosine", "cosine"),
         ("ordinal_cross_entropy", "", "thresholds"),
+        ("softmax", "fourier", "fourier"),
+        ("dismax", "", "distance"),
     ],
 )
 def test_the_loss_chooses_its_output_layer(name, head, chosen):
-    assert choose_head(head, objective(name=name, ordered=True)) == chosen
+    assert choose_head(head, objective(name=name, ordered=True), ordered=True) == chosen
 
 
 @pytest.mark.parametrize(
@@ -139,11 +141,12 @@ def test_the_loss_chooses_its_output_layer(name, head, chosen):
         ("am_softmax", "linear", "linear gives logits, and `loss.name` am_softmax "),
         ("softmax", "cosine", "cosine gives cosines, and `loss.name` softmax takes"),
         ("softmax", "thresholds", "thresholds gives thresholds, and `loss.name` sof"),
+        ("softmax", "fourier", "fourier is for classes in order, of the ordinal tas"),
     ],
 )
 def test_an_output_layer_that_does_not_fit_is_refused(name, head, message):
     with pytest.raises(ConfigError) as refusal:
-        choose_head(head, objective(name=name))
+        choose_head(head, objective(name=name), ordered=False)
     assert message in str(refusal.value)
 
 

@@ -171,12 +171,16 @@ def ordinal_config(feature_config, change, tmp_path):
     return dataclasses.replace(config, task="ordinal_features")
 
 
-@pytest.mark.parametrize("loss", ["ordinal_cross_entropy", "softmax"])
+@pytest.mark.parametrize(
+    ("loss", "head"),
+    [("ordinal_cross_entropy", ""), ("softmax", ""), ("softmax", "fourier")],
+)
 @pytest.mark.standard_promotion(reason="optax breaks under strict promotion")
 def test_a_run_has_its_metrics_and_answers(
-    ordinal_config, change, tmp_path, loss, capsys
+    ordinal_config, change, tmp_path, loss, head, capsys
 ):
     config = change(ordinal_config, "loss", name=loss)
+    config = change(config, "model", head=head)
     result = train_and_evaluate(config, tmp_path / "run")
     assert "classes in order: 1 < 2 < 3 < 4" in capsys.readouterr().out
     assert result["classes"] == [1, 2, 3, 4]
