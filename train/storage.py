@@ -70,7 +70,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes arrays as `.npz` under its name only once it is whole."""
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    # No `allow_pickle`: the oldest NumPy takes it for the name of an array.
+    np.savez_compressed(content, **arrays)
     _write(path, content.getvalue())
 
 

@@ -23,7 +23,7 @@ def write_stablehlo(finished: FinishedRun, folder: Path) -> Loading:
     read = reading(finished.codec)
     program = make_program(finished, read.dtype)
     weights = io.BytesIO()
-    np.savez(weights, allow_pickle=False, **program.weights)
+    np.savez(weights, **program.weights)
     contents = {
         "model.stablehlo": as_stablehlo(program),
         "weights.npz": weights.getvalue(),

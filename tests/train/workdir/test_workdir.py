@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from train.config import Config, MeshConfig, TrainingConfig
 from train.errors import WorkdirError
-from train.storage import write_json
+from train.storage import write_arrays, write_json
 from train.workdir.workdir import check_workdir, hold_workdir, open_workdir
 
 DATA = ("a", "b"), {"notes.txt": "mine"}
@@ -71,6 +72,13 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"accuracy": object()})
     assert json.loads(path.read_text()) == {"accuracy": 1.0}
+
+
+def test_arrays_are_kept_by_their_names_and_nothing_else_is(tmp_path):
+    write_arrays(tmp_path / "m.npz", before=np.arange(3.0), after=np.zeros(0))
+    with np.load(tmp_path / "m.npz") as found:
+        assert sorted(found) == ["after", "before"]
+        np.testing.assert_array_equal(found["before"], [0.0, 1.0, 2.0])
 
 
 def test_a_workdir_is_held_by_one_run_until_its_process_ends(tmp_path):
