@@ -1,5 +1,6 @@
 """A run that fine-tunes a pretrained encoder, used and exported afterwards."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,6 +13,7 @@ from small_inputs import word_pieces
 from train.config import (
     Config,
     DataConfig,
+    LossConfig,
     ModelConfig,
     OptimizerConfig,
     TrainingConfig,
@@ -114,4 +116,24 @@ def test_refuses_a_run_without_an_encoder(feature_config, tmp_path, capsys):
     stderr = capsys.readouterr().err
     assert "is no pretrained encoder" in stderr
     assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", ["transformers", "sentence-transformers"])
+def test_refuses_an_output_layer_that_transformers_has_not(
+    workdir, tmp_path, capsys, format
+):
+    """Cosines: of a linear layer the answers would be others."""
+    config = read_run(workdir).config
+    config = dataclasses.replace(
+        config,
+        loss=LossConfig(name="am_softmax"),
+        training=dataclasses.replace(config.training, epochs=1, evaluate_every=1),
+    )
+    train_and_evaluate(config, tmp_path / "run", quiet=True)
+    flags = ["--workdir", str(tmp_path / "run"), "--output", str(tmp_path / "out")]
+    assert export_main([*flags, "--format", format]) == 2
+    said = capsys.readouterr().err
+    assert "the output layer" in said
+    assert "--format stablehlo takes every model" in said
     assert not (tmp_path / "out").exists()

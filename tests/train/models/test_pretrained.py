@@ -417,21 +417,6 @@ def test_tags_are_not_exported_where_their_class_has_more_layers(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cosine_head_is_not_exported(tmp_path):
-    params = {"encoder": {}, "head": {"linear": {"kernel": np.zeros((16, 2))}}}
-    config = read_encoder_config(GOLDEN / "bert")
-    with pytest.raises(ConfigError, match=r"`loss.name`: .* cosines"):
-        export_encoder(
-            tmp_path / "out",
-            config,
-            params,
-            classes="ab",
-            pooling="mean",
-            **ANSWERS,
-        )
-    assert not (tmp_path / "out").exists()
-
-
 def test_finds_a_local_folder(folder):
     there = folder()
     assert find_folder(str(there)) == there
