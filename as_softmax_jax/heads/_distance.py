@@ -23,12 +23,12 @@ def distance_logits(
     .. math::
       o_j = -\Bigl(D_j + \frac1C \sum_k D_k\Bigr), \qquad
       D_j = \frac{|d|}{\sqrt 2}
-            \Bigl\lVert \frac{x}{\lVert x \rVert} - \frac{w_j}{\lVert w_j \rVert}
-            \Bigr\rVert = |d| \sqrt{1 - \cos \theta_j}
+            \lVert \frac{x}{\lVert x \rVert} - \frac{w_j}{\lVert w_j \rVert}
+            \rVert = |d| \sqrt{1 - \cos \theta_j}
 
     What `dismax_loss` takes for logits. The mean distance, the same for every class, is
     lost in a softmax; `as_softmax_jax.scores.max_mean_entropy_score` takes it. Features
-    of length 0, and a class with weights of 0, are |d| away from all, without a
+    of length 0, and a class with weights of 0, are :math:`|d|` away from all, without a
     gradient; nor has a distance of 0 one.
 
     Args:

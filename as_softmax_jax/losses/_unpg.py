@@ -34,8 +34,8 @@ def negative_pairs(
     r"""The cosines of a batch's pairs of different classes, without outliers.
 
     .. math::
-      q_1 - w\, (q_3 - q_1) \le c_{ij} \le q_3 + w\, (q_3 - q_1), \qquad i < j,\
-      t_i \ne t_j
+      q_1 - w\, (q_3 - q_1) \le c_{ij} \le q_3 + w\, (q_3 - q_1), \qquad
+      i < j, \quad t_i \ne t_j
 
     with q the quartiles of these cosines: very easy pairs teach nothing, and very hard
     ones are often mislabelled. Gradients flow through the cosines and not through the
