@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes arrays as `.npz` under its name only once it is whole."""
-    content = io.BytesIO()
+    _write(path, as_npz(arrays, compressed=True))
+
+
+def as_npz(arrays: Mapping[str, np.ndarray], *, compressed: bool) -> bytes:
+    """Returns the content of an `.npz` file of arrays by name."""
+    content, named = io.BytesIO(), dict[str, Any](arrays)
     # No `allow_pickle`: the oldest NumPy takes it for the name of an array.
-    np.savez_compressed(content, **arrays)
-    _write(path, content.getvalue())
+    (np.savez_compressed if compressed else np.savez)(content, **named)
+    return content.getvalue()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,5 +1,7 @@
 """Partial FC: a margin loss among a share of the classes, drawn anew for each step."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -104,13 +106,9 @@ def partial_fc_loss(
     own = None
     if num_features_sampled is not None:
         key, own = jax.random.split(key)
+    rows: dict[str, Any] = {"where": where, "axis_name": axis_name}
     drawn = sample_classes(
-        key,
-        labels,
-        num_classes=num_classes,
-        num_sampled=num_sampled,
-        where=where,
-        axis_name=axis_name,
+        key, labels, num_classes=num_classes, num_sampled=num_sampled, **rows
     )
     if class_mask is not None:
         class_mask = mask_for_all_rows(class_mask, num_classes)[drawn.classes]
@@ -131,11 +129,10 @@ def partial_fc_loss(
         filter_threshold=filter_threshold,
         delta=delta,
         logit_margin=logit_margin,
-        where=where,
         class_mask=class_mask,
         kernel_layout=kernel_layout,
-        axis_name=axis_name,
         implementation=implementation,
+        **rows,
     )
 
 

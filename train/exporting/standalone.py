@@ -1,14 +1,11 @@
 """A run as a folder that answers without the trainer: program, constants, code."""
 
-import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..storage import as_json
+from ..storage import as_json, as_npz
 from ..workdir.finished_run import FinishedRun
 from .inputs import Reading, reading
 from .loading import HERE, Loading
@@ -22,11 +19,9 @@ def write_stablehlo(finished: FinishedRun, folder: Path) -> Loading:
     """Writes a folder that jax runs, on a CPU, a CUDA GPU or a TPU."""
     read = reading(finished.codec)
     program = make_program(finished, read.dtype)
-    weights = io.BytesIO()
-    np.savez(weights, **program.weights)
     contents = {
         "model.stablehlo": as_stablehlo(program),
-        "weights.npz": weights.getvalue(),
+        "weights.npz": as_npz(program.weights, compressed=False),
     }
     _write(folder, finished, read, contents, "run_jax.py")
     files = (

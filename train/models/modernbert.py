@@ -148,14 +148,16 @@ class ModernBert(nnx.Module):
 def rotate(x: jax.Array, base: float) -> jax.Array:
     r"""Returns x with each pair of entries turned by its position (RoPE).
 
-    .. math:: x'_i = x_i \cos p\theta_i - x_{i+d/2} \sin p\theta_i, \quad x'_{i+d/2} = x_{i+d/2} \cos p\theta_i + x_i \sin p\theta_i
+    .. math::
+      x'_i = x_i \cos p\theta_i - x_{i+d/2} \sin p\theta_i, \qquad
+      x'_{i+d/2} = x_{i+d/2} \cos p\theta_i + x_i \sin p\theta_i
 
     at position p, with :math:`\theta_i = b^{-2i/d}` (Su et al., arXiv 2104.09864).
 
     Args:
       x: [n, length, heads, d].
       base: b.
-    """  # noqa: E501
+    """
     length, size = x.shape[1], x.shape[-1]
     speeds = base ** (-np.arange(0, size, 2) / size)
     angles = np.arange(length)[:, None] * speeds
