@@ -24,13 +24,18 @@ from as_softmax_jax.losses import (
     LOSSES,
     ActiveClasses,
     ClassCounts,
+    FromFeatures,
+    Learned,
     OtherLogits,
     PerExample,
+    PerRun,
     StepKey,
 )
 
 # As many times softmax's time as a loss of one pass over the logits may take.
 AIM = 1.3
+# Of the features that some losses look at, too.
+WIDTH = 128
 
 
 def drawn(n, c, *, cosines, seed=0):
@@ -55,6 +60,13 @@ def extras_of(row, logits, target):
                 found[keyword] = logits
             case PerExample():
                 found[keyword] = jnp.full(n, extra.first(row.keywords))
+            case FromFeatures():
+                features = logits[:, :WIDTH]
+                found[keyword] = extra.compute(features, target, **row.keywords)
+            case PerRun():
+                found[keyword] = extra.initial()
+            case Learned():
+                found[keyword] = jnp.float32(extra.first(c, row.keywords))
             case ActiveClasses():
                 found[keyword] = jnp.ones(c, bool)
             case _:

@@ -70,9 +70,12 @@ def test_a_form_that_errs_more_than_the_plain_one_is_named(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["poly", "two_head_average_k", "multi_label_sigmoid"])
+@pytest.mark.parametrize(
+    "name",
+    ["poly", "two_head_average_k", "multi_label_sigmoid", "adaface", "sphereface2"],
+)
 def test_a_loss_has_a_line_of_times(name):
-    """Each kind of input: labels alone, other logits, several labels."""
+    """Each kind of input: labels, other logits, several labels, features, a number."""
     command = [sys.executable, BENCHMARKS / "every_loss.py", f"--losses={name}"]
     flags = ["--shapes=8x5,4x7", "--seconds=0.01"]
     ran = subprocess.run([*command, *flags], check=True, capture_output=True, text=True)
