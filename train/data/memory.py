@@ -19,10 +19,11 @@ _CURE = (
 
 
 def read_memory(data: Any) -> dict[str, Records]:
-    """Returns data in memory as the records of `train`, `validation` and `test`.
+    """Returns data in memory as the records of each split that is given.
 
     Args:
-      data: of training alone, or a dict of splits. Each is a pandas or Polars frame, an
+      data: of training alone, or a dict of splits: `train`, and if there are such
+        `validation`, `test` and `outside`. Each is a pandas or Polars frame, an
         Arrow table, a data set of Hugging Face, a dict of columns, a list of dicts by
         column, or a pair of inputs and labels: texts, lists of words, images [n, h, w]
         or [n, h, w, channels], features [n, columns].
