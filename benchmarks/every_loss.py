@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from losses import SHAPES, names, of_one_hot, shapes, value_and_grad
+from losses import SHAPES, names, shapes, value_and_grad
 from report import machine, write_section
 from timing import IntoUsedMemory, alternate
 
@@ -74,29 +74,34 @@ def extras_of(row, logits, target):
     return found
 
 
-def contender(row, logits, labels):
-    """Returns the loss of a row as a function of logits and labels alone."""
-    keywords = dict(row.loss_keywords)
-    target = labels
-    if row.target == "multi_hot":
-        target = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
-    keywords |= extras_of(row, logits, target)
-    loss = functools.partial(row.function, **keywords)
-    return of_one_hot(loss, logits.shape[1]) if row.target == "multi_hot" else loss
+def contender(row, extras):
+    """Returns loss and gradient of a row, of logits, target and extra inputs."""
+
+    def loss(logits, target, values):
+        keywords = dict(row.loss_keywords) | dict(zip(extras, values, strict=True))
+        return value_and_grad(
+            lambda o, t: row.function(o, t, **keywords), logits, target
+        )
+
+    return loss
 
 
 def measure(row, n, c, seconds):
     """Returns the time of a loss over optax's."""
-    num_logits = row.num_logits(c)
-    logits, labels = drawn(n, num_logits, cosines=row.input == "cosines")
-    arguments = logits, labels
+    logits, labels = drawn(n, row.num_logits(c), cosines=row.input == "cosines")
+    target = labels
+    if row.target == "multi_hot":
+        target = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    extras = extras_of(row, logits, target)
+    # As arguments: XLA folds constants of this size, for seconds.
+    arguments = logits, target, [*extras.values()]
+    softmax = functools.partial(
+        value_and_grad, optax.softmax_cross_entropy_with_integer_labels
+    )
+    softmax = IntoUsedMemory(softmax, logits, labels)
     functions = {
-        "optax": optax.softmax_cross_entropy_with_integer_labels,
-        "ours": contender(row, *arguments),
-    }
-    functions = {
-        name: IntoUsedMemory(functools.partial(value_and_grad, f), *arguments)
-        for name, f in functions.items()
+        "optax": lambda *_: softmax(logits, labels),
+        "ours": IntoUsedMemory(contender(row, [*extras]), *arguments),
     }
     medians = alternate(functions, arguments, seconds)
     return medians["ours"] / medians["optax"]

@@ -4,12 +4,15 @@ import os
 
 # These must be set before JAX starts its CPU backend. The tests compile thousands of
 # small programs and run each once, so LLVM's optimisation costs more than it saves;
-# XLA's own passes, which decide fusion, memory and communication, run as ever.
+# XLA's own passes, which decide fusion, memory and communication, run as ever. Where
+# cores are few and busy, one of eight devices may come to a collective a minute after
+# the others; XLA ends the process after 40 s by default.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_odds import rivals_of_inputs, scaled, softplus
 from as_softmax_jax._core.norms import clipped_cosine, root
 
 Beyond = Literal["linear", "plain", "clip"]
@@ -40,8 +40,16 @@ class CosineMargin:
     def lowered(self, logits: jax.Array) -> jax.Array:
         """Returns z_t [...] of the label's logit without margins, s c_t."""
         cosines = clipped_cosine(logits / self.scale)
-        turned = turned_cosine(cosines, self.angle, self.beyond, self.straight_through)
-        return self.scale * (turned - self.cosine)
+        return self.scale * (self.turned(cosines) - self.cosine)
+
+    @property
+    def lower(self) -> jax.Array:
+        """What the label's logit loses to the cosine's margin, s b [...]."""
+        return self.scale * self.cosine
+
+    def turned(self, cosines: jax.Array) -> jax.Array:
+        """Returns psi(c_t) [...] of the label's cosine."""
+        return turned_cosine(cosines, self.angle, self.beyond, self.straight_through)
 
 
 def read(
@@ -84,36 +92,46 @@ def margin_loss(
     beyond: Beyond = "linear",
     straight_through: bool = False,
 ) -> jax.Array:
-    """Returns the finished loss."""
-    x, turned, lower = lowered(x, scale, angle, cosine, beyond, straight_through)
-    log_odds = label_log_odds(shifted(turned), x.labels)
-    return inputs.finish(softplus(lower - log_odds), x)
+    """Returns the finished loss.
+
+    Arguments as for `read`; x as `inputs.read` leaves them with ``clean=False``.
+    """
+    x, margin = own(x, scale, angle, cosine, beyond, straight_through)
+    x, _, log_odds = lowered(x, margin)
+    return inputs.finish(softplus(-log_odds), x)
 
 
 def lowered(
+    x: inputs.Inputs, margin: CosineMargin
+) -> tuple[inputs.Inputs, jax.Array, jax.Array]:
+    """Returns the inputs, clean, and the label's logit and log-odds under its margins.
+
+    The log-odds are small, and lose s b by themselves, not with the label's logit.
+    """
+    x, label_logit, rivals = rivals_of_inputs(x, margin.scale)
+    turned = margin.turned(label_logit)
+    return x, lowered_logit(turned, margin), rivals.log_odds(turned) - margin.lower
+
+
+def lowered_logit(turned: jax.Array, margin: CosineMargin) -> jax.Array:
+    """Returns z_t of the label's cosine under the angle's margin, [...]."""
+    return scaled(turned[..., None], margin.scale)[..., 0] - margin.lower
+
+
+def own(
     x: inputs.Inputs,
     scale: ArrayLike,
     angle: ArrayLike = 0.0,
     cosine: ArrayLike = 0.0,
     beyond: Beyond = "linear",
     straight_through: bool = False,
-) -> tuple[inputs.Inputs, jax.Array, jax.Array]:
-    """Returns the inputs, logits with the angle's margin, and what the label loses.
-
-    The loss takes s b from the label's log-odds, which are small, and not from its
-    logit. Rows with a margin out of range are bad in the inputs that return.
-    """
-    check_beyond(beyond)
-    like = inputs.loss_type(x)
-    x, scale = inputs.own(x, checks.positive(scale, like, "scale"))
-    angle = checks.between(angle, -math.pi, math.pi, like, "angle")
-    x, angle = inputs.own(x, angle, 0.0)
-    x, cosine = inputs.own(x, checks.finite(cosine, like, "cosine"), 0.0)
-    own = inputs.take_label(x.logits, x.labels)
-    turned = turned_cosine(own, angle, beyond, straight_through)
-    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
-    cosines = jnp.where(is_label, turned[..., None], x.logits)
-    return x, scaled(cosines, scale), scale * cosine
+) -> tuple[inputs.Inputs, CosineMargin]:
+    """Returns the inputs, rows of a margin out of range bad, and margins in range."""
+    given = read(scale, angle, cosine, beyond, straight_through, inputs.loss_type(x))
+    x, scale = inputs.own(x, given.scale)
+    x, angle = inputs.own(x, given.angle, 0.0)
+    x, cosine = inputs.own(x, given.cosine, 0.0)
+    return x, dataclasses.replace(given, scale=scale, angle=angle, cosine=cosine)
 
 
 def check_beyond(beyond: str) -> None:

@@ -127,6 +127,8 @@ def read_soft(
     where: ArrayLike | None,
     class_mask: ArrayLike | None,
     axis: Axis,
+    *,
+    clean: bool = True,
 ) -> Inputs | DistributionInputs:
     """Checks and masks the inputs of a loss that takes labels or distributions.
 
@@ -138,6 +140,7 @@ def read_soft(
       where: as in `read`.
       class_mask: as in `read`.
       axis: as in `read`.
+      clean: as in `read`, of labels; rows of distributions are clean.
 
     Returns:
       The inputs of the one form or of the other.
@@ -145,7 +148,7 @@ def read_soft(
     logits = checks.floating_array(logits, "logits")
     probs = checks.distribution(labels, logits.shape)
     if probs is None:
-        return read(logits, labels, where, class_mask, axis)
+        return read(logits, labels, where, class_mask, axis, clean=clean)
     logits, class_mask = _read_logits(logits, class_mask, axis)
     where = checks.boolean_mask(where, logits.shape[:-1], "loss", "where")
     # Half precision rounds each probability; 1e-3 is what a sum of float32 may miss.

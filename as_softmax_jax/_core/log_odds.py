@@ -8,13 +8,16 @@ In this form neither :math:`-\log p_t` nor :math:`1 - p_t` is a difference of cl
 numbers, so that both are accurate for a label of probability near 1 and near 0.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from as_softmax_jax._core import inputs
-from as_softmax_jax._core.log_sum_exp import finite_shift, nonzero
+from as_softmax_jax._core.log_probs import bounded_gap
+from as_softmax_jax._core.log_sum_exp import exp, finite_shift
+from as_softmax_jax._core.nan import replaced
 
 
 def shifted(logits: jax.Array) -> jax.Array:
@@ -23,54 +26,153 @@ def shifted(logits: jax.Array) -> jax.Array:
 
 
 def scaled(logits: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns each row of shifted logits times its scale.
+    """Returns each row of gaps between logits times its scale.
 
-    The derivative by `scale` of a logit of -inf would be 0 * -inf, so these leave it
-    out.
+    The derivative by `scale` of a gap of -inf would be 0 * -inf, and of NaN is NaN, so
+    these leave it out.
     """
     scale = scale[..., None]
-    absent = logits == -jnp.inf
+    absent = ~(logits > -jnp.inf)
     present = jnp.where(absent, jnp.zeros((), logits.dtype), logits)
     return jnp.where(absent, logits * jax.lax.stop_gradient(scale), present * scale)
 
 
 @jax.custom_jvp
-def label_log_odds(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _scaled_exp(gaps: jax.Array, scale: jax.Array) -> jax.Array:
+    """Returns e^(gaps * scale), with a derivative of 0 where it is 0 or NaN."""
+    return jnp.exp(gaps * scale)
+
+
+def _scaled_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    gaps, scale = primals
+    value = _scaled_exp(gaps, scale)
+    slope = jnp.where(jnp.isnan(value), jnp.zeros((), value.dtype), value)
+    change = jnp.zeros_like(value)
+    if not isinstance(tangents[0], SymbolicZero):
+        change += slope * scale * tangents[0]
+    if not isinstance(tangents[1], SymbolicZero):
+        finite = jnp.where(value > 0, gaps, jnp.zeros((), gaps.dtype))
+        change += slope * finite * tangents[1]
+    return value, change
+
+
+_scaled_exp.defjvp(_scaled_exp_jvp, symbolic_zeros=True)
+
+
+class Rivals(NamedTuple):
+    """The other classes of each row, as the label's log-odds see them."""
+
+    peak: jax.Array  # [...] the strongest one's logit; 0 where it is -inf
+    log_total: jax.Array  # [...] log of their sum of e^{(o - peak) scale}
+    alone: jax.Array  # [...] bool, no other class has a probability
+    scale: jax.Array | None  # [...] of the logits; None: 1
+
+    def log_odds(self, label_logit: jax.Array) -> jax.Array:
+        """Returns u of each row, [...], of the label's logit, before the scale."""
+        lead = label_logit - self.peak
+        if self.scale is not None:
+            lead = scaled(lead[..., None], self.scale)[..., 0]
+        return jnp.where(self.alone, jnp.inf, lead - self.log_total)
+
+    def with_label(self, label_logit: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the peak over all classes, and log sum_j e^{o_j - peak}; scale 1.
+
+        The label's logit is finite, or that of a rival is.
+        """
+        u = self.log_odds(label_logit)
+        first = self.alone | (label_logit >= self.peak)
+        # From the label the sum is 1 + e^{-u}, from the rivals' peak theirs by 1 + e^u.
+        log_total = softplus(jnp.where(first, -u, u))
+        log_total += jnp.where(first, jnp.zeros((), u.dtype), self.log_total)
+        return jnp.where(first, label_logit, self.peak), log_total
+
+    def log_probs(self, x: inputs.Inputs, label_logit: jax.Array) -> jax.Array:
+        """Returns log p of each class, [..., C], that of the label by its log-odds.
+
+        It is -inf where the logit is, and finite elsewhere; scale 1.
+        """
+        peak, log_total = self.with_label(label_logit)
+        gap = bounded_gap(x.logits, peak[..., None])
+        own = -softplus(-self.log_odds(label_logit))
+        is_label = inputs.is_label(x.labels, x.logits.shape[-1])
+        return jnp.where(is_label, own[..., None], gap - log_total[..., None])
+
+
+def label_log_odds(
+    logits: jax.Array, labels: jax.Array, scale: jax.Array | None = None
+) -> jax.Array:
     """Returns u of each row, [...]; +inf where no other class has a probability.
 
     Args:
-      logits: [..., C], no larger than moderate, so `shifted`; -inf for classes
-        without a part. Not every one of a row is -inf.
+      logits: [..., C], clean; -inf for classes without a part. Not every one of a row
+        is -inf.
       labels: [...] in range.
-
-    Returns:
-      The log-odds. The derivative is :math:`[i = t] - q_i` with q the softmax over
-      the other classes, 0 where there are none.
+      scale: [...] of each row, positive; None: 1.
     """
-    return _log_odds_and_rivals(logits, labels)[0]
+    label_logit = inputs.take_label(logits, labels)
+    return rivals_of(logits, labels, scale).log_odds(label_logit)
 
 
-def _log_odds_and_rivals(
-    logits: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns u, [...], and q, the softmax over the other classes, [..., C]."""
-    others = jnp.where(
-        inputs.is_label(labels, logits.shape[-1]), -jnp.inf, logits
-    ).astype(logits.dtype)
+def rivals_of(
+    logits: jax.Array, labels: jax.Array, scale: jax.Array | None = None
+) -> Rivals:
+    """Returns the rivals of each row; arguments as for `label_log_odds`."""
+    return _rivals(logits, labels, scale)[0]
+
+
+def log_odds_of_inputs(
+    x: inputs.Inputs, scale: jax.Array | None = None
+) -> tuple[inputs.Inputs, jax.Array]:
+    """Returns the inputs, clean, and u of each row; see `rivals_of_inputs`."""
+    x, label_logit, rivals = rivals_of_inputs(x, scale)
+    return x, rivals.log_odds(label_logit)
+
+
+@jax.jit
+def rivals_of_inputs(
+    x: inputs.Inputs, scale: jax.Array | None = None
+) -> tuple[inputs.Inputs, jax.Array, Rivals]:
+    """Returns the inputs, clean, the label's logit and its rivals of each row.
+
+    The sum over the rivals finds bad rows and empty ones without a pass of its own.
+
+    Args:
+      x: as `inputs.read` leaves them with ``clean=False``.
+      scale: [...] of each row, positive; None: 1.
+    """
+    label_logit = inputs.take_label(x.logits, x.labels)
+    rivals, bad = _rivals(x.logits, x.labels, scale)
+    bad |= ~(label_logit < jnp.inf)
+    if x.where is not None:
+        bad &= x.where
+    bad |= x.bad
+    empty = rivals.alone & (label_logit == -jnp.inf) & ~bad
+    # A bad row that is alone has a cotangent to pass on.
+    harmless, zero = bad | empty, jnp.zeros((), label_logit.dtype)
+    rivals = rivals._replace(
+        peak=jnp.where(harmless, zero, rivals.peak), alone=rivals.alone & ~harmless
+    )
+    label_logit = replaced(harmless, label_logit, zero)
+    logits = replaced(harmless[..., None], x.logits, zero)
+    return x._replace(logits=logits, bad=bad, empty=empty), label_logit, rivals
+
+
+def _rivals(
+    logits: jax.Array, labels: jax.Array, scale: jax.Array | None
+) -> tuple[Rivals, jax.Array]:
+    """Returns the rivals of each row, and where they hold a NaN or +inf, [...]."""
+    others = replaced(
+        inputs.is_label(labels, logits.shape[-1]),
+        logits,
+        jnp.full((), -jnp.inf, logits.dtype),
+    )
     peak = finite_shift(jax.lax.stop_gradient(jnp.max(others, axis=-1)))
-    exps = jnp.exp(others - peak[..., None])
+    gaps = others - peak[..., None]
+    exps = exp(gaps) if scale is None else _scaled_exp(gaps, scale[..., None])
     total = jnp.sum(exps, axis=-1)
-    log_odds = inputs.take_label(logits, labels) - (peak + jnp.log(total))
-    return log_odds, exps / nonzero(total)[..., None]
-
-
-@label_log_odds.defjvp
-def _label_log_odds_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    logits, labels = primals
-    _, rivals = _log_odds_and_rivals(logits, labels)
-    slope = inputs.take_label(tangents[0], labels)
-    slope -= jnp.sum(rivals * tangents[0], axis=-1)
-    return label_log_odds(logits, labels), slope
+    bad, alone = jnp.isnan(total), total == 0
+    total = replaced(bad | alone, total, jnp.ones((), total.dtype))
+    return Rivals(peak, jnp.log(total), alone, scale), bad
 
 
 @jax.custom_jvp
@@ -113,20 +215,36 @@ def focal(log_odds: jax.Array, gamma: jax.Array) -> jax.Array:
     return jnp.where(hopeless, -log_odds, loss)
 
 
-def mean_below(logits: jax.Array, peak: jax.Array, weight: jax.Array) -> jax.Array:
-    """Returns the weight times how far the classes above -inf lie below it on average.
-
-    The difference is taken of halves and weighed before it is summed, so that neither
-    step overflows.
+def mean_below(logits: jax.Array, peak: jax.Array, x: inputs.Inputs) -> jax.Array:
+    """Returns how far the classes above -inf lie below the peak on average, [...].
 
     Args:
-      logits: [..., C].
+      logits: [..., C], as they came: a pass over clean ones costs two.
       peak: [...], the largest of each row.
-      weight: [...].
+      x: the inputs, clean; in bad rows and empty ones the mean is 0.
     """
-    present = logits > -jnp.inf
-    halves = jnp.where(present, logits, jnp.zeros((), logits.dtype)) / 2
-    share = weight / jnp.sum(present, axis=-1).astype(logits.dtype)
-    below = (peak[..., None] / 2 - halves) * (2 * share)[..., None]
-    below = jnp.where(present, below, jnp.zeros((), below.dtype))
-    return jnp.sum(below, axis=-1)
+    mean = _mean_below(logits, peak)
+    return replaced(x.bad | x.empty, mean, jnp.zeros((), mean.dtype))
+
+
+@jax.custom_jvp
+def _mean_below(logits: jax.Array, peak: jax.Array) -> jax.Array:
+    # Shares of halves: neither a difference nor their sum overflows.
+    present, share = _share(logits)
+    below = (peak[..., None] / 2 - logits / 2) * (2 * share)[..., None]
+    return jnp.sum(jnp.where(present, below, jnp.zeros((), below.dtype)), axis=-1)
+
+
+@_mean_below.defjvp
+def _mean_below_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    present, share = _share(primals[0])
+    change = jnp.where(present, tangents[0], jnp.zeros((), share.dtype))
+    slope = tangents[1] - share * jnp.sum(change, axis=-1)
+    return _mean_below(*primals), slope
+
+
+def _share(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns which classes are there, [..., C], and one over their number, [...]."""
+    present = ~(logits == -jnp.inf)
+    number = jnp.sum(present.astype(logits.dtype), axis=-1)
+    return present, 1 / jnp.maximum(number, 1)

@@ -24,10 +24,17 @@ def log_probs(logits: jax.Array) -> jax.Array:
     """
     strongest = jax.lax.argmax(logits, logits.ndim - 1, jnp.int32)
     rest = ~inputs.is_label(strongest, logits.shape[-1])
-    gap = logits - inputs.take_label(logits, strongest)[..., None]
-    # The ends of float32 lie further apart than it has numbers; an eighth leaves room
-    # for what losses do with it.
-    lowest = jnp.full((), -jnp.finfo(gap.dtype).max / 8, gap.dtype)
-    gap = replaced((gap < lowest) & (logits > -jnp.inf), gap, lowest)
+    gap = bounded_gap(logits, inputs.take_label(logits, strongest)[..., None])
     total = jnp.sum(jnp.exp(gap), axis=-1, where=rest)
     return gap - jnp.log1p(total)[..., None]
+
+
+def bounded_gap(logits: jax.Array, peak: jax.Array) -> jax.Array:
+    """Returns how far logits lie above a peak, finite but where they are -inf.
+
+    The ends of float32 lie further apart than it has numbers; an eighth leaves room for
+    what losses do with it.
+    """
+    gap = logits - peak
+    lowest = jnp.full((), -jnp.finfo(gap.dtype).max / 8, gap.dtype)
+    return replaced((gap < lowest) & (logits > -jnp.inf), gap, lowest)

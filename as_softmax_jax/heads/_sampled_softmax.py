@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import label_log_odds, softplus
 from as_softmax_jax._core.nan import nan_where
 from as_softmax_jax.heads import _operands
 
@@ -98,7 +98,7 @@ def sampled_softmax_loss(
         own -= _constant(label_log_q, x.labels.shape, x, "label_log_q")[..., None]
     rivals = jnp.where(valid, rivals, -jnp.inf)
     log_odds = label_log_odds(
-        shifted(jnp.concatenate([own, rivals], axis=-1)), jnp.zeros_like(x.labels)
+        jnp.concatenate([own, rivals], axis=-1), jnp.zeros_like(x.labels)
     )
     loss = nan_where(jnp.isnan(x.margin.value), softplus(-log_odds))
     return loss if x.where is None else jnp.where(x.where, loss, 0)

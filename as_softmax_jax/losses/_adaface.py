@@ -247,7 +247,7 @@ def adaface_loss(
       <https://arxiv.org/abs/2204.00964>`_, CVPR 2022, after `the authors' code
       <https://github.com/mk-minchul/AdaFace>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     like = inputs.loss_type(x)
     mean, deviation = norm_state
     x, norms = inputs.own(x, checks.not_negative(norms, like, "norms"))

@@ -12,8 +12,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import focal, label_log_odds, shifted, softplus
-from as_softmax_jax._core.log_probs import log_probs
+from as_softmax_jax._core.log_odds import focal, rivals_of_inputs, softplus
 from as_softmax_jax.losses._table import register_loss
 
 _PAPER = "Ben-Baruch et al., arXiv 2009.14119"
@@ -198,7 +197,7 @@ def asymmetric_single_label_loss(
       <https://arxiv.org/abs/2009.14119>`_, ICCV 2021; formula and defaults as in `the
       authors' code <https://github.com/Alibaba-MIIL/ASL>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     like = inputs.loss_type(x)
     gamma_neg = checks.at_least(gamma_neg, 0, like, "gamma_neg")
     gamma_pos = checks.at_least(gamma_pos, 0, like, "gamma_pos")
@@ -206,12 +205,13 @@ def asymmetric_single_label_loss(
     x, gamma_neg = inputs.own(x, gamma_neg)
     x, gamma_pos = inputs.own(x, gamma_pos)
     x, smoothing = inputs.own(x, smoothing)
+    x, label_logit, rivals = rivals_of_inputs(x)
     present = x.logits > -jnp.inf
     others = present & ~inputs.is_label(x.labels, x.logits.shape[-1])
     share = smoothing / jnp.sum(present, axis=-1).astype(smoothing.dtype)
-    log_p = jnp.where(others, log_probs(x.logits), -1.0)
+    log_p = jnp.where(others, rivals.log_probs(x, label_logit), -1.0)
     each = jnp.exp(gamma_neg[..., None] * log_p) * (share[..., None] * -log_p)
-    own = focal(label_log_odds(shifted(x.logits), x.labels), gamma_pos)
+    own = focal(rivals.log_odds(label_logit), gamma_pos)
     loss = (1 - smoothing + share) * own
     return inputs.finish(loss + jnp.sum(each, axis=-1, where=others), x)
 

@@ -13,9 +13,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.log_odds import (
-    label_log_odds,
+    log_odds_of_inputs,
     one_minus_p,
-    shifted,
     softplus,
 )
 from as_softmax_jax._core.log_probs import log_probs
@@ -73,14 +72,14 @@ def poly_loss(
       and default as in optax's ``poly_loss_cross_entropy``, which reports 2 for
       ImageNet and -1 for detection.
     """
-    x = inputs.read_soft(logits, labels, where, class_mask, axis)
+    x = inputs.read_soft(logits, labels, where, class_mask, axis, clean=False)
     epsilon = checks.at_least(epsilon, -1, inputs.loss_type(x), "epsilon")
     x, epsilon = inputs.own(x, epsilon)
     if isinstance(x, inputs.DistributionInputs):
         log_p = log_probs(x.logits)
         each = -log_p - epsilon[..., None] * expm1(log_p)
         return inputs.finish(inputs.expected(each, x), x)
-    log_odds = label_log_odds(shifted(x.logits), x.labels)
+    x, log_odds = log_odds_of_inputs(x)
     loss = softplus(-log_odds) + epsilon * one_minus_p(log_odds)
     return inputs.finish(loss, x)
 
@@ -144,10 +143,11 @@ def comp_sum_loss(
       which names the members; the members from 1 to 2 agree with `code on noisy labels
       <https://github.com/HanxunH/Active-Passive-Losses>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     tau = checks.at_least(tau, 0, inputs.loss_type(x), "tau")
     x, tau = inputs.own(x, tau)
-    cross_entropy = softplus(-label_log_odds(shifted(x.logits), x.labels))
+    x, log_odds = log_odds_of_inputs(x)
+    cross_entropy = softplus(-log_odds)
     # Over a mesh as the loss lies, which a select asks for.
     tau += jnp.zeros_like(cross_entropy)
     curved = tau != 1

@@ -20,7 +20,13 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis, from_last
-from as_softmax_jax._core.cosine_margin import Beyond, lowered, margin_loss
+from as_softmax_jax._core.cosine_margin import (
+    Beyond,
+    lowered_logit,
+    margin_loss,
+    own,
+)
+from as_softmax_jax._core.log_odds import scaled
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -78,9 +84,11 @@ def margin_logits(
       joins the margins of three papers.
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
-    x, turned, lower = lowered(x, scale, angle, cosine, beyond, straight_through)
-    is_label = inputs.is_label(x.labels, turned.shape[-1])
-    changed = jnp.where(is_label, turned - lower[..., None], turned)
+    x, margin = own(x, scale, angle, cosine, beyond, straight_through)
+    turned = margin.turned(inputs.take_label(x.logits, x.labels))
+    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
+    own_logit = lowered_logit(turned, margin)[..., None]
+    changed = jnp.where(is_label, own_logit, scaled(x.logits, margin.scale))
     whole = inputs.UnlabelledInputs(changed, x.where, None, x.bad)
     return from_last(inputs.finish_probs(changed, whole), jnp.shape(logits), axis)
 
@@ -141,7 +149,7 @@ def margin_softmax_loss(
       past pi as in `pytorch-metric-learning
       <https://github.com/KevinMusgrave/pytorch-metric-learning>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     return margin_loss(x, scale, angle, cosine, beyond, straight_through)
 
 
@@ -195,7 +203,7 @@ def am_softmax_loss(
       Wang et al., `Additive Margin Softmax for Face Verification
       <https://arxiv.org/abs/1801.05599>`_, 2018, equation 6.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
     x, margin = inputs.own(x, margin)
     return margin_loss(x, scale, cosine=margin)
@@ -259,7 +267,7 @@ def arcface_loss(
       `pytorch-metric-learning
       <https://github.com/KevinMusgrave/pytorch-metric-learning>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     margin = checks.between(margin, 0, math.pi, inputs.loss_type(x), "margin")
     x, margin = inputs.own(x, margin, 0.5)
     return margin_loss(x, scale, margin, 0.0, beyond, straight_through)

@@ -192,4 +192,4 @@ def circle_loss(
     # A logit of -inf stays one, and as a label it is pulled up.
     lost = x.logits * jax.lax.stop_gradient(s)
     pairs = jnp.where(absent, lost, jnp.where(is_label, own, rivals))
-    return inputs.finish(softplus(-label_log_odds(shifted(pairs), x.labels)), x)
+    return inputs.finish(softplus(-label_log_odds(pairs, x.labels)), x)

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
+from as_softmax_jax._core.log_odds import log_odds_of_inputs, softplus
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -56,7 +56,7 @@ def dismax_loss(
       <https://arxiv.org/abs/2205.05874>`_, 2022, after `the authors' code
       <https://github.com/dlmacedo/distinction-maximization-loss>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     x, scale = inputs.own(x, checks.positive(scale, inputs.loss_type(x), "scale"))
-    log_odds = label_log_odds(scaled(shifted(x.logits), scale), x.labels)
+    x, log_odds = log_odds_of_inputs(x, scale)
     return inputs.finish(softplus(-log_odds), x)

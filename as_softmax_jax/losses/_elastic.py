@@ -66,7 +66,7 @@ def elastic_arcface_loss(
       Boutros et al., `ElasticFace <https://arxiv.org/abs/2109.09416>`_, CVPRW 2022,
       after `the authors' code <https://github.com/fdbtrs/ElasticFace>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     x, margins = _drawn(x, key, mean, deviation)
     return margin_loss(x, scale, angle=margins, beyond="plain")
 
@@ -120,7 +120,7 @@ def elastic_cosface_loss(
       Boutros et al., `ElasticFace <https://arxiv.org/abs/2109.09416>`_, CVPRW 2022,
       after `the authors' code <https://github.com/fdbtrs/ElasticFace>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     x, margins = _drawn(x, key, mean, deviation)
     return margin_loss(x, scale, cosine=margins)
 

@@ -19,8 +19,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, scaled, shifted, softplus
-from as_softmax_jax._core.log_sum_exp import finite_shift
+from as_softmax_jax._core.log_odds import rivals_of, scaled, shifted, softplus
 from as_softmax_jax._core.nan import replaced
 from as_softmax_jax.losses._extras import PerExample
 from as_softmax_jax.losses._table import register_loss
@@ -249,17 +248,10 @@ def _behind(logits: jax.Array, labels: jax.Array, temperature: jax.Array) -> jax
     The division is of differences to the strongest rival alone: far behind it a logit
     may overflow, and its exponential is 0.
     """
-    is_label = inputs.is_label(labels, logits.shape[-1])
-    zero = jnp.zeros((), logits.dtype)
-    rivals = jax.lax.stop_gradient(jnp.where(is_label, -jnp.inf, logits))
-    strongest = finite_shift(jnp.max(rivals, axis=-1))
-    gaps = jnp.where(is_label, zero, logits - strongest[..., None])
-    # The log-odds of a label of logit 0: minus the log-sum-exp of its rivals.
-    spread = -label_log_odds(scaled(gaps, 1 / temperature), labels)
-    alone = spread == -jnp.inf
-    spread = replaced(alone, spread, zero)
-    behind = strongest - inputs.take_label(logits, labels) + temperature * spread
-    return replaced(alone, behind, jnp.full((), -jnp.inf, logits.dtype))
+    rivals = rivals_of(logits, labels, 1 / temperature)
+    lead = inputs.take_label(logits, labels) - rivals.peak
+    behind = temperature * rivals.log_total - lead
+    return replaced(rivals.alone, behind, jnp.full((), -jnp.inf, logits.dtype))
 
 
 def _softplus(x: jax.Array, temperature: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import log_odds_of_inputs, softplus
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -58,8 +58,8 @@ def soft_margin_softmax_loss(
       Liang et al., `Soft-Margin Softmax for Deep Classification
       <https://doi.org/10.1007/978-3-319-70096-0_43>`_, ICONIP 2017.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     margin = checks.at_least(margin, 0, inputs.loss_type(x), "margin")
     x, margin = inputs.own(x, margin)
-    log_odds = label_log_odds(shifted(x.logits), x.labels)
+    x, log_odds = log_odds_of_inputs(x)
     return inputs.finish(softplus(margin - log_odds), x)

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis, to_last
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import label_log_odds, softplus
 from as_softmax_jax.losses._extras import ActiveClasses
 from as_softmax_jax.losses._table import register_loss
 
@@ -86,7 +86,7 @@ def masked_softmax_loss(
     filled = jnp.where(there, x.logits, value[..., None])
     empty = jnp.all(filled == -jnp.inf, axis=-1)
     filled = jnp.where(empty[..., None], jnp.zeros((), filled.dtype), filled)
-    loss = softplus(-label_log_odds(shifted(filled), x.labels))
+    loss = softplus(-label_log_odds(filled, x.labels))
     loss = inputs.reaching_all(loss, x)
     return inputs.finish(loss, x._replace(empty=x.empty | empty))
 

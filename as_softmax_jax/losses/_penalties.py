@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.log_odds import (
-    label_log_odds,
+    log_odds_of_inputs,
     mean_below,
-    shifted,
     softplus,
 )
 from as_softmax_jax._core.squares import square
@@ -65,12 +64,13 @@ def maxsup_loss(
       and default as in `the authors' code
       <https://github.com/ZhouYuxuanYX/Maximum-Suppression-Regularization>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     weight = checks.at_least(weight, 0, inputs.loss_type(x), "weight")
     x, weight = inputs.own(x, weight)
-    loss = softplus(-label_log_odds(shifted(x.logits), x.labels))
-    loss += mean_below(x.logits, jnp.max(x.logits, axis=-1), weight)
-    return inputs.finish(loss, x)
+    logits = x.logits
+    x, log_odds = log_odds_of_inputs(x)
+    lead = mean_below(logits, jnp.max(x.logits, axis=-1), x)
+    return inputs.finish(softplus(-log_odds) + weight * lead, x)
 
 
 @register_loss(
@@ -112,10 +112,12 @@ def squentropy_loss(
       ICML 2023; formula as in `the authors' code
       <https://github.com/Like-Hui/Squentropy-for-classification>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
-    is_label = inputs.is_label(x.labels, x.logits.shape[-1])
-    others = (x.logits > -jnp.inf) & ~is_label
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
+    # As they came: a pass over clean ones costs two.
+    others = jnp.isfinite(x.logits)
+    others &= ~inputs.is_label(x.labels, x.logits.shape[-1])
     squares = square(jnp.where(others, x.logits, 0.0))
+    x, log_odds = log_odds_of_inputs(x)
     number = jnp.maximum(jnp.sum(others, axis=-1), 1).astype(squares.dtype)
-    loss = softplus(-label_log_odds(shifted(x.logits), x.labels))
-    return inputs.finish(loss + jnp.sum(squares, axis=-1) / number, x)
+    loss = softplus(-log_odds) + jnp.sum(squares, axis=-1) / number
+    return inputs.finish(loss, x)

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.cosine_margin import margin_loss
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import log_odds_of_inputs, softplus
+from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax.losses._extras import ClassCounts
 from as_softmax_jax.losses._table import register_loss
 
@@ -190,18 +191,20 @@ def balanced_softmax_loss(
       <https://arxiv.org/abs/2007.10740>`_, NeurIPS 2020; Menon et al., `Long-tail
       learning via logit adjustment <https://arxiv.org/abs/2007.07314>`_, ICLR 2021.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     power = checks.at_least(power, 0, inputs.loss_type(x), "power")
     x, power = inputs.own(x, power)
     prior = class_prior(_counts(class_counts, x))
     prior = prior.reshape((1,) * (x.logits.ndim - 1) + (-1,))
     seen = prior > -jnp.inf
     change = power[..., None] * jnp.where(seen, prior, 0)
-    adjusted = jnp.where(seen, shifted(x.logits) + change, -jnp.inf)
-    nothing = jnp.all(adjusted == -jnp.inf, axis=-1)
-    adjusted = jnp.where(nothing[..., None], 0, adjusted)
-    loss = softplus(-label_log_odds(shifted(adjusted), x.labels))
-    return inputs.finish(loss, x._replace(empty=x.empty | nothing))
+    # Added, so that a NaN of a class that is never seen is found as well.
+    change += jnp.where(seen, 0, prior)
+    # What counts is small, and huge logits would swallow it.
+    peak = finite_shift(jax.lax.stop_gradient(jnp.max(x.logits, axis=-1)))
+    adjusted = (x.logits - peak[..., None]) + change
+    x, log_odds = log_odds_of_inputs(x._replace(logits=adjusted))
+    return inputs.finish(softplus(-log_odds), x)
 
 
 @register_loss(
@@ -262,7 +265,7 @@ def ldam_loss(
       Loss <https://arxiv.org/abs/1906.07413>`_, NeurIPS 2019; cosines as in `the
       authors' code <https://github.com/kaidic/LDAM-DRW>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     most = checks.at_least(max_margin, 0, inputs.loss_type(x), "max_margin")
     x, most = inputs.own(x, most)
     shares = ldam_margins(_counts(class_counts, x), max_margin=1.0)

@@ -17,8 +17,11 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.log_odds import label_log_odds, one_minus_p, shifted
-from as_softmax_jax._core.log_probs import log_probs
+from as_softmax_jax._core.log_odds import (
+    log_odds_of_inputs,
+    one_minus_p,
+    rivals_of_inputs,
+)
 from as_softmax_jax._core.log_sum_exp import expm1
 from as_softmax_jax.losses._table import register_loss
 
@@ -63,8 +66,10 @@ def normalized_cross_entropy_loss(
       <https://arxiv.org/abs/2006.13554>`_, ICML 2020; formula as in `the authors' code
       <https://github.com/HanxunH/Active-Passive-Losses>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
-    return inputs.finish(_normalized(x), x, at_empty=1.0)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
+    x, label_logit, rivals = rivals_of_inputs(x)
+    loss = _normalized(x, rivals.log_probs(x, label_logit))
+    return inputs.finish(loss, x, at_empty=1.0)
 
 
 @register_loss(
@@ -112,10 +117,12 @@ def normalized_focal_loss(
       <https://arxiv.org/abs/2006.13554>`_, ICML 2020; formula and default as in `the
       authors' code <https://github.com/HanxunH/Active-Passive-Losses>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
     x, gamma = inputs.own(x, gamma)
-    return inputs.finish(_normalized(x, gamma), x, at_empty=1.0)
+    x, label_logit, rivals = rivals_of_inputs(x)
+    loss = _normalized(x, rivals.log_probs(x, label_logit), gamma)
+    return inputs.finish(loss, x, at_empty=1.0)
 
 
 @register_loss(
@@ -159,10 +166,12 @@ def reverse_cross_entropy_loss(
       <https://arxiv.org/abs/2006.13554>`_, ICML 2020; formula and default as in `the
       authors' code <https://github.com/HanxunH/Active-Passive-Losses>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     log_zero = checks.negative(log_zero, inputs.loss_type(x), "log_zero")
     x, log_zero = inputs.own(x, log_zero, -1.0)
-    return inputs.finish(-log_zero * _absolute_error(x), x, at_empty=-log_zero)
+    x, log_odds = log_odds_of_inputs(x)
+    loss = -log_zero * one_minus_p(log_odds)
+    return inputs.finish(loss, x, at_empty=-log_zero)
 
 
 @register_loss(
@@ -200,8 +209,9 @@ def mean_absolute_error_loss(
       <https://arxiv.org/abs/1712.09482>`_, AAAI 2017; half of it, as in `later code
       <https://github.com/HanxunH/Active-Passive-Losses>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
-    return inputs.finish(_absolute_error(x), x, at_empty=1.0)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
+    x, log_odds = log_odds_of_inputs(x)
+    return inputs.finish(one_minus_p(log_odds), x, at_empty=1.0)
 
 
 _ACTIVE = ("nce", "nfl")
@@ -261,7 +271,7 @@ def active_passive_loss(
     """
     checks.one_of(active, _ACTIVE, "active")
     checks.one_of(passive, _PASSIVE, "passive")
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     like = inputs.loss_type(x)
     active_weight = checks.at_least(active_weight, 0, like, "active_weight")
     passive_weight = checks.at_least(passive_weight, 0, like, "passive_weight")
@@ -269,18 +279,17 @@ def active_passive_loss(
     x, passive_weight = inputs.own(x, passive_weight)
     gamma = jnp.full(like.shape, 0.5, like.dtype) if active == "nfl" else None
     scale = -LOG_ZERO if passive == "rce" else 1.0
-    loss = active_weight * _normalized(x, gamma)
-    loss += passive_weight * (scale * _absolute_error(x))
+    x, label_logit, rivals = rivals_of_inputs(x)
+    loss = active_weight * _normalized(x, rivals.log_probs(x, label_logit), gamma)
+    error = one_minus_p(rivals.log_odds(label_logit))
+    loss += passive_weight * (scale * error)
     at_empty = active_weight + passive_weight * scale
     return inputs.finish(loss, x, at_empty=at_empty)
 
 
-def _absolute_error(x: inputs.Inputs) -> jax.Array:
-    """Returns 1 - p_t of each row."""
-    return one_minus_p(label_log_odds(shifted(x.logits), x.labels))
-
-
-def _normalized(x: inputs.Inputs, gamma: jax.Array | None = None) -> jax.Array:
+def _normalized(
+    x: inputs.Inputs, log_p: jax.Array, gamma: jax.Array | None = None
+) -> jax.Array:
     """Returns -w log p at the label over its sum, with weights (1 - p)^gamma or 1.
 
     As a / (a + b) with a the label's own and b the others': 1 where the label has no
@@ -288,7 +297,6 @@ def _normalized(x: inputs.Inputs, gamma: jax.Array | None = None) -> jax.Array:
     """
     is_label = inputs.is_label(x.labels, x.logits.shape[-1])
     others = (x.logits > -jnp.inf) & ~is_label
-    log_p = log_probs(x.logits)
     gone = inputs.take_label(log_p, x.labels) == -jnp.inf
     # A share of each, since a sum over many classes of float32's ends overflows.
     each = -log_p / log_p.shape[-1]

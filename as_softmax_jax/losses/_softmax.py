@@ -14,10 +14,9 @@ from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.cross_entropy import cross_entropy
 from as_softmax_jax._core.log_odds import (
     focal,
-    label_log_odds,
+    log_odds_of_inputs,
     mean_below,
-    scaled,
-    shifted,
+    rivals_of_inputs,
     softplus,
 )
 from as_softmax_jax.losses._table import register_loss
@@ -107,10 +106,10 @@ def temperature_softmax_loss(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, equation 1.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     temperature = checks.positive(temperature, inputs.loss_type(x), "temperature")
     x, temperature = inputs.own(x, temperature)
-    log_odds = label_log_odds(scaled(shifted(x.logits), 1 / temperature), x.labels)
+    x, log_odds = log_odds_of_inputs(x, 1 / temperature)
     return inputs.finish(softplus(-log_odds), x)
 
 
@@ -157,14 +156,18 @@ def label_smoothing_loss(
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, CVPR 2016, section 7.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     smoothing = checks.unit_interval(smoothing, inputs.loss_type(x), "smoothing")
     x, smoothing = inputs.own(x, smoothing)
-    own = softplus(-label_log_odds(shifted(x.logits), x.labels))
+    logits = x.logits
+    x, label_logit, rivals = rivals_of_inputs(x)
+    own = softplus(-rivals.log_odds(label_logit))
     share = 1 - smoothing
     # With smoothing = 1 the label has no part, even where its own loss is +inf.
     own = jnp.where(share == 0, jnp.zeros((), own.dtype), share * own)
-    return inputs.finish(own + _spread_loss(x.logits, smoothing), x)
+    peak, log_total = rivals.with_label(label_logit)
+    spread = log_total + mean_below(logits, peak, x)
+    return inputs.finish(own + smoothing * spread, x)
 
 
 @register_loss(
@@ -209,18 +212,8 @@ def focal_loss(
       Lin et al., `Focal Loss for Dense Object Detection
       <https://arxiv.org/abs/1708.02002>`_, ICCV 2017, equation 4.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     gamma = checks.at_least(gamma, 0, inputs.loss_type(x), "gamma")
     x, gamma = inputs.own(x, gamma)
-    log_odds = label_log_odds(shifted(x.logits), x.labels)
+    x, log_odds = log_odds_of_inputs(x)
     return inputs.finish(focal(log_odds, gamma), x)
-
-
-def _spread_loss(logits: jax.Array, smoothing: jax.Array) -> jax.Array:
-    """Returns -(epsilon / K) times the sum of log p over the K classes above -inf.
-
-    Each -log p_j is log(total) + (largest logit - o_j), two terms of one sign.
-    """
-    peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-    log_total = jax.nn.logsumexp(logits - peak[..., None], axis=-1)
-    return smoothing * log_total + mean_below(logits, peak, smoothing)

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import inputs
 from as_softmax_jax._core.class_axes import Axis
+from as_softmax_jax._core.log_odds import rivals_of_inputs
 from as_softmax_jax._core.log_probs import log_probs
 from as_softmax_jax._core.log_sum_exp import expm1
 from as_softmax_jax.losses._table import register_loss
@@ -52,8 +53,13 @@ def softmax_squared_error_loss(
       Regression <https://arxiv.org/abs/2304.13276>`_, NeurIPS 2024, after the abstract,
       whose norm is squared here and halved: so its gradient exists at 0, too.
     """
-    x = inputs.read_soft(logits, labels, where, class_mask, axis)
-    log_p, target = log_probs(x.logits), inputs.target_probs(x)
+    x = inputs.read_soft(logits, labels, where, class_mask, axis, clean=False)
+    if isinstance(x, inputs.DistributionInputs):
+        log_p = log_probs(x.logits)
+    else:
+        x, label_logit, rivals = rivals_of_inputs(x)
+        log_p = rivals.log_probs(x, label_logit)
+    target = inputs.target_probs(x)
     # p - 1 and 1 - q where q is large: neither is a difference of close numbers.
     near = expm1(log_p) + (1 - target)
     error = jnp.where(target > 0.5, near, jnp.exp(log_p) - target)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import inputs
 from as_softmax_jax._core.class_axes import Axis, from_last
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import label_log_odds, softplus
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -61,7 +61,7 @@ def stablemax_loss(
       which computes it in float64.
     """
     x = inputs.read(logits, labels, where, class_mask, axis)
-    log_odds = label_log_odds(shifted(_log_s(x.logits)), x.labels)
+    log_odds = label_log_odds(_log_s(x.logits), x.labels)
     return inputs.finish(softplus(-log_odds), x)
 
 

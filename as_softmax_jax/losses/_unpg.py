@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.class_axes import Axis
-from as_softmax_jax._core.cosine_margin import lowered
+from as_softmax_jax._core.cosine_margin import lowered, own
 from as_softmax_jax._core.dtypes import compute_dtype
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import softplus
 from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax._core.norms import inverse_norm
 from as_softmax_jax.losses._extras import FromFeatures
@@ -160,17 +160,16 @@ def unpg_loss(
       Space for Face Recognition <https://arxiv.org/abs/2203.11593>`_, BMVC 2022, after
       `the authors' code <https://github.com/Jung-Jun-Uk/UNPG>`_.
     """
-    x = inputs.read(logits, labels, where, class_mask, axis)
+    x = inputs.read(logits, labels, where, class_mask, axis, clean=False)
     like = inputs.loss_type(x)
     one = checks.LossType((), like.dtype) if jnp.ndim(scale) == 0 else like
     x, scale = inputs.own(x, checks.positive(scale, one, "scale"))
     rivals = _log_sum_exp(NegativePairs(*map(jnp.asarray, pairs)), scale)
-    x, turned, lower = lowered(x, scale, angle, cosine)
+    x, margin = own(x, scale, angle, cosine)
+    x, label_logit, log_odds = lowered(x, margin)
     # The pairs are one more class.
-    rivals = (jnp.zeros_like(turned[..., 0]) + rivals)[..., None]
-    turned = jnp.concatenate([turned, rivals], axis=-1)
-    log_odds = label_log_odds(shifted(turned), x.labels)
-    return inputs.finish(softplus(lower - log_odds), x)
+    behind = jnp.logaddexp(-log_odds, rivals - label_logit)
+    return inputs.finish(softplus(behind), x)
 
 
 def _log_sum_exp(pairs: NegativePairs, scale: jax.Array) -> jax.Array:
