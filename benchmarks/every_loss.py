@@ -36,6 +36,33 @@ from as_softmax_jax.losses import (
 AIM = 1.3
 # Of the features that some losses look at, too.
 WIDTH = 128
+# Why a loss takes longer.
+REASONS = {
+    "sorts each row": (
+        *("sparse_softmax", "sparsemax", "multi_label_sparse_softmax"),
+        "multi_label_soft_top_k",
+    ),
+    "searches the threshold of each row": ("entmax",),
+    "logarithms and exponentials of each class": (
+        *("multi_label_sigmoid", "one_vs_rest", "ordinal_cross_entropy", "sovr"),
+        *("multi_label_asymmetric", "gumbel", "multi_label_gumbel", "sphereface2"),
+        *("asymmetric_single_label", "normalized_focal", "two_head_average_k"),
+        *("multi_label_decoupled_softmax", "multi_label_softmax"),
+        "multi_label_as_softmax",
+    ),
+    "a second sum over the logits": (
+        *("label_smoothing", "maxsup", "squentropy", "normalized_cross_entropy"),
+        *("active_passive", "softmax_squared_error", "spherical_z", "ldr_kl"),
+        *("aldr_kl", "balanced_softmax"),
+    ),
+    "each logit changes first, and is looked through for NaN": (
+        *("circle", "real_am_softmax", "stablemax", "masked_softmax"),
+        *("squared_hinge", "multi_label_squared_hinge"),
+    ),
+    "the batch's median": ("madacos",),
+    "random margins, and their order": ("elastic_arcface", "elastic_cosface"),
+    "all pairs of the batch": ("unpg",),
+}
 
 
 def drawn(n, c, *, cosines, seed=0):
@@ -110,7 +137,9 @@ def measure(row, n, c, seconds):
 def line(row, figures):
     """A line of the table; what is within the aim is bold."""
     cells = (f"**{r:.2f}**" if r <= AIM else f"{r:.2f}" for r in figures)
-    return f"| `{row.name}_loss` | {' | '.join(cells)} |"
+    why = [reason for reason, names in REASONS.items() if row.name in names]
+    why = why if max(figures) > AIM else []
+    return f"| `{row.name}_loss` | {' | '.join(cells)} | {' '.join(why)} |"
 
 
 def main():
@@ -136,13 +165,14 @@ def main():
         "",
         "Loss and gradient in float32, as a multiple of the time of",
         "`optax.softmax_cross_entropy_with_integer_labels` on the same logits, each at",
-        f"the keywords of its row; {AIM} and less is bold.",
+        f"the keywords of its row; {AIM} and less is bold. On a CPU, XLA writes an",
+        "array for each step that a sum does not take in, such as a select by class.",
         "`python benchmarks/every_loss.py`",
         "",
         machine(),
         "",
-        f"| loss | {columns} |",
-        f"|---|{'---:|' * len(flags.shapes)}",
+        f"| loss | {columns} | why more |",
+        f"|---|{'---:|' * len(flags.shapes)}---|",
         *lines,
     ]
     write_section("every_loss", "\n".join(head))

@@ -89,10 +89,10 @@ class Examples(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    best: np.ndarray  # the class that the true distribution puts first
+    best: np.ndarray  # the class that the true distribution puts first; 0 if not asked
 
 
-def draw(data, seed, count, stream):
+def draw(data, seed, count, stream, *, with_best=True):
     """Draws examples; the classes depend on the seed alone."""
     centres = np.random.default_rng(seed).normal(size=(data.classes, WIDTH))
     rng = np.random.default_rng((seed, stream))
@@ -100,7 +100,9 @@ def draw(data, seed, count, stream):
     y = rng.integers(data.classes, size=count)
     if data.kind == "apart":
         x = centres[y] + data.spread * x
-    best = np.empty(count, int)
+    best = np.zeros(count, int)
+    if not with_best and data.kind == "apart":
+        return Examples(x.astype(np.float32), y.astype(np.int32), best)
     for start in range(0, count, 512):
         rows = slice(start, start + 512)
         logits = _true_logits(data, centres, x[rows])
@@ -200,7 +202,7 @@ def measure(data, rules):
     errors, found = [], {rule.name: [] for rule in rules}
     held_out = min(HELD_OUT, 1024 if data.classes > 10_000 else HELD_OUT)
     for seed in data.seeds:
-        training = draw(data, seed, data.train, 0)
+        training = draw(data, seed, data.train, 0, with_best=False)
         tuning, fresh = (draw(data, seed, held_out, stream) for stream in (1, 2))
         errors.append(100 * (fresh.best != fresh.y).mean())
         seen = Examples(*(part[:held_out] for part in training))

@@ -137,7 +137,7 @@ def rivals_of_inputs(
     The sum over the rivals finds bad rows and empty ones without a pass of its own.
 
     Args:
-      x: as `inputs.read` leaves them with ``clean=False``.
+      x: as `inputs.read` leaves them; ``clean=False`` is enough.
       scale: [...] of each row, positive; None: 1.
     """
     label_logit = inputs.take_label(x.logits, x.labels)
@@ -146,7 +146,7 @@ def rivals_of_inputs(
     if x.where is not None:
         bad &= x.where
     bad |= x.bad
-    empty = rivals.alone & (label_logit == -jnp.inf) & ~bad
+    empty = x.empty | (rivals.alone & (label_logit == -jnp.inf) & ~bad)
     # A bad row that is alone has a cotangent to pass on.
     harmless, zero = bad | empty, jnp.zeros((), label_logit.dtype)
     rivals = rivals._replace(
@@ -215,36 +215,48 @@ def focal(log_odds: jax.Array, gamma: jax.Array) -> jax.Array:
     return jnp.where(hopeless, -log_odds, loss)
 
 
-def mean_below(logits: jax.Array, peak: jax.Array, x: inputs.Inputs) -> jax.Array:
-    """Returns how far the classes above -inf lie below the peak on average, [...].
+def mean_below(
+    logits: jax.Array, peak: jax.Array, weight: jax.Array, x: inputs.Inputs
+) -> jax.Array:
+    """Returns the weight times how far the classes above -inf lie below it on average.
 
     Args:
       logits: [..., C], as they came: a pass over clean ones costs two.
       peak: [...], the largest of each row.
+      weight: [...].
       x: the inputs, clean; in bad rows and empty ones the mean is 0.
     """
-    mean = _mean_below(logits, peak)
+    mean = _mean_below(logits, peak, weight)
     return replaced(x.bad | x.empty, mean, jnp.zeros((), mean.dtype))
 
 
 @jax.custom_jvp
-def _mean_below(logits: jax.Array, peak: jax.Array) -> jax.Array:
-    # Shares of halves: neither a difference nor their sum overflows.
-    present, share = _share(logits)
-    below = (peak[..., None] / 2 - logits / 2) * (2 * share)[..., None]
+def _mean_below(logits: jax.Array, peak: jax.Array, weight: jax.Array) -> jax.Array:
+    # Halves, weighed before they are summed: neither step overflows.
+    present, number = _present(logits)
+    share = (2 * weight / number)[..., None]
+    below = (peak[..., None] / 2 - logits / 2) * share
     return jnp.sum(jnp.where(present, below, jnp.zeros((), below.dtype)), axis=-1)
 
 
-@_mean_below.defjvp
 def _mean_below_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    present, share = _share(primals[0])
-    change = jnp.where(present, tangents[0], jnp.zeros((), share.dtype))
-    slope = tangents[1] - share * jnp.sum(change, axis=-1)
-    return _mean_below(*primals), slope
+    logits, peak, weight = primals
+    present, number = _present(logits)
+    change = jnp.zeros_like(weight)
+    if not isinstance(tangents[0], SymbolicZero):
+        moved = jnp.where(present, tangents[0], jnp.zeros((), logits.dtype))
+        change -= weight / number * jnp.sum(moved, axis=-1)
+    if not isinstance(tangents[1], SymbolicZero):
+        change += weight * tangents[1]
+    if not isinstance(tangents[2], SymbolicZero):
+        change += _mean_below(logits, peak, tangents[2])
+    return _mean_below(*primals), change
 
 
-def _share(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns which classes are there, [..., C], and one over their number, [...]."""
+_mean_below.defjvp(_mean_below_jvp, symbolic_zeros=True)
+
+
+def _present(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns which classes are there, [..., C], and their number, 1 for none."""
     present = ~(logits == -jnp.inf)
-    number = jnp.sum(present.astype(logits.dtype), axis=-1)
-    return present, 1 / jnp.maximum(number, 1)
+    return present, jnp.maximum(jnp.sum(present.astype(logits.dtype), axis=-1), 1)

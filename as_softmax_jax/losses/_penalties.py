@@ -69,8 +69,8 @@ def maxsup_loss(
     x, weight = inputs.own(x, weight)
     logits = x.logits
     x, log_odds = log_odds_of_inputs(x)
-    lead = mean_below(logits, jnp.max(x.logits, axis=-1), x)
-    return inputs.finish(softplus(-log_odds) + weight * lead, x)
+    lead = mean_below(logits, jnp.max(x.logits, axis=-1), weight, x)
+    return inputs.finish(softplus(-log_odds) + lead, x)
 
 
 @register_loss(

@@ -166,8 +166,8 @@ def label_smoothing_loss(
     # With smoothing = 1 the label has no part, even where its own loss is +inf.
     own = jnp.where(share == 0, jnp.zeros((), own.dtype), share * own)
     peak, log_total = rivals.with_label(label_logit)
-    spread = log_total + mean_below(logits, peak, x)
-    return inputs.finish(own + smoothing * spread, x)
+    spread = smoothing * log_total + mean_below(logits, peak, smoothing, x)
+    return inputs.finish(own + spread, x)
 
 
 @register_loss(
