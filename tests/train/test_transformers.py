@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from small_inputs import word_pieces
 
 from train.config import (
@@ -92,6 +93,17 @@ def test_one_class(encoder, tmp_path, pooling):
         for mine, other in zip(predictor(texts), theirs, strict=True):
             assert other["label"] == mine["label"]
             assert other["score"] == pytest.approx(mine["probability"], abs=1e-5)
+
+
+def test_one_changed_weight_shows(encoder, tmp_path):
+    predictor, folder = exported("text", encoder, tmp_path)
+    file = Path(folder, "model.safetensors")
+    weights = load_file(file)
+    weights["classifier.bias"][0] += 0.1
+    save_file(weights, file, metadata={"format": "pt"})
+    pipe = transformers.pipeline("text-classification", folder, trust_remote_code=True)
+    for mine, theirs in zip(predictor(TEXTS), pipe(TEXTS), strict=True):
+        assert abs(theirs["score"] - mine["probability"]) > 1e-4
 
 
 def test_several_labels(encoder, tmp_path, pooling):

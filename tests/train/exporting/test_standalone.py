@@ -44,6 +44,22 @@ def test_it_answers_alone_as_predict_does(finished, tmp_path):
     assert_same(found, predictor(inputs))
 
 
+def test_one_changed_weight_shows(finished, tmp_path):
+    workdir, inputs = finished
+    out = tmp_path / "out"
+    flags = ["--compilation-cache=", "--format=stablehlo", f"--output={out}"]
+    assert export_main([str(workdir), *flags]) == 0
+    classes = json.loads((out / "model.json").read_text())["classes"]
+    with np.load(out / "weights.npz") as held:
+        weights = dict(held)
+    last = next(w for w in weights.values() if w.shape[-1:] == (len(classes),))
+    last.flat[0] += 0.1
+    np.savez(out / "weights.npz", **weights)
+    found = answers_alone(out, inputs, tmp_path / "empty")
+    with pytest.raises(AssertionError):
+        assert_same(found, Predictor(workdir)(inputs))
+
+
 @pytest.fixture(scope="module")
 def table(encoder, tmp_path_factory):
     """The folder of a model that reads rows of numbers and categories."""
