@@ -62,6 +62,11 @@ REASONS = {
     "the batch's median": ("madacos",),
     "random margins, and their order": ("elastic_arcface", "elastic_cosface"),
     "all pairs of the batch": ("unpg",),
+    "the label leaves the maximum, by a select": (
+        *("adaface", "margin_softmax", "am_softmax", "arcface", "dismax", "ldam"),
+        *("poly", "comp_sum", "focal", "soft_margin_softmax", "temperature_softmax"),
+        *("reverse_cross_entropy", "mean_absolute_error"),
+    ),
 }
 
 
@@ -142,6 +147,27 @@ def line(row, figures):
     return f"| `{row.name}_loss` | {' | '.join(cells)} | {' '.join(why)} |"
 
 
+def section(lines, shapes):
+    """The text of the page's section."""
+    columns = " | ".join(f"[{n}, {c}]" for n, c in shapes)
+    text = [
+        "## Every loss",
+        "",
+        "Loss and gradient in float32, as a multiple of the time of",
+        "`optax.softmax_cross_entropy_with_integer_labels` on the same logits, each at",
+        f"the keywords of its row; {AIM} and less is bold. On a CPU, XLA writes an",
+        "array for each step that a sum does not take in, such as a select by class.",
+        "`python benchmarks/every_loss.py`",
+        "",
+        machine(),
+        "",
+        f"| loss | {columns} | why more |",
+        f"|---|{'---:|' * len(shapes)}---|",
+        *lines,
+    ]
+    return "\n".join(text)
+
+
 def main():
     """Measures every loss at every shape, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -159,23 +185,7 @@ def main():
         jax.clear_caches()
     if flags.losses or flags.dry_run:
         return
-    columns = " | ".join(f"[{n}, {c}]" for n, c in flags.shapes)
-    head = [
-        "## Every loss",
-        "",
-        "Loss and gradient in float32, as a multiple of the time of",
-        "`optax.softmax_cross_entropy_with_integer_labels` on the same logits, each at",
-        f"the keywords of its row; {AIM} and less is bold. On a CPU, XLA writes an",
-        "array for each step that a sum does not take in, such as a select by class.",
-        "`python benchmarks/every_loss.py`",
-        "",
-        machine(),
-        "",
-        f"| loss | {columns} | why more |",
-        f"|---|{'---:|' * len(flags.shapes)}---|",
-        *lines,
-    ]
-    write_section("every_loss", "\n".join(head))
+    write_section("every_loss", section(lines, flags.shapes))
 
 
 if __name__ == "__main__":
