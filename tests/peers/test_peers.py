@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from as_softmax_jax import losses
-from as_softmax_jax.heads import cosine_logits
+from as_softmax_jax.heads import cosine_logits, l_softmax_loss
 
 ROWS, CLASSES, WIDTH = 16, 7, 5
 RNG = np.random.default_rng(0)
@@ -154,6 +154,16 @@ class TestPyTorch:
         ours = losses.circle_loss(cosines, LABELS, margin=0.25, scale=64.0)
         # PyTorch's softplus turns linear above 20, which is 2e-9 off.
         assert_equal(ours.mean(), peer, rtol=1e-8)
+
+    @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+    @pytest.mark.parametrize("margin", [2, 4])
+    def test_l_softmax(self, torch, margin):
+        pml = pytest.importorskip(
+            "pytorch_metric_learning.losses", reason="the extra `peers` has it"
+        )
+        peer = pml.LargeMarginSoftmaxLoss(CLASSES, WIDTH, margin=margin)
+        ours = l_softmax_loss(FEATURES, KERNEL, LABELS, margin=margin)
+        assert_equal(ours.mean(), self.of(torch, peer, KERNEL))
 
     @staticmethod
     def of(torch, peer, kernel):
