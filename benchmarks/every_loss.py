@@ -38,11 +38,11 @@ AIM = 1.3
 WIDTH = 128
 # Why a loss takes longer.
 REASONS = {
-    "sorts each row": (
+    "sorts each row": ("multi_label_soft_top_k",),
+    "searches the threshold of each row": (
         *("sparse_softmax", "sparsemax", "multi_label_sparse_softmax"),
-        "multi_label_soft_top_k",
+        "entmax",
     ),
-    "searches the threshold of each row": ("entmax",),
     "logarithms and exponentials of each class": (
         *("multi_label_sigmoid", "one_vs_rest", "ordinal_cross_entropy", "sovr"),
         *("multi_label_asymmetric", "gumbel", "multi_label_gumbel", "sphereface2"),

@@ -20,6 +20,7 @@ from as_softmax_jax._core.class_axes import Axis
 from as_softmax_jax._core.cross_entropy import binary_cross_entropy
 from as_softmax_jax._core.log_sum_exp import finite_shift
 from as_softmax_jax._core.margin import Margin, gap
+from as_softmax_jax._core.order import kth_largest
 from as_softmax_jax.losses._table import register_loss
 
 
@@ -330,9 +331,7 @@ def _strongest(logits: jax.Array, negatives: jax.Array, k: int) -> jax.Array:
     if k >= num_classes:
         return negatives
     rivals = jnp.where(negatives, jax.lax.stop_gradient(logits), -jnp.inf)
-    # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
-    kth = jnp.sort(rivals, axis=-1)[..., num_classes - k, None]
-    return negatives & (rivals >= kth)
+    return negatives & (rivals >= kth_largest(rivals, k))
 
 
 @jax.jit

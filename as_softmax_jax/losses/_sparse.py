@@ -27,10 +27,11 @@ from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.bisection import bisect
 from as_softmax_jax._core.class_axes import Axis, from_last
 from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.order import kth_largest
 from as_softmax_jax.losses._table import register_loss
 
-# The values of alpha for which sorting gives the threshold.
-_SORTED = (1.5, 2.0)
+# The values of alpha whose powers are products.
+_PLAIN = (1.5, 2.0)
 
 
 @register_loss(
@@ -88,9 +89,7 @@ def sparse_softmax_loss(
     kept = shifted(x.logits)
     if k >= num_classes:
         return inputs.finish(softplus(-label_log_odds(kept, x.labels)), x)
-    # A sort, since XLA gathers the rows of a mesh in one place for a top-k.
-    ascending = jnp.sort(jax.lax.stop_gradient(x.logits), axis=-1)
-    strong = x.logits >= ascending[..., num_classes - k, None]
+    strong = x.logits >= kth_largest(x.logits, k)
     is_label = inputs.is_label(x.labels, num_classes)
     log_odds = label_log_odds(jnp.where(strong | is_label, kept, -jnp.inf), x.labels)
     # The log-odds are against the others that are kept: outside of the sum, all of it.
@@ -235,8 +234,8 @@ def entmax_loss(
 
     with the gradient :math:`p^\star - q`.
 
-    For an alpha of 1.5 or 2 that is known at trace time, sorting gives the exact
-    :math:`p^\star`; for any other, a bisection with a fixed number of steps.
+    Its threshold comes from a bisection with a fixed number of steps. That is cheap,
+    and a Newton step ends it, for an alpha of 1.5 or 2 that is known at trace time.
 
     Shared arguments, and what comes out: `as_softmax_jax.losses`.
 
@@ -262,7 +261,7 @@ def entmax_loss(
     """
     x = inputs.read_soft(logits, labels, where, class_mask, axis)
     x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
-    probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    probs = _probs(_plain_alpha(alpha), x.logits, exponent)
     if isinstance(x, inputs.DistributionInputs):
         loss = _distance(x.logits, x.probs, exponent, probs)
         return inputs.finish(loss, x)
@@ -335,7 +334,7 @@ def entmax_probs(
     """
     x = inputs.read_unlabelled(logits, where, class_mask, axis)
     x, exponent = inputs.own(x, _alpha(alpha, x), 2.0)
-    probs = _probs(_sorted_alpha(alpha), x.logits, exponent)
+    probs = _probs(_plain_alpha(alpha), x.logits, exponent)
     probs = inputs.finish_probs(probs, x)
     return from_last(probs, jnp.shape(logits), axis)
 
@@ -350,10 +349,10 @@ def _alpha(
     return jax.lax.stop_gradient(array)
 
 
-def _sorted_alpha(alpha: ArrayLike) -> float | None:
-    """Returns an alpha that is known and has a threshold by sorting, else None."""
+def _plain_alpha(alpha: ArrayLike) -> float | None:
+    """Returns an alpha that is known and one of these, else None."""
     concrete = checks.concrete_value(alpha)
-    for value in _SORTED:
+    for value in _PLAIN:
         if concrete is not None and np.all(concrete == value):
             return value
     return None
@@ -427,22 +426,22 @@ def _entropy(probs: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _probs(by_sorting: float | None, logits: jax.Array, alpha: jax.Array) -> jax.Array:
+def _probs(plain: float | None, logits: jax.Array, alpha: jax.Array) -> jax.Array:
     """Returns p*, [..., C], with exact zeros."""
     power = alpha[..., None] - 1
     z = power * (logits - jnp.max(logits, axis=-1, keepdims=True))
-    if by_sorting is None:
+    if plain is None:
         return _probs_by_bisection(jnp.maximum(z, -1), power)
-    return _probs_by_sorting(by_sorting, jnp.maximum(z, -1))
+    return _probs_of_plain(plain, jnp.maximum(z, -1))
 
 
 @_probs.defjvp
 def _probs_jvp(
-    by_sorting: float | None, primals: Any, tangents: Any
+    plain: float | None, primals: Any, tangents: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Computes dp = s (do - <s, do> / sum s) with s = p^(2 - alpha) on the support."""
     logits, alpha = primals
-    probs = _probs(by_sorting, logits, alpha)
+    probs = _probs(plain, logits, alpha)
     inside = probs > 0
     power = 2 - alpha[..., None]
     slope = jnp.where(inside, jnp.where(inside, probs, 1) ** power, 0)
@@ -451,27 +450,22 @@ def _probs_jvp(
     return probs, slope * (tangents[0] - mean)
 
 
-def _probs_by_sorting(alpha: float, z: jax.Array) -> jax.Array:
+def _probs_of_plain(alpha: float, z: jax.Array) -> jax.Array:
     r"""Returns p* for an alpha of 1.5 or 2 from z in [-1, 0].
 
-    1. For each k, the threshold if the k largest classes were the support: from
-       :math:`\sum_{i \le k} (z_i - \tau) = 1` for 2, and for 1.5 from
-       :math:`\sum_{i \le k} (z_i - \tau)^2 = 1`, whose smaller root is wanted.
-    2. The support is the longest run of classes above their own threshold.
-    3. One Newton step takes the rounding of the running sums out of the threshold.
+    1. The threshold :math:`\tau` in [-1, 0] at which :math:`\sum_i (z_i - \tau)_+` is 1
+       for 2, and :math:`\sum_i (z_i - \tau)_+^2` for 1.5, by bisection.
+    2. One Newton step, which for 2 is the threshold of that support, exactly.
     """
-    ordered = jnp.sort(z, axis=-1, descending=True)
-    k = jax.lax.broadcasted_iota(z.dtype, z.shape, z.ndim - 1) + 1
-    mean = jnp.cumsum(ordered, axis=-1) / k
-    if alpha == 2:
-        taus = mean - 1 / k
-    else:
-        spread = jnp.cumsum(ordered * ordered, axis=-1) / k - mean * mean
-        taus = mean - jnp.sqrt(jnp.maximum(1 / k - spread, 0))
-    inside = (taus < ordered) & (ordered > -1)
-    size = jnp.sum(inside, axis=-1, keepdims=True)
-    tau = jnp.take_along_axis(taus, size - 1, axis=-1)
+    # The largest z is 0; written so, the bounds vary over a mesh as z does.
+    high = jnp.max(z, axis=-1, keepdims=True)
 
+    def heavy_at(tau: jax.Array) -> jax.Array:
+        above = jnp.maximum(z - tau, 0)
+        above = above if alpha == 2 else above * above
+        return jnp.sum(above, axis=-1, keepdims=True) >= 1
+
+    tau, _ = bisect(heavy_at, high - 1, high)
     above = jnp.where(z > -1, jnp.maximum(z - tau, 0), 0)
     if alpha == 2:
         excess = (jnp.sum(above, axis=-1, keepdims=True) - 1) / jnp.sum(
