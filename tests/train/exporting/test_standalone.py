@@ -44,22 +44,6 @@ def test_it_answers_alone_as_predict_does(finished, tmp_path):
     assert_same(found, predictor(inputs))
 
 
-def test_one_changed_weight_shows(finished, tmp_path):
-    workdir, inputs = finished
-    out = tmp_path / "out"
-    flags = ["--compilation-cache=", "--format=stablehlo", f"--output={out}"]
-    assert export_main([str(workdir), *flags]) == 0
-    classes = json.loads((out / "model.json").read_text())["classes"]
-    with np.load(out / "weights.npz") as held:
-        weights = dict(held)
-    last = next(w for w in weights.values() if w.shape[-1:] == (len(classes),))
-    last.flat[0] += 0.1
-    np.savez(out / "weights.npz", **weights)
-    found = answers_alone(out, inputs, tmp_path / "empty")
-    with pytest.raises(AssertionError):
-        assert_same(found, Predictor(workdir)(inputs))
-
-
 @pytest.fixture(scope="module")
 def table(encoder, tmp_path_factory):
     """The folder of a model that reads rows of numbers and categories."""
@@ -75,6 +59,21 @@ def table(encoder, tmp_path_factory):
 def test_the_card_s_lines_run(table, tmp_path):
     (answer,) = card_runs(table, tmp_path / "empty")
     assert answer.keys() == {"label", "probability", "margin"}
+
+
+def test_one_changed_weight_shows(table, tmp_path):
+    out, inputs = tmp_path / "out", [{"age": 2, "port": "S"}]
+    shutil.copytree(table, out)
+    with np.load(out / "weights.npz") as held:
+        weights = dict(held)
+    classes = json.loads((out / "model.json").read_text())["classes"]
+    last = next(w for w in weights.values() if w.shape == (len(classes),))
+    last[0] += 0.1
+    np.savez(out / "weights.npz", **weights)
+    expected = Predictor(table.parent)(inputs)
+    assert_same(answers_alone(table, inputs, tmp_path / "kept"), expected)
+    with pytest.raises(AssertionError):
+        assert_same(answers_alone(out, inputs, tmp_path / "changed"), expected)
 
 
 def test_several_models_answer_in_one_process(table, tmp_path):
