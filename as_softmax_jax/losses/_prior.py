@@ -269,7 +269,9 @@ def ldam_loss(
     most = checks.at_least(max_margin, 0, inputs.loss_type(x), "max_margin")
     x, most = inputs.own(x, most)
     shares = ldam_margins(_counts(class_counts, x), max_margin=1.0)
-    return margin_loss(x, scale, cosine=most * shares[x.labels])
+    # Along the rows, as a mesh with explicit axes asks for.
+    share = inputs.take_label(jnp.broadcast_to(shares, x.logits.shape), x.labels)
+    return margin_loss(x, scale, cosine=most * share)
 
 
 def _counts(class_counts: ArrayLike, x: inputs.Inputs) -> jax.Array:

@@ -168,8 +168,17 @@ def unpg_loss(
     x, margin = own(x, scale, angle, cosine)
     x, label_logit, log_odds = lowered(x, margin)
     # The pairs are one more class.
-    behind = jnp.logaddexp(-log_odds, rivals - label_logit)
+    behind = _log_add(-log_odds, rivals - label_logit)
     return inputs.finish(softplus(behind), x)
+
+
+def _log_add(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns log(e^a + e^b), by a sigmoid for derivative; either may be infinite."""
+    larger, smaller = jnp.maximum(a, b), jnp.minimum(a, b)
+    finite = jnp.isfinite(larger) & (smaller > -jnp.inf)
+    gap = jnp.where(finite, smaller, 0) - jnp.where(finite, larger, 0)
+    more = jnp.where(finite, softplus(gap), jnp.zeros((), gap.dtype))
+    return larger + more
 
 
 def _log_sum_exp(pairs: NegativePairs, scale: jax.Array) -> jax.Array:
