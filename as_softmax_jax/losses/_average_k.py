@@ -180,8 +180,10 @@ def _threshold(x: inputs.UnlabelledInputs, k: jax.Array) -> jax.Array:
     wanted = jnp.round(k * jnp.sum(valid).astype(k.dtype))
     # NaN, of a k out of range, is no number of classes.
     count = jnp.nan_to_num(wanted).astype(jnp.int32)
-    at = jnp.clip(count + jnp.arange(-1, 1), 0, max(ordered.size - 1, 0))
+    at = jnp.clip(
+        count + jnp.arange(-1, 1, dtype=jnp.int32), 0, max(ordered.size - 1, 0)
+    )
     zero, none = jnp.zeros((), k.dtype), jnp.full((), jnp.inf, k.dtype)
     middle = jnp.mean(ordered[at]) if ordered.size else zero
-    level = jnp.where(count >= jnp.sum(entries), zero, middle)
+    level = jnp.where(count >= jnp.sum(entries, dtype=jnp.int32), zero, middle)
     return jnp.where(count == 0, none, level) + 0 * k
