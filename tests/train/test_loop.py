@@ -60,6 +60,7 @@ def test_a_run_learns_and_leaves_its_figures(feature_config, tmp_path):
     assert result == json.loads((workdir / "result.json").read_text())
     assert result["config"] == as_dict(feature_config)
     assert result["classes"] == ["class-0", "class-1", "class-2"]
+    assert result["num_classes"] == 3
     best = max(record["validation_accuracy"] for record in logged)
     assert result["validation_accuracy"] == best
     assert result["records"] == logged

@@ -180,7 +180,8 @@ def _sizes(comparison: Comparison) -> str:
     if "examples" not in result:
         return ""
     sizes = ", ".join(f"{split} {n:,}" for split, n in result["examples"].items())
-    return f"Examples: {sizes}. Classes: {len(result['classes']):,}."
+    num_classes = result.get("num_classes", len(result["classes"]))
+    return f"Examples: {sizes}. Classes: {num_classes:,}."
 
 
 def _suspicious(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -31,6 +31,9 @@ _MARGIN_EDGES: dict[Unit, np.ndarray] = {
     "logits": np.linspace(-10.0, 10.0, 41),
 }
 
+# As many names as a result holds.
+_MOST_CLASSES = 1000
+
 
 class Evidence(NamedTuple):
     """What training leaves behind in addition to parameters."""
@@ -99,7 +102,9 @@ def final_figures(
 def origin(config: Config, data: TaskData, recipe: Recipe) -> dict[str, Any]:
     """Returns what a result came from: classes, configuration, versions, machine."""
     return {
-        "classes": list(data.classes),
+        "num_classes": len(data.classes),
+        # Of a vocabulary the first ones; `classes.json` has all.
+        "classes": list(data.classes[:_MOST_CLASSES]),
         "examples": {split: len(rows) for split, rows in data.every_split.items()},
         "config": as_dict(config),
         "versions": _versions(),
