@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks, inputs
 from as_softmax_jax._core.bisection import bisect
 from as_softmax_jax._core.class_axes import Axis, from_last
-from as_softmax_jax._core.log_odds import label_log_odds, shifted, softplus
+from as_softmax_jax._core.log_odds import label_log_odds, softplus
 from as_softmax_jax._core.order import kth_largest
 from as_softmax_jax.losses._table import register_loss
 
@@ -86,12 +86,12 @@ def sparse_softmax_loss(
     k = checks.static_count(k, "k")
     x = inputs.read(logits, labels, where, class_mask, axis)
     num_classes = x.logits.shape[-1]
-    kept = shifted(x.logits)
     if k >= num_classes:
-        return inputs.finish(softplus(-label_log_odds(kept, x.labels)), x)
+        return inputs.finish(softplus(-label_log_odds(x.logits, x.labels)), x)
     strong = x.logits >= kth_largest(x.logits, k)
     is_label = inputs.is_label(x.labels, num_classes)
-    log_odds = label_log_odds(jnp.where(strong | is_label, kept, -jnp.inf), x.labels)
+    kept = jnp.where(strong | is_label, x.logits, -jnp.inf)
+    log_odds = label_log_odds(kept, x.labels)
     # The log-odds are against the others that are kept: outside of the sum, all of it.
     inside = inputs.take_label(strong, x.labels)
     return inputs.finish(jnp.where(inside, softplus(-log_odds), -log_odds), x)
