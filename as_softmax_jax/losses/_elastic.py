@@ -47,7 +47,10 @@ def elastic_arcface_loss(
     cosines.
 
     Args:
-      key: of the step's draws, from `jax.random.key`.
+      key: of the step's draws, from `jax.random.key`. Over a mesh with `jax.jit` the
+        draws are those of one device; inside `jax.shard_map` they are of a device's
+        own rows, and each device wants its own key, ``jax.random.fold_in(key,
+        jax.lax.axis_index("data"))``.
       mean: mu, in radians, finite; a number or an array that broadcasts to the shape
         of the loss. Traced and not finite it gives NaN.
       deviation: sigma, at least 0 and finite; likewise.
@@ -101,7 +104,10 @@ def elastic_cosface_loss(
     cosines.
 
     Args:
-      key: of the step's draws, from `jax.random.key`.
+      key: of the step's draws, from `jax.random.key`. Over a mesh with `jax.jit` the
+        draws are those of one device; inside `jax.shard_map` they are of a device's
+        own rows, and each device wants its own key, ``jax.random.fold_in(key,
+        jax.lax.axis_index("data"))``.
       mean: mu, finite; a number or an array that broadcasts to the shape of the loss.
         Traced and not finite it gives NaN.
       deviation: sigma, at least 0 and finite; likewise.

@@ -21,7 +21,9 @@ def multi_label_asymmetric_loss(
     p, rest = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
     above = p > clip[..., None]
     excess = jnp.where(above, p - clip[..., None], 0.5)
-    of_ones, of_zeros = rest ** gamma_pos[..., None], excess ** gamma_neg[..., None]
+    # Not as a power of 1 - p, whose derivative is 0 / 0 where that is 0 in float32.
+    of_ones = jnp.exp(gamma_pos[..., None] * jax.nn.log_sigmoid(-logits))
+    of_zeros = excess ** gamma_neg[..., None]
     if stop_weight_gradient:
         of_ones, of_zeros = jax.lax.stop_gradient((of_ones, of_zeros))
     log_rest = jnp.log(rest + clip[..., None])

@@ -4,10 +4,14 @@ Values were computed in float64 by InsightFace's, pytorch-metric-learning's and
 ElasticFace's code.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from three_examples import COSINES, LABELS, LOGITS
 
 from as_softmax_jax.losses import (
@@ -18,6 +22,7 @@ from as_softmax_jax.losses import (
     class_prior,
     effective_number_weights,
     elastic_arcface_loss,
+    elastic_cosface_loss,
     elastic_margins,
     ldam_loss,
     ldam_margins,
@@ -175,6 +180,33 @@ def test_margins_are_drawn_anew_for_each_key():
     margins = elastic_margins(jax.random.key(0), (10_000,), mean=0.5, deviation=0.05)
     np.testing.assert_allclose(margins.mean(), 0.5, atol=0.002)
     np.testing.assert_allclose(margins.std(), 0.05, atol=0.002)
+
+
+@pytest.mark.parametrize("loss", [elastic_arcface_loss, elastic_cosface_loss])
+def test_margins_over_a_mesh(loss):
+    """One draw for the batch under jit; a draw a device, by its key, in shard_map."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    cosines = jnp.tile(jnp.asarray(COSINES[:1], jnp.float32), (8, 1))
+    labels, key = jnp.zeros(8, int), jax.random.key(3)
+    spread = jax.device_put((cosines, labels), NamedSharding(mesh, P("data")))
+    drawn = jax.jit(loss)(cosines, labels, key=key)
+    np.testing.assert_allclose(jax.jit(loss)(*spread, key=key), drawn, rtol=1e-5)
+
+    def of_a_device(cosines, labels, own):
+        place = jax.lax.axis_index("data")
+        return loss(cosines, labels, key=jax.random.fold_in(key, place) if own else key)
+
+    def over_devices(own):
+        parts = jax.shard_map(
+            functools.partial(of_a_device, own=own),
+            mesh=mesh,
+            in_specs=P("data"),
+            out_specs=P("data"),
+        )
+        return np.unique(np.round(parts(*spread), 4)).size
+
+    assert over_devices(own=True) == 8
+    assert over_devices(own=False) == 2
 
 
 class TestClassCounts:

@@ -14,6 +14,7 @@ from battery import (
     TABLE,
     assert_close,
     cotangents,
+    depends_on_shape,
     draw,
     extras_of,
     id_of,
@@ -173,8 +174,8 @@ def may_spread(row, shared):
         pytest.param(row, shared, id=f"{id_of(row)}-{shared}", marks=marks(row))
         for row in TABLE
         for shared in SHARED
-        # What a batch decides is not of a device's own part of it.
-        if row.row_local and may_spread(row, shared)
+        # What a batch decides, or draws, is not of a device's own part of it.
+        if row.row_local and not depends_on_shape(row) and may_spread(row, shared)
     ],
 )
 @pytest.mark.parametrize("check_vma", [True, False])
