@@ -1,5 +1,6 @@
 """Strict settings for every test: 8 CPU devices, strict dtypes and ranks."""
 
+import itertools
 import os
 
 # These must be set before JAX starts its CPU backend. The tests compile thousands of
@@ -21,11 +22,23 @@ import jax
 import pytest
 
 from as_softmax_jax import kernels
+from train.command.programs import forget_many_programs
 
 pytest_plugins = ["small_runs"]
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# A look at the mappings of a process costs 20 ms: not at each test.
+_TESTS_A_LOOK = 25
+_tests_run = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    """Keeps a worker that compiles thousands of programs below the limit of mappings."""
+    if next(_tests_run) % _TESTS_A_LOOK == 0:
+        forget_many_programs()
 
 
 @pytest.fixture(autouse=True)

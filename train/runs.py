@@ -131,6 +131,7 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
             keep_cell(place.file(cell), place.folder(cell))
     if not missing:
         return
+    from .command.programs import forget_many_programs
     from .loop import train_and_evaluate
 
     if place.compilation_cache is not None:
@@ -142,6 +143,7 @@ def train_cells(cells: Sequence[Cell], missing: Sequence[Cell], place: Place) ->
     for number, cell in enumerate(missing, start=1):
         title = f"[{number}/{len(missing)}] {cell.name}"
         print(title, flush=True)
+        forget_many_programs()
         result = train_and_evaluate(
             cell.config, place.folder(cell), quiet=quiet, records=place.records
         )

@@ -23,6 +23,8 @@ class RowStatistics(NamedTuple):
     settled: jax.Array  # bool, as of `as_softmax_settled`
     # The label's logit less the strongest other one, in a row that counts.
     label_lead: jax.Array
+    # bool, that none is stronger, before any margin of the label's cosine.
+    correct: jax.Array
 
 
 def statistics(
@@ -82,7 +84,7 @@ def _blocked(
     shape, num_rows = labels.shape, labels.size
     if not num_rows:
         none = jnp.zeros(shape, margin.value.dtype)
-        return RowStatistics(none, none == 0, none)
+        return RowStatistics(none, none == 0, none, none == 0)
     features = features.reshape(num_rows, features.shape[-1])
     labels, margin, cosine_margin = jax.tree.map(
         lambda rows: rows.reshape(-1), (labels, margin, cosine_margin)
@@ -157,7 +159,8 @@ def _pass(
     found = _statistics(static.program, *jax.lax.stop_gradient((layer, rows)))
     saved = features, layer, labels, margin, num_valid, cosine_margin, found
     loss = _dense.losses(static.program, layer, rows, found)
-    return RowStatistics(loss, found.gap == jnp.inf, found.label_lead), saved
+    settled = found.gap == jnp.inf
+    return RowStatistics(loss, settled, found.label_lead, found.correct), saved
 
 
 def _statistics(program: Program, layer: Layer, rows: Rows) -> Statistics:

@@ -105,6 +105,7 @@ def _without_dead(
         rivals=neutral(s.rivals, 1),
         gap=neutral(s.gap, np.inf),
         label_lead=s.label_lead,
+        correct=s.correct,
         keeps=s.keeps & ~dead[:, None],
     )
     zero = jnp.zeros((), rows.features.dtype)

@@ -207,6 +207,7 @@ def _classified(
         rivals=sums.total,
         gap=label_logit,  # of no kind yet
         label_lead=label_logit,
+        correct=own_logit >= strongest,
         keeps=block_best > -jnp.inf,
     )
     odds = found.odds_against()

@@ -102,6 +102,7 @@ class Statistics(NamedTuple):
     rivals: jax.Array  # [N] sum of e^{o - shift} over the kept rivals
     gap: jax.Array  # [N] g: -inf in hard rows, +inf in settled ones, NaN in bad ones
     label_lead: jax.Array  # [N] z less the strongest rival's logit
+    correct: jax.Array  # [N] bool: o_t is no less than that
     keeps: jax.Array  # [N, blocks] bool: a rival there is kept
 
     def odds_against(self) -> jax.Array:

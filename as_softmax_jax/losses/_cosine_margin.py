@@ -99,6 +99,7 @@ def margin_logits(
     at_zero_logits=math.log,
     input="cosines",
     search={"cosine": (0.1, 0.2, 0.35)},
+    linear={},
 )
 def margin_softmax_loss(
     logits: ArrayLike,
@@ -159,6 +160,7 @@ def margin_softmax_loss(
     at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(30.0 * 0.35)),
     input="cosines",
     search={"margin": (0.1, 0.2, 0.35)},
+    linear={"cosine": "margin"},
 )
 def am_softmax_loss(
     logits: ArrayLike,
@@ -215,6 +217,7 @@ def am_softmax_loss(
     at_zero_logits=lambda c: math.log1p((c - 1) * math.exp(64.0 * math.sin(0.5))),
     input="cosines",
     search={"margin": (0.1, 0.3, 0.5)},
+    linear={"angle": "margin"},
     shift_invariant=False,
 )
 def arcface_loss(

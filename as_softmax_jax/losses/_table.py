@@ -70,8 +70,10 @@ class Loss:
         another is named, see `by_margin`. None where there are none.
       search: own keyword -> the values that are worth trying, from little of what the
         loss adds to much; at most one keyword that is no margin.
-      linear: keywords of `heads.row_statistics` with which, together with the loss's
-        own, a blocked output layer computes this loss; None: none does.
+      linear: keywords of `heads.row_statistics`, or where the loss takes cosines of
+        `heads.margin_row_statistics`, with which, together with the loss's own, a
+        blocked output layer computes this loss; a name is that of the own keyword
+        which has the value there. None: no such layer does.
       baseline: the loss that it is compared with; its own name for a baseline.
       zero_with_one_class: claims that the loss and its gradient are 0 with one class.
       infinite_at_probability_0: claims that the loss is +inf where the label's logit
@@ -103,7 +105,7 @@ class Loss:
     margins: tuple[str, ...] = ()
     margin: str | None = None
     search: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    linear: Mapping[str, float] | None = None
+    linear: Mapping[str, float | str] | None = None
     baseline: str = ""
     zero_with_one_class: bool = True
     infinite_at_probability_0: bool = True

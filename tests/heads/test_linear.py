@@ -378,6 +378,9 @@ def test_one_pass_tells_what_is_settled_and_what_leads(implementation, margin):
     np.testing.assert_allclose(
         got.label_lead[where], (of_label - rivals.max(-1))[where], rtol=1e-5, atol=1e-5
     )
+    right = (of_label >= rivals.max(-1))[where]
+    np.testing.assert_array_equal(got.correct[where], right)
+    assert 0 < right.mean() < 1
 
 
 @pytest.mark.parametrize("implementation", FAST)

@@ -340,6 +340,15 @@ def test_rows_and_classes_on_a_mesh():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_prediction_is_right_before_the_margin():
+    x, w, t = draw(n=40, c=37)
+    found = margin_row_statistics(x, w, t, scale=8.0, angle=0.4)
+    cosines = cosine_logits(x, w)
+    right = np.argmax(cosines, axis=1) == t
+    np.testing.assert_array_equal(found.correct, right)
+    assert (right & (found.label_lead < 0)).any()
+
+
 @pytest.mark.long
 def test_second_derivatives_are_those_of_the_plain_form():
     x, w, t = draw(n=18, d=5, c=30)

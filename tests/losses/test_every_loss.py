@@ -903,10 +903,26 @@ class TestTable:
     @rows_that(lambda row: row.linear is not None)
     def test_a_blocked_layer_computes_the_loss(self, row):
         logits, target = draw(row)
+        if row.input == "cosines":
+            self.check_cosines(row, target)
+            return
         keywords = dict(row.loss_keywords) | row.linear
         bias = jnp.linspace(-1, 1, CLASSES)
         found = heads.row_statistics(
             logits, jnp.eye(CLASSES), target, bias=bias, **keywords
         )
         expected = row.function(logits + bias[None], target, **row.loss_keywords)
+        assert_close((found.loss,), (expected,))
+
+    def check_cosines(self, row, target):
+        features = jax.random.normal(jax.random.key(0), (ROWS, 3))
+        kernel = jax.random.normal(jax.random.key(1), (3, CLASSES))
+        keywords, renamed = dict(row.loss_keywords), {}
+        for name, own in row.linear.items():
+            renamed[name] = keywords.pop(own)
+        found = heads.margin_row_statistics(
+            features, kernel, target, **keywords, **renamed
+        )
+        cosines = heads.cosine_logits(features, kernel)
+        expected = row.function(cosines, target, **row.loss_keywords)
         assert_close((found.loss,), (expected,))

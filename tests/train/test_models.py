@@ -154,7 +154,7 @@ def test_the_output_layer_is_apart_from_the_model(build, task, head):
         output.logits(), network.logits(params, inputs, rngs=None)
     )
     layer = as_linear(head, params["head"])
-    if head in ("cosine", "distance", "fourier"):
+    if head in ("cosine", "blocked_cosine", "distance", "fourier"):
         assert layer is None
     else:
         assert set(layer) == {"linear"}

@@ -151,10 +151,11 @@ class ModelConfig:
     # The output layer. Empty: what the loss takes: linear, cosine where it takes
     # cosines, distance where it takes distances, thresholds where it takes those
     # between ordered classes. fourier: neighbours of ordered classes have alike
-    # probabilities. blocked: training never holds the logits of all classes, for many
-    # thousands of them.
+    # probabilities. blocked, and blocked_cosine for margins on cosines: training never
+    # holds the logits of all classes, for many thousands of them.
     head: str = _choice(
-        *("", "", "linear", "cosine", "distance", "thresholds", "fourier", "blocked")
+        *("", "", "linear", "cosine", "distance", "thresholds", "fourier"),
+        *("blocked", "blocked_cosine"),
     )
     # The share of the blocked head's classes that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.

@@ -91,6 +91,32 @@ class Cosine(nnx.Module):
         )
 
 
+class BlockedCosine(Cosine):
+    """`Cosine` for many thousands of classes: training never holds their cosines."""
+
+    blocked = True
+
+    def row_statistics(
+        self, mesh: Mesh, features: jax.Array, labels: jax.Array, **keywords: Any
+    ) -> heads.RowStatistics:
+        """Returns what `Blocked.row_statistics` does, of a margin on the cosine.
+
+        Args:
+          mesh: with the axes `data` and `model`.
+          features: [n, ..., width].
+          labels: integers [n, ...].
+          **keywords: of `as_softmax_jax.heads.margin_row_statistics_on_mesh`.
+        """
+        linear, dtype = self.linear, self.linear.dtype
+        return heads.margin_row_statistics_on_mesh(
+            mesh,
+            features.astype(dtype),
+            linear.kernel[...].astype(dtype),
+            labels,
+            **keywords,
+        )
+
+
 class Distance(nnx.Module):
     """Distances below 0 from each class's prototype; arguments as `Linear`.
 
@@ -194,6 +220,7 @@ HEADS: Mapping[str, type[Head]] = {
     "thresholds": Thresholds,
     "fourier": Fourier,
     "blocked": Blocked,
+    "blocked_cosine": BlockedCosine,
 }
 
 

@@ -192,11 +192,18 @@ class Objective:
             return jnp.zeros(logits.shape[:-1], bool)
         return self.row.settled(logits, labels, **self._taken(arguments))
 
-    def linear_keywords(self, keywords: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def linear_keywords(self, keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what makes an output layer without logits compute this loss."""
-        assert self.row.linear is not None, "make_objective has seen to it"
-        taken = {**self._taken(keywords), **self.row.linear}
-        return {name: jnp.asarray(value, jnp.float32) for name, value in taken.items()}
+        assert self.row.linear is not None, "choose_head has seen to it"
+        taken = self._taken(keywords)
+        named = {n: v for n, v in self.row.linear.items() if isinstance(v, str)}
+        values = {name: taken[own] for name, own in named.items()}
+        taken = {n: v for n, v in taken.items() if n not in named.values()}
+        taken |= {n: v for n, v in self.row.linear.items() if n not in named} | values
+        return {
+            name: value if isinstance(value, str | bool) else jnp.asarray(value, "f4")
+            for name, value in taken.items()
+        }
 
     def _taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Leaves out the keywords that only an extra input is computed from."""
@@ -267,9 +274,14 @@ def choose_head(name: str, objective: Objective, *, ordered: bool) -> str:
     if name not in HEADS:
         raise ConfigError(f"`model.head`: no {name!r}; {nearest(name, HEADS)}")
     if HEADS[name].blocked and objective.row.linear is None:
-        served = [n for n, row in LOSSES.items() if row.linear is not None]
+        gives = HEADS[name].gives
+        served = [
+            n
+            for n, row in LOSSES.items()
+            if row.linear is not None and row.input == gives
+        ]
         raise ConfigError(
-            f"`model.head`: {name} goes with {' and '.join(sorted(served))}, and "
+            f"`model.head`: {name} goes with {', '.join(sorted(served))}, and "
             f"`loss.name` is {objective.name}; set it to {next(iter(fit))}"
         )
     if name == "fourier" and not ordered:

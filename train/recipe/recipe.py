@@ -22,6 +22,7 @@ from ..config import (
 from ..data.examples import Sequences, TaskData
 from ..data.pipeline import batches_per_epoch
 from ..errors import ConfigError
+from ..models.heads import HEADS
 from ..tasks import find_task
 from ..tasks.task import Task
 from .course import Course, make_course
@@ -195,7 +196,7 @@ class Recipe:
         if self.training.mode == "infobatch":
             return ("loss",)
         skips = self.training.mode == "compact" and self.compact.max_skipped_epochs
-        return ("lead",) if skips and self.network.head != "blocked" else ()
+        return ("lead",) if skips and not HEADS[self.network.head].blocked else ()
 
 
 def make_recipe(config: Config, data: TaskData) -> Recipe:
@@ -279,10 +280,10 @@ def _check_class_share(config: Config) -> None:
     """Refuses a share of the classes where each step needs all."""
     if config.model.class_share == 1.0:
         return
-    if config.model.head != "blocked":
+    if not (config.model.head and HEADS[config.model.head].blocked):
         raise ConfigError(
             "`model.class_share`: this output layer makes the logits of all classes; "
-            "set `model.head` to blocked"
+            "set `model.head` to blocked, or for cosines to blocked_cosine"
         )
     if config.training.window != "none":
         raise ConfigError(

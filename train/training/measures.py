@@ -227,7 +227,7 @@ def measure_blocked(
         where=scorer.target.where(batch),
         **scorer.objective.linear_keywords(keywords),
     )
-    return Measures(found.loss, found.settled, found.label_lead >= 0, {}, {})
+    return Measures(found.loss, found.settled, found.correct, {}, {})
 
 
 def _active(

@@ -78,6 +78,16 @@ def test_an_output_layer_without_logits_takes_the_margin_of_the_loss():
         }
 
 
+def test_a_layer_without_cosines_takes_the_margin_of_a_loss_by_its_own_name():
+    loss = objective(name="arcface", options={"margin": 0.25})
+    assert loss.linear_keywords(dict(loss.keywords)) == {
+        "angle": 0.25,
+        "scale": 64.0,
+        "beyond": "linear",
+        "straight_through": False,
+    }
+
+
 def test_options_fill_the_keywords_and_keep_their_type():
     assert objective(name="am_softmax", options={"scale": 10}).keywords == (
         ("margin", LOSSES["am_softmax"].keywords["margin"]),
@@ -124,6 +134,7 @@ def test_refuses_a_loss_for_one_label_where_there_are_many():
         ("softmax", "blocked", "blocked"),
         ("am_softmax", "", "cosine"),
         ("am_softmax", "cosine", "cosine"),
+        ("arcface", "blocked_cosine", "blocked_cosine"),
         ("ordinal_cross_entropy", "", "thresholds"),
         ("softmax", "fourier", "fourier"),
         ("dismax", "", "distance"),
@@ -137,9 +148,11 @@ def test_the_loss_chooses_its_output_layer(name, head, chosen):
     ("name", "head", "message"),
     [
         ("softmax", "linaer", "`model.head`: no 'linaer'; did you mean `linear`?"),
-        ("entmax", "blocked", "blocked goes with as_softmax and softmax"),
+        ("entmax", "blocked", "blocked goes with as_softmax, softmax, and"),
         ("am_softmax", "linear", "linear gives logits, and `loss.name` am_softmax "),
         ("softmax", "cosine", "cosine gives cosines, and `loss.name` softmax takes"),
+        ("focal", "blocked_cosine", "goes with am_softmax, arcface, margin_softmax"),
+        ("arcface", "blocked", "it can be cosine, blocked_cosine"),
         ("softmax", "thresholds", "thresholds gives thresholds, and `loss.name` sof"),
         ("softmax", "fourier", "fourier is for classes in order, of the ordinal tas"),
     ],

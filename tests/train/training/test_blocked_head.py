@@ -97,6 +97,31 @@ def test_blocked_is_dense(text_config, change, tmp_path, loss, mesh):
     assert blocked["records"][-1]["train_loss"] < blocked["records"][0]["train_loss"]
 
 
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        pytest.param("margin_softmax", (1, 1), marks=pytest.mark.long),
+        pytest.param("am_softmax", (8, 1), marks=pytest.mark.long),
+        ("arcface", (2, 4)),
+    ],
+)
+def test_blocked_cosines_are_dense_ones(text_config, change, tmp_path, name, mesh):
+    config = change(text_config, "loss", name=name, delta=None, options={"scale": 8.0})
+    config = change(config, "mesh", data=mesh[0], model=mesh[1])
+    blocked = change(config, "model", head="blocked_cosine")
+    blocked = train_and_evaluate(blocked, tmp_path / "blocked", quiet=True)
+    dense = change(config, "model", head="cosine")
+    dense = train_and_evaluate(dense, tmp_path / "dense", quiet=True)
+    for a, b in zip(blocked["records"], dense["records"], strict=True):
+        for key in ("train_loss", "train_accuracy"):
+            np.testing.assert_allclose(a[key], b[key], rtol=1e-4, atol=1e-4)
+    assert 0 < blocked["records"][-1]["train_accuracy"] < 1
+    # Trained on a share of the classes: the others' vectors stay.
+    share = change(config, "model", head="blocked_cosine", class_share=0.5)
+    share = train_and_evaluate(share, tmp_path / "share", quiet=True)
+    assert share["records"][-1]["train_loss"] < share["records"][0]["train_loss"]
+
+
 @pytest.mark.parametrize("num_classes", [40, 41])
 def test_classes_stay_on_their_devices(num_classes):
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -173,7 +198,7 @@ def test_compact_training_goes_with_it(text_config, change, tmp_path):
 
 def test_refuses_a_loss_that_needs_all_logits(text_config, change):
     config = change(text_config, "loss", name="entmax")
-    with pytest.raises(ConfigError, match="blocked goes with as_softmax and softmax"):
+    with pytest.raises(ConfigError, match="blocked goes with as_softmax, softmax"):
         make_recipe(config, prepare(config))
 
 
