@@ -30,13 +30,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# A look at the mappings of a process costs 20 ms: not at each test.
+# A look at what Linux limits, the mappings of a process, costs 20 ms: not at each test.
 _TESTS_A_LOOK = 25
 _tests_run = itertools.count(1)
 
 
 def pytest_runtest_teardown():
-    """Keeps a worker that compiles thousands of programs below the limit of mappings."""
+    """Keeps a worker, which compiles thousands of programs, below that limit."""
     if next(_tests_run) % _TESTS_A_LOOK == 0:
         forget_many_programs()
 
