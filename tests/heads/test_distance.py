@@ -3,10 +3,14 @@
 `dismax_loss` and the score, which take them, stand here as well.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from oracle import assert_is_derivative, assert_no_worse
 from three_examples import COSINES, FEATURES, KERNEL, LABELS
 
@@ -159,3 +163,32 @@ def test_what_does_not_fit_is_refused():
         distance_logits(features, kernel)
     with pytest.raises(ValueError, match="`distance_scale` must be a scalar"):
         distance_logits(features, jnp.ones((3, 4)), distance_scale=jnp.ones(2))
+
+
+def test_classes_split_over_devices():
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    x, w, weights = (
+        jnp.asarray(rng.normal(size=size), jnp.float32)
+        for size in ((6, 5), (5, 8), (6, 8))
+    )
+    spread = jax.shard_map(
+        functools.partial(distance_logits, axis_name="model"),
+        mesh=mesh,
+        in_specs=(P(), P(None, "model")),
+        out_specs=P(None, "model"),
+    )
+
+    def both(function):
+        def total(x, w):
+            logits = function(x, w)
+            return jnp.vdot(logits, weights), logits
+
+        return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(x, w)
+
+    for ours, alone in zip(
+        jax.tree.leaves(both(spread)),
+        jax.tree.leaves(both(distance_logits)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, alone, rtol=1e-5, atol=1e-5)
