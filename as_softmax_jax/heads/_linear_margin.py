@@ -115,23 +115,40 @@ def linear_margin_softmax_loss(
       Deng et al., `ArcFace <https://arxiv.org/abs/1801.07698>`_, CVPR 2019; An et al.,
       `Partial FC <https://arxiv.org/abs/2203.15565>`_, CVPR 2022, for the threshold.
     """
+    return margin_loss(
+        features,
+        kernel,
+        labels,
+        implementation=implementation,
+        class_mask=class_mask,
+        scale=scale,
+        angle=angle,
+        cosine=cosine,
+        beyond=beyond,
+        straight_through=straight_through,
+        filter_threshold=filter_threshold,
+        delta=delta,
+        logit_margin=logit_margin,
+        where=where,
+        kernel_layout=kernel_layout,
+        axis_name=axis_name,
+    )
+
+
+def margin_loss(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    *,
+    implementation: Implementation | None,
+    class_mask: ArrayLike | None,
+    **options: Any,
+) -> jax.Array:
+    """Returns `linear_margin_softmax_loss`, with `bias` [C] added to its logits."""
     op = "linear_margin_softmax_loss"
     implementation = kernels.choose(implementation, IMPLEMENTATIONS, op)
-    options: dict[str, Any] = {
-        "scale": scale,
-        "angle": angle,
-        "cosine": cosine,
-        "beyond": beyond,
-        "straight_through": straight_through,
-        "filter_threshold": filter_threshold,
-        "delta": delta,
-        "logit_margin": logit_margin,
-        "where": where,
-        "kernel_layout": kernel_layout,
-        "axis_name": axis_name,
-    }
     if implementation == "reference":
-        _operands.check_reference_alone(axis_name)
+        _operands.check_reference_alone(options["axis_name"])
         read = _read(features, kernel, labels, **options)
         return _one_after_the_other(read, class_mask)
     return margin_row_statistics(
@@ -196,6 +213,7 @@ def _read(
     filter_threshold: float | None = None,
     delta: ArrayLike | None = None,
     logit_margin: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     where: ArrayLike | None = None,
     kernel_layout: str,
     axis_name: str | None,
@@ -209,7 +227,7 @@ def _read(
         kernel,
         labels,
         given,
-        None,
+        bias,
         where,
         kernel_layout,
         axis_name,
@@ -232,10 +250,14 @@ def _one_after_the_other(read: _Inputs, class_mask: ArrayLike | None) -> jax.Arr
         cosines = jnp.where(filtered, jnp.zeros((), cosines.dtype), cosines)
     masks: dict[str, Any] = {"where": x.where, "class_mask": class_mask}
     own: dict[str, Any] = vars(margins)
-    if logit_margin is np.inf:
+    if logit_margin is np.inf and x.bias is None:
         return margin_softmax_loss(cosines, x.labels, **own, **masks)
+    logits = margin_logits(cosines, x.labels, **own, **masks)
+    if x.bias is not None:
+        shape = (1,) * (logits.ndim - 1) + (-1,)
+        logits += x.bias.astype(logits.dtype).reshape(shape)
     return as_softmax_loss(
-        margin_logits(cosines, x.labels, **own, **masks),
+        logits,
         x.labels,
         delta=delta,
         logit_margin=logit_margin,

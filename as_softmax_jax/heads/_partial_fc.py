@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.cosine_margin import Beyond
-from as_softmax_jax.heads._linear_margin import linear_margin_softmax_loss
+from as_softmax_jax.heads._linear_margin import margin_loss
 from as_softmax_jax.heads._operands import LAYOUTS, mask_for_all_rows, operands_of
-from as_softmax_jax.heads._sampling import sample_classes
+from as_softmax_jax.heads._sampling import SampledClasses, sample_classes
 from as_softmax_jax.kernels import Implementation
 
 
@@ -22,6 +22,7 @@ def partial_fc_loss(
     key: jax.Array,
     num_sampled: int,
     num_features_sampled: int | None = None,
+    unbiased: bool = False,
     scale: ArrayLike = 64.0,
     angle: ArrayLike = 0.0,
     cosine: ArrayLike = 0.4,
@@ -44,8 +45,9 @@ def partial_fc_loss(
     with the classes :math:`\mathcal{S}` of `sample_classes`, those of the labels among
     them, and the features F of `sample_features`, where a number of them is given: the
     norms are of the drawn features alone. Nothing makes up for the classes left out, as
-    published; fewer rivals make the label more probable, so with `delta` or
-    `logit_margin` more is settled than among all classes. Evaluate with all of them.
+    published, unless `unbiased` is True; fewer rivals make the label more probable, so
+    with `delta` or `logit_margin` more is settled than among all classes. Evaluate with
+    all of them.
 
     The gradient of the kernel is 0 in what is not drawn, and has the kernel's size.
     With millions of classes take it by the drawn columns alone, and let the optimizer
@@ -61,6 +63,10 @@ def partial_fc_loss(
       num_sampled: how many classes are drawn, with `axis_name` on each device; at least
         the number of labels or all classes.
       num_features_sampled: how many features are drawn; None: all count.
+      unbiased: whether each rival that is no label of the batch counts for those that
+        were not drawn, too: of C classes with P labels among them S are drawn, and its
+        logit grows by log((C - P) / (S - P)), so that the sum over the rivals is on
+        average that over all classes. With `axis_name`, of each device's part.
       scale: s, positive and finite.
       angle: the margin of the label's angle.
       cosine: the margin of the label's cosine.
@@ -111,16 +117,22 @@ def partial_fc_loss(
         key, labels, num_classes=num_classes, num_sampled=num_sampled, **rows
     )
     if class_mask is not None:
-        class_mask = mask_for_all_rows(class_mask, num_classes)[drawn.classes]
+        class_mask = mask_for_all_rows(class_mask, num_classes)
+    bias = None
+    if unbiased:
+        bias = _for_those_left_out(drawn, class_mask, num_classes, axis_name)
+    if class_mask is not None:
+        class_mask = class_mask[drawn.classes]
     kernel = jnp.take(kernel, drawn.classes, axis=class_axis)
     if own is not None and num_features_sampled is not None:
         kept = _some_features(own, features.shape[-1], num_features_sampled)
         features = jnp.take(features, kept, axis=-1)
         kernel = jnp.take(kernel, kept, axis=1 - class_axis)
-    return linear_margin_softmax_loss(
+    return margin_loss(
         features,
         kernel,
         drawn.labels,
+        bias=bias,
         scale=scale,
         angle=angle,
         cosine=cosine,
@@ -172,6 +184,26 @@ def sample_features(
         )
     drawn = jax.random.permutation(key, num_features)[:num_sampled]
     return jnp.sort(drawn).astype(jnp.int32)
+
+
+def _for_those_left_out(
+    drawn: SampledClasses,
+    class_mask: jax.Array | None,
+    num_classes: int,
+    axis_name: str | None,
+) -> jax.Array:
+    """Returns how much the logit of each drawn class grows by, [num_sampled]."""
+    size = drawn.classes.shape[0]
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+    # A label of another device, or of none, is past the end and dropped.
+    places = drawn.labels.reshape(-1) - first
+    places = jnp.where(places < 0, size, places)
+    is_label = jnp.zeros(size, bool).at[places].set(True, mode="drop")
+    valid = jnp.ones(num_classes, bool) if class_mask is None else class_mask
+    num_others = jnp.sum(valid) - jnp.sum(is_label)
+    others = valid[drawn.classes] & ~is_label
+    grows = jnp.log(num_others / jnp.maximum(jnp.sum(others), 1))
+    return jnp.where(others, grows, 0.0)
 
 
 def _some_features(key: jax.Array, width: int, number: int) -> jax.Array:

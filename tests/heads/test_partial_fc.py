@@ -1,5 +1,7 @@
 """Partial FC: the loss among the drawn, what is not drawn, devices, features drawn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -242,3 +244,65 @@ def test_more_features_than_there_are_cannot_be_drawn():
         ValueError, match="`num_sampled` must be at most the 3 features"
     ):
         sample_features(KEY, num_features=3, num_sampled=4)
+
+
+@pytest.mark.parametrize("implementation", ["xla", "reference"])
+def test_the_rivals_sum_is_that_of_all_classes_on_average(implementation):
+    x, w, t = draw(n=6, d=4, c=60)
+    options = {"angle": 0.2, "cosine": 0.1, "scale": 4.0}
+    mask = np.arange(60) != next(c for c in range(60) if c not in t)
+
+    def odds(key, unbiased):
+        loss = partial_fc_loss(
+            *(x, w, t),
+            key=key,
+            num_sampled=20,
+            unbiased=unbiased,
+            class_mask=mask,
+            implementation=implementation,
+            **options,
+        )
+        return jnp.expm1(loss)  # of the rivals against the label
+
+    keys = jax.random.split(KEY, 2000)
+    whole = jnp.expm1(linear_margin_softmax_loss(x, w, t, class_mask=mask, **options))
+
+    def mean_odds(unbiased):
+        one = functools.partial(odds, unbiased=unbiased)
+        return jax.lax.map(one, keys, batch_size=100).mean(0)
+
+    np.testing.assert_allclose(mean_odds(unbiased=True), whole, rtol=0.03)
+    assert (mean_odds(unbiased=False) < 0.6 * whole).all()
+
+
+def test_so_it_is_with_classes_split_over_devices():
+    x, w, t = draw(n=6, d=4, c=64)
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))
+    options = {"cosine": 0.1, "scale": 4.0}
+
+    def odds(x, w, t, key):
+        loss = partial_fc_loss(
+            *(x, w, t),
+            key=key,
+            num_sampled=8,
+            unbiased=True,
+            axis_name="model",
+            **options,
+        )
+        return jnp.expm1(loss)
+
+    spread = jax.jit(
+        jax.shard_map(
+            odds, mesh=mesh, in_specs=(P(), P(None, "model"), P(), P()), out_specs=P()
+        )
+    )
+    found = np.mean([spread(x, w, t, key) for key in jax.random.split(KEY, 300)], 0)
+    whole = jnp.expm1(linear_margin_softmax_loss(x, w, t, **options))
+    np.testing.assert_allclose(found, whole, rtol=0.08)
+
+
+def test_nothing_is_left_out_of_all_classes():
+    x, w, t = draw()
+    whole = linear_margin_softmax_loss(x, w, t, cosine=0.4)
+    found = partial_fc_loss(x, w, t, key=KEY, num_sampled=200, unbiased=True)
+    np.testing.assert_array_equal(found, whole)
