@@ -56,6 +56,9 @@ class DataConfig:
     # times as many as the last one, and counts fall from class to class by one factor;
     # 1: no.
     imbalance: float = _number(1.0, 1.0)
+    # Give this share of the training examples the label of another class, always the
+    # same ones, to see what a loss makes of wrong labels; 0: no.
+    wrong_labels: float = _number(0.0, 0.0, 1.0)
     # A split of examples of no known class, named as the test split is: it is told how
     # well the network's confidence keeps them apart from those of the test split.
     outside: str = ""

@@ -21,6 +21,7 @@ from . import (
 from .balance import check_balance, thin
 from .outside import OUTSIDE, check_outside, encode_outside, leave_classes_out
 from .task import Task, encode_labelled, model_name, read_records
+from .wrong_labels import check_wrong_labels, mislabel
 
 TASKS: dict[str, Task] = {
     "text": text.TASK,
@@ -65,12 +66,14 @@ def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskD
     model_name(task.models, config.model)
     check_balance(config.data, task.target)
     check_outside(config.data, task.target)
+    check_wrong_labels(config.data, task.target)
     check_order(config, task.target)
     splits = read_records(task, config.data, given)
     splits = leave_classes_out(splits, config.data)
     outside = splits.pop(OUTSIDE, None)
     classes = task.target.find_classes(splits["train"], config.data)
     splits["train"] = thin(splits["train"], config.data, classes)
+    splits["train"] = mislabel(splits["train"], config.data, classes)
     codec = task.codec.fit(config, splits["train"])
     # Where nothing is labelled, the classes are the tokens.
     classes = classes or codec.vocabulary
