@@ -53,6 +53,29 @@ def test_a_margin_over_many_classes_is_the_same_on_one_device_and_on_eight():
     assert apart < 1e-5
 
 
+def test_a_loss_that_misleads_is_told_from_one_that_does_not(monkeypatch, tmp_path):
+    """One run whose loss rises while its score does, one where both agree."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import stopping
+
+    data = {"name": "cats", "source": "files", "train_examples": 0}
+    scores, files = (0.5, 0.6, 0.7), []
+    for name, delta, losses in (
+        ("softmax", None, (1.0, 1.1, 1.2)),
+        ("as_softmax", 0.1, (1.0, 0.9, 0.8)),
+    ):
+        both = zip(losses, scores, strict=True)
+        records = [{"validation_loss": a, "validation_f1": b} for a, b in both]
+        loss = {"name": name, "delta": delta}
+        result = {"metric": "f1", "records": records}
+        result["config"] = {"data": data, "loss": loss}
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(result))
+    page = stopping.table(stopping.rows_of(files))
+    assert "| cats, all, f1 | 3 | softmax | 1 | 1.00 | 20.00 |" in page
+    assert "| cats, all, f1 | 3 | delta | 1 | -1.00 | 0.00 |" in page
+
+
 def test_a_form_that_errs_more_than_the_plain_one_is_named(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import on_gpu
