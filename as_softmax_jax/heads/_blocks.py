@@ -18,6 +18,7 @@ from jax import lax
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.mesh import as_varying, varying_axes
 from as_softmax_jax._core.norms import inverse_norm
+from as_softmax_jax.heads._centers import nearest
 
 # Sizes of chunks of rows, the largest first.
 ROW_SIZES = (512, 64, 16)
@@ -43,19 +44,24 @@ class Span(NamedTuple):
 class Layer(NamedTuple):
     """An output layer, or some classes of it: logits are features @ kernel + bias."""
 
-    kernel: jax.Array  # [D, C]; [C, D] in a layer of layout "cd"
+    kernel: jax.Array  # [D, C K]; [C K, D] in a layer of layout "cd"
     bias: jax.Array | None  # [C], in the compute dtype
     class_mask: jax.Array | None  # [1, C] or [N, C] bool, the valid classes
-    # Of a block: [C], 1 / |w| of each class where logits are cosines times a scale.
+    # Of a block: [C K], 1 / |w| of each column where logits are cosines times a scale.
     inverse_norms: jax.Array | None = None
 
-    def block(self, span: Span, layout: str, cosines: bool) -> "Layer":
-        """Returns the classes of a span, in layout "dc"."""
+    def block(
+        self, span: Span, layout: str, cosines: bool, centers: int = 1
+    ) -> "Layer":
+        """Returns the classes of a span, in layout "dc", of so many columns each."""
 
-        def cut(array: jax.Array, axis: int) -> jax.Array:
-            return lax.dynamic_slice_in_dim(array, span.start, span.width, axis)
+        def cut(array: jax.Array, axis: int, columns: int = 1) -> jax.Array:
+            start, width = span.start * columns, span.width * columns
+            return lax.dynamic_slice_in_dim(array, start, width, axis)
 
-        kernel = cut(self.kernel, 1) if layout == "dc" else cut(self.kernel, 0).T
+        axis = layout.index("c")
+        kernel = cut(self.kernel, axis, centers)
+        kernel = kernel if layout == "dc" else kernel.T
         wide = kernel.astype(compute_dtype(kernel.dtype))
         return Layer(
             kernel,
@@ -64,18 +70,27 @@ class Layer(NamedTuple):
             inverse_norm(wide, axis=0) if cosines else None,
         )
 
-    def logits(self, features: jax.Array, scale: jax.Array | None) -> jax.Array:
+    def logits(
+        self, features: jax.Array, scale: jax.Array | None, centers: int = 1
+    ) -> jax.Array:
         """Returns the logits of some rows, [R, C], in the compute dtype.
 
         Args:
           features: [R, D].
           scale: of cosines, [R]: what each row's products are multiplied by.
+          centers: how many columns a class has; the largest logit is its own.
         """
-        logits = dot(features, self.kernel, (1, 0)) * self.factors(scale)
+        logits = self.products(features, scale)
+        if centers > 1:
+            logits, _ = nearest(logits, centers)
         return logits if self.bias is None else logits + self.bias[None]
 
+    def products(self, features: jax.Array, scale: jax.Array | None) -> jax.Array:
+        """Returns the logits of the columns without a bias; arguments as `logits`."""
+        return dot(features, self.kernel, (1, 0)) * self.factors(scale)
+
     def factors(self, scale: jax.Array | None) -> jax.Array | float:
-        """Returns what makes logits of products, [R, C]: 1 where they are logits."""
+        """Returns what makes logits of products, [R, C K]: 1 where they are logits."""
         if scale is None or self.inverse_norms is None:
             return 1.0
         return scale[:, None] * self.inverse_norms[None]

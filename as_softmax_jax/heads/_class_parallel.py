@@ -14,6 +14,7 @@ from as_softmax_jax._core.cosine_margin import Beyond
 from as_softmax_jax.heads._blocked import RowStatistics
 from as_softmax_jax.heads._linear import row_statistics
 from as_softmax_jax.heads._linear_margin import margin_row_statistics
+from as_softmax_jax.heads._operands import count_classes
 
 
 def row_statistics_on_mesh(
@@ -75,6 +76,7 @@ def margin_row_statistics_on_mesh(
     beyond: Beyond = "linear",
     straight_through: bool = False,
     filter_threshold: float | None = None,
+    sub_centers: int = 1,
     delta: ArrayLike | None = None,
     logit_margin: ArrayLike | None = None,
     where: jax.Array | None = None,
@@ -95,6 +97,7 @@ def margin_row_statistics_on_mesh(
       beyond: what holds past an angle of pi.
       straight_through: whose gradient.
       filter_threshold: a cosine with another class above it counts as 0.
+      sub_centers: how many columns of the kernel a class has.
       delta: the margin of AS-Softmax in probability; or else
       logit_margin: that in logits. None of the two: softmax.
       where: boolean [N, ...], the rows that count.
@@ -109,11 +112,13 @@ def margin_row_statistics_on_mesh(
         beyond=beyond,
         straight_through=straight_through,
         filter_threshold=filter_threshold,
+        sub_centers=sub_centers,
     )
     options = {"scale": scale, "angle": angle, "cosine": cosine}
     margins = {"delta": delta, "logit_margin": logit_margin, "where": where}
     arrays = features, kernel, labels
-    return _on_mesh(function, mesh, arrays, options | margins, (data_axis, model_axis))
+    axes = data_axis, model_axis
+    return _on_mesh(function, mesh, arrays, options | margins, axes, sub_centers)
 
 
 def _on_mesh(
@@ -122,6 +127,7 @@ def _on_mesh(
     arrays: tuple[jax.Array, jax.Array, jax.Array],
     options: dict[str, Any],
     axes: tuple[str, str],
+    sub_centers: int = 1,
 ) -> RowStatistics:
     """Returns a function of each device's rows and classes.
 
@@ -131,6 +137,7 @@ def _on_mesh(
       arrays: features, kernel and labels.
       options: None, a number, or of the rows' shape; "bias" is of the classes.
       axes: for rows and for classes.
+      sub_centers: how many columns of the kernel a class has.
     """
     if any(kind != AxisType.Auto for kind in mesh.axis_types):
         raise ValueError(
@@ -138,9 +145,10 @@ def _on_mesh(
             "`jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))`."
         )
     features, kernel, labels = arrays
-    parts, num_classes = mesh.shape[axes[1]], kernel.shape[1]
+    parts = mesh.shape[axes[1]]
+    num_classes = count_classes(kernel.shape[1], sub_centers)
     spare = -num_classes % parts
-    kernel = jnp.pad(kernel, [(0, 0), (0, spare)])
+    kernel = jnp.pad(kernel, [(0, 0), (0, spare * sub_centers)])
     options = {name: value for name, value in options.items() if value is not None}
     if "bias" in options:
         options["bias"] = jnp.pad(options["bias"], (0, spare))

@@ -14,7 +14,8 @@ from jax.typing import ArrayLike
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.dtypes import compute_dtype
 from as_softmax_jax._core.norms import clipped_cosine, inverse_norm
-from as_softmax_jax.heads._operands import LAYOUTS
+from as_softmax_jax.heads._centers import nearest
+from as_softmax_jax.heads._operands import LAYOUTS, count_classes
 from as_softmax_jax.heads._products import Operands, product, read, sum_dtype
 
 
@@ -63,14 +64,9 @@ def cosine_logits(
     """
     sub_centers = checks.integer(sub_centers, "sub_centers", at_least=1)
     x = read(features, kernel, kernel_layout)
-    num_columns = x.kernel.shape[1]
-    if num_columns % sub_centers:
-        raise ValueError(
-            f"`kernel` must have `sub_centers` columns a class; got {num_columns} "
-            f"columns for {sub_centers} each."
-        )
+    count_classes(x.kernel.shape[1], sub_centers)
     cosines = cosines_of(x)
-    return cosines if sub_centers == 1 else _nearest(cosines, sub_centers)
+    return cosines if sub_centers == 1 else nearest(cosines, sub_centers)[0]
 
 
 def append_class(
@@ -133,13 +129,3 @@ def cosines_of(x: Operands) -> jax.Array:
     of_columns = inverse_norm(x.kernel.astype(dtype), axis=0)
     of_columns = of_columns.reshape((1,) * (x.features.ndim - 1) + (-1,))
     return clipped_cosine(product(x) * of_features[..., None] * of_columns)
-
-
-def _nearest(cosines: jax.Array, sub_centers: int) -> jax.Array:
-    """Returns the largest cosine of each class.
-
-    By its place: the gradient of a maximum would be split among ties.
-    """
-    by_class = cosines.reshape(*cosines.shape[:-1], -1, sub_centers)
-    best = jnp.argmax(by_class, axis=-1, keepdims=True)
-    return jnp.take_along_axis(by_class, best, axis=-1)[..., 0]

@@ -23,6 +23,7 @@ from as_softmax_jax.heads._blocks import (
     for_rows,
     put,
 )
+from as_softmax_jax.heads._centers import at_centers, nearest
 from as_softmax_jax.heads._passes import GATHERED
 from as_softmax_jax.heads._rows import (
     Pick,
@@ -202,7 +203,12 @@ def _term(
     at_label = jnp.where(real, pick(slopes.label), 0)
     g = put(exps * kept[:, None], pick(places), at_label)
     scale = None if rows.scale is None else pick(rows.scale)
-    rounded = (g * block.factors(scale)).astype(block.kernel.dtype)
+    by_column = g
+    if program.centers > 1:
+        products = block.products(pick(rows.features), scale)
+        _, best = nearest(products, program.centers)
+        by_column = at_centers(g, best, program.centers)
+    rounded = (by_column * block.factors(scale)).astype(block.kernel.dtype)
     # Two CPU cores multiply by a transposed copy a sixth faster than along the rows of
     # both; the barrier keeps XLA from folding the copy into the product.
     transposed = lax.optimization_barrier(pick(rows.features).T)
@@ -238,12 +244,11 @@ def _write_block(
         kernel -= weights * along[None]
     kernel = kernel.astype(carry.kernel.dtype)
     axis, kernel = (1, kernel) if program.layout == "dc" else (0, kernel.T)
+    first = span.start * program.centers
     write = lax.dynamic_update_slice_in_dim
     if bias is not None and inner.bias is not None:
         bias = write(bias, inner.bias, span.start, 0)
-    return Gradients(
-        inner.features, write(carry.kernel, kernel, span.start, axis), bias
-    )
+    return Gradients(inner.features, write(carry.kernel, kernel, first, axis), bias)
 
 
 def _filled_up(count: jax.Array) -> jax.Array:

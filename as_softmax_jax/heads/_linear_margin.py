@@ -45,6 +45,7 @@ def linear_margin_softmax_loss(
     beyond: Beyond = "linear",
     straight_through: bool = False,
     filter_threshold: float | None = None,
+    sub_centers: int = 1,
     delta: ArrayLike | None = None,
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
@@ -82,6 +83,8 @@ def linear_margin_softmax_loss(
         there.
       filter_threshold: a cosine with another class above it counts as 0 and has no
         gradient, against labels that are wrong. None: no such limit.
+      sub_centers: K, how many columns of the kernel a class has, side by side; the
+        nearest counts, as in `cosine_logits`.
       delta: the margin of AS-Softmax in probability, in [0, 1]; or else
       logit_margin: that in logits, in [0, inf]. None of the two: softmax.
       where: boolean, broadcasts to [...]: the rows that count.
@@ -127,6 +130,7 @@ def linear_margin_softmax_loss(
         beyond=beyond,
         straight_through=straight_through,
         filter_threshold=filter_threshold,
+        sub_centers=sub_centers,
         delta=delta,
         logit_margin=logit_margin,
         where=where,
@@ -186,6 +190,7 @@ def margin_row_statistics(
         axis_name,
         cosines=True,
         cosine_threshold=x.threshold,
+        centers=x.sub_centers,
     )
     layer = x.operands.layer(class_mask)
     return _blocked.statistics(program, x.operands, layer, x.margins)
@@ -198,6 +203,7 @@ class _Inputs(NamedTuple):
     margins: CosineMargin  # [...]
     threshold: float | None
     given: tuple[ArrayLike | None, ArrayLike | None]  # delta, margin in logits
+    sub_centers: int
 
 
 def _read(
@@ -211,6 +217,7 @@ def _read(
     beyond: Beyond = "linear",
     straight_through: bool = False,
     filter_threshold: float | None = None,
+    sub_centers: int = 1,
     delta: ArrayLike | None = None,
     logit_margin: ArrayLike | None = None,
     bias: ArrayLike | None = None,
@@ -222,6 +229,7 @@ def _read(
     if delta is None and logit_margin is None:
         logit_margin = np.inf
     given = delta, logit_margin
+    sub_centers = checks.integer(sub_centers, "sub_centers", at_least=1)
     x = _operands.read(
         features,
         kernel,
@@ -231,19 +239,22 @@ def _read(
         where,
         kernel_layout,
         axis_name,
+        sub_centers=sub_centers,
         op="linear_margin_softmax_loss",
     )
     if filter_threshold is not None:
         name = "filter_threshold"
         filter_threshold = checks.unit_interval_float(filter_threshold, name)
     margins = cosine_margin.read(scale, angle, cosine, beyond, straight_through, x.like)
-    return _Inputs(x, margins, filter_threshold, given)
+    return _Inputs(x, margins, filter_threshold, given, sub_centers)
 
 
 def _one_after_the_other(read: _Inputs, class_mask: ArrayLike | None) -> jax.Array:
     """Returns the loss by all cosines, their margin, and the loss on logits."""
-    x, margins, threshold, (delta, logit_margin) = read
-    cosines = cosine_logits(x.features, x.kernel, kernel_layout=x.layout)
+    x, margins, threshold, (delta, logit_margin), centers = read
+    cosines = cosine_logits(
+        x.features, x.kernel, sub_centers=centers, kernel_layout=x.layout
+    )
     if threshold is not None:
         label = jax.nn.one_hot(x.labels, x.num_classes, dtype=bool)
         filtered = ~label & (cosines > threshold)

@@ -28,11 +28,7 @@ class Inputs(NamedTuple):
     bias: jax.Array | None  # [C]
     where: jax.Array | None  # [...] bool
     layout: str  # of the kernel
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes this device has."""
-        return self.kernel.shape[self.layout.index("c")]
+    num_classes: int  # of this device
 
     @property
     def like(self) -> checks.LossType:
@@ -67,12 +63,14 @@ def read(
     layout: str,
     axis_name: str | None = None,
     *,
+    sub_centers: int = 1,
     op: str = "linear_as_softmax_loss",
 ) -> Inputs:
     """Checks the arguments; `given` are delta and the margin in logits."""
     checks.one_of(layout, LAYOUTS, "kernel_layout")
-    features, kernel, bias = operands_of(features, kernel, bias, layout)
-    shape, num_classes = features.shape[:-1], kernel.shape[layout.index("c")]
+    features, kernel, bias = operands_of(features, kernel, bias, layout, sub_centers)
+    shape = features.shape[:-1]
+    num_classes = count_classes(kernel.shape[layout.index("c")], sub_centers)
     first: jax.Array | int = 0
     of_all = num_classes
     if axis_name is not None:
@@ -91,11 +89,26 @@ def read(
     if where is not None:
         # A row that is left out may hold NaN, which a factor of 0 would not stop.
         features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
-    return Inputs(features, kernel, labels - first, margin, bias, where, layout)
+    labels -= first
+    return Inputs(features, kernel, labels, margin, bias, where, layout, num_classes)
+
+
+def count_classes(num_columns: int, sub_centers: int) -> int:
+    """Returns how many classes the kernel's columns are."""
+    if num_columns % sub_centers:
+        raise ValueError(
+            f"`kernel` must have `sub_centers` columns a class; got {num_columns} "
+            f"columns for {sub_centers} each."
+        )
+    return num_columns // sub_centers
 
 
 def operands_of(
-    features: ArrayLike, kernel: ArrayLike, bias: ArrayLike | None, layout: str
+    features: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike | None,
+    layout: str,
+    sub_centers: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Returns features and kernel in one dtype, and the bias; refuses what misfits."""
     features = checks.floating_array(features, "features")
@@ -110,7 +123,7 @@ def operands_of(
             f"{kernel.shape}. A kernel of the other layout goes with "
             f'`kernel_layout="{layout[::-1]}"`.'
         )
-    num_classes = kernel.shape[layout.index("c")]
+    num_classes = count_classes(kernel.shape[layout.index("c")], sub_centers)
     checks.at_least_one_class(num_classes)
     if bias is not None:
         bias = checks.floating_array(bias, "bias")

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from as_softmax_jax._core import checks
 from as_softmax_jax._core.cosine_margin import Beyond
+from as_softmax_jax.heads._centers import columns_of
 from as_softmax_jax.heads._linear_margin import margin_loss
 from as_softmax_jax.heads._operands import LAYOUTS, mask_for_all_rows, operands_of
 from as_softmax_jax.heads._sampling import SampledClasses, sample_classes
@@ -29,6 +30,7 @@ def partial_fc_loss(
     beyond: Beyond = "linear",
     straight_through: bool = False,
     filter_threshold: float | None = None,
+    sub_centers: int = 1,
     delta: ArrayLike | None = None,
     logit_margin: ArrayLike | None = None,
     where: ArrayLike | None = None,
@@ -73,6 +75,7 @@ def partial_fc_loss(
       beyond: what holds past an angle of pi.
       straight_through: whose gradient; the published code's is True.
       filter_threshold: a cosine with another class above it counts as 0.
+      sub_centers: K, how many columns of the kernel a class has, side by side.
       delta: the margin of AS-Softmax in probability, among the drawn classes; or else
       logit_margin: that in logits. None of the two: softmax.
       where: boolean, broadcasts to [...]: the rows that count.
@@ -105,9 +108,12 @@ def partial_fc_loss(
       features.
     """
     checks.one_of(kernel_layout, LAYOUTS, "kernel_layout")
-    features, kernel, _ = operands_of(features, kernel, None, kernel_layout)
+    sub_centers = checks.integer(sub_centers, "sub_centers", at_least=1)
+    features, kernel, _ = operands_of(
+        features, kernel, None, kernel_layout, sub_centers
+    )
     class_axis = kernel_layout.index("c")
-    num_classes = kernel.shape[class_axis]
+    num_classes = kernel.shape[class_axis] // sub_centers
     # A second key only where it is needed, so that the classes are those of the key.
     own = None
     if num_features_sampled is not None:
@@ -123,7 +129,8 @@ def partial_fc_loss(
         bias = _for_those_left_out(drawn, class_mask, num_classes, axis_name)
     if class_mask is not None:
         class_mask = class_mask[drawn.classes]
-    kernel = jnp.take(kernel, drawn.classes, axis=class_axis)
+    columns = columns_of(drawn.classes, sub_centers).reshape(-1)
+    kernel = jnp.take(kernel, columns, axis=class_axis)
     if own is not None and num_features_sampled is not None:
         kept = _some_features(own, features.shape[-1], num_features_sampled)
         features = jnp.take(features, kept, axis=-1)
@@ -139,6 +146,7 @@ def partial_fc_loss(
         beyond=beyond,
         straight_through=straight_through,
         filter_threshold=filter_threshold,
+        sub_centers=sub_centers,
         delta=delta,
         logit_margin=logit_margin,
         class_mask=class_mask,

@@ -45,6 +45,7 @@ from as_softmax_jax.heads._blocks import (
     for_rows,
     num_blocks,
 )
+from as_softmax_jax.heads._centers import columns_of, nearest
 from as_softmax_jax.heads._rows import (
     Program,
     Rows,
@@ -109,14 +110,19 @@ def _label_logits(
     inside = (rows.labels >= 0) & (rows.labels < program.num_classes)
     labels = jnp.clip(rows.labels, 0, program.num_classes - 1)
     dtype = rows.margin.value.dtype
-    columns = (
-        layer.kernel[:, labels].T if program.layout == "dc" else layer.kernel[labels]
-    )
+    at = columns_of(labels, program.centers)  # [N, K]
+    if program.layout == "dc":
+        columns = jnp.moveaxis(layer.kernel[:, at], 0, -1)
+    else:
+        columns = layer.kernel[at]
     columns = columns.astype(dtype)
-    terms = rows.features.astype(dtype) * columns
+    terms = rows.features.astype(dtype)[:, None] * columns
     if rows.scale is not None:
-        terms *= (rows.scale * inverse_norm(columns, axis=1))[:, None]
-    logits, sizes = jnp.sum(terms, axis=1), jnp.sum(jnp.abs(terms), axis=1)
+        factors = rows.scale[:, None] * inverse_norm(columns, axis=-1)
+        terms *= factors[..., None]
+    logits, best = nearest(jnp.sum(terms, axis=-1), program.centers)
+    sizes = jnp.take_along_axis(jnp.sum(jnp.abs(terms), axis=-1), best, axis=-1)
+    logits, sizes = logits[:, 0], sizes[:, 0]
     if layer.bias is not None:
         logits, sizes = logits + layer.bias[labels], sizes + jnp.abs(layer.bias[labels])
     found = logits, 4 * jnp.finfo(dtype).eps * sizes

@@ -44,10 +44,11 @@ class Program(NamedTuple):
     cosine_threshold: float | None = None
     # The backward pass skips a row's blocks where no probability is off by as much.
     filter_eps: float | None = None
+    centers: int = 1  # K, the columns of a class, of which the nearest counts
 
     def block(self, layer: Layer, span: Span) -> Layer:
         """Returns the classes of a span."""
-        return layer.block(span, self.layout, self.cosines)
+        return layer.block(span, self.layout, self.cosines, self.centers)
 
 
 class Rows(NamedTuple):
@@ -82,10 +83,10 @@ class Rows(NamedTuple):
             scale=picked(self.scale),
         )
 
-    def logits(self, block: Layer, pick: Pick) -> jax.Array:
+    def logits(self, block: Layer, pick: Pick, centers: int) -> jax.Array:
         """Returns the logits of some rows, [R, width]."""
         scale = None if self.scale is None else pick(self.scale)
-        return block.logits(pick(self.features), scale)
+        return block.logits(pick(self.features), scale, centers)
 
     def lowered(self, logits: jax.Array) -> jax.Array:
         """Returns the label's logits [N] with the margins of its cosine."""
@@ -136,7 +137,7 @@ def rivals_of(
       places: of their labels in the block, [N].
       pick: which of them.
     """
-    logits = rows.logits(block, pick)
+    logits = rows.logits(block, pick, program.centers)
     rivals, fixed = logits, None
     if program.cosine_threshold is not None and rows.cosine_margin is not None:
         ceiling = pick(rows.cosine_margin.scale) * program.cosine_threshold

@@ -191,6 +191,7 @@ def everything(implementation, x, w, t, dtype=np.float32, layout="dc", **keyword
         ({}, "dc", jnp.float32),
         ({"logit_margin": 4.0, "filter_threshold": 0.4}, "cd", jnp.float32),
         ({"delta": 0.1, "where": np.arange(81) % 3 != 1}, "dc", jnp.bfloat16),
+        ({"sub_centers": 2, "logit_margin": 4.0}, "dc", jnp.float32),
         *(
             pytest.param(*case, marks=pytest.mark.long)
             for case in (
@@ -198,12 +199,16 @@ def everything(implementation, x, w, t, dtype=np.float32, layout="dc", **keyword
                 ({"delta": 0.1, "filter_threshold": 0.4}, "dc", jnp.float32),
                 ({"beyond": "plain", "class_mask": np.arange(2148) != 5}, "cd", "f"),
                 ({"beyond": "clip", "straight_through": True}, "dc", "f"),
+                ({"sub_centers": 3, "filter_threshold": 0.4}, "cd", "f"),
+                ({"sub_centers": 4, "delta": 0.1}, "cd", jnp.bfloat16),
             )
         ),
     ],
 )
 def test_error_is_no_worse_than_the_plain_form(keywords, layout, dtype):
     x, w, t = draw()
+    # A class has its columns side by side; those of the label's column are its own.
+    t //= keywords.get("sub_centers", 1)
     x, w = (np.asarray(jnp.asarray(a, dtype), np.float64) for a in (x, w))
     with jax.enable_x64(True):
         truth = everything("reference", x, w, t, np.float64, layout, **keywords)
@@ -317,12 +322,14 @@ def test_eight_devices_are_one(keywords):
     assert "all-to-all" not in text
 
 
-def test_rows_and_classes_on_a_mesh():
-    x, w, t = draw(n=16, c=37)
+@pytest.mark.parametrize("sub_centers", [1, 3])
+def test_rows_and_classes_on_a_mesh(sub_centers):
+    x, w, t = draw(n=16, c=37 * sub_centers)
+    t //= sub_centers
     x, w = jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32)
     own = {"scale": np.linspace(8, 16, 16, dtype="f"), "angle": np.float32(0.3)}
     own |= {"where": np.arange(16) % 5 > 0, "logit_margin": 2.0}
-    own |= {"beyond": "clip", "filter_threshold": 0.6}
+    own |= {"beyond": "clip", "filter_threshold": 0.6, "sub_centers": sub_centers}
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
     def both(function, *mesh):
@@ -350,14 +357,17 @@ def test_a_prediction_is_right_before_the_margin():
 
 
 @pytest.mark.long
-def test_second_derivatives_are_those_of_the_plain_form():
-    x, w, t = draw(n=18, d=5, c=30)
+@pytest.mark.parametrize("sub_centers", [1, 3])
+def test_second_derivatives_are_those_of_the_plain_form(sub_centers):
+    x, w, t = draw(n=18, d=5, c=30 * sub_centers)
+    t //= sub_centers
+    options = {"angle": 0.3, "sub_centers": sub_centers}
 
     def penalty(implementation):
         def total(operands):
             x, w, scale = operands
             return linear_margin_softmax_loss(
-                x, w, t, scale=scale, angle=0.3, implementation=implementation
+                x, w, t, scale=scale, implementation=implementation, **options
             ).sum()
 
         def squares(operands):

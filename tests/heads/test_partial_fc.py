@@ -306,3 +306,14 @@ def test_nothing_is_left_out_of_all_classes():
     whole = linear_margin_softmax_loss(x, w, t, cosine=0.4)
     found = partial_fc_loss(x, w, t, key=KEY, num_sampled=200, unbiased=True)
     np.testing.assert_array_equal(found, whole)
+
+
+def test_all_centers_of_a_drawn_class_come_along():
+    x, w, t = draw(c=240)
+    options = {"cosine": 0.1, "scale": 8.0, "sub_centers": 3}
+    t = t % 80
+    found = partial_fc_loss(x, w, t, key=KEY, num_sampled=80, **options)
+    whole = linear_margin_softmax_loss(x, w, t, **options)
+    np.testing.assert_array_equal(found, whole)
+    with pytest.raises(ValueError, match="240 columns for 7 each"):
+        partial_fc_loss(x, w, t, key=KEY, num_sampled=80, sub_centers=7)

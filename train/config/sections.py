@@ -160,6 +160,8 @@ class ModelConfig:
         *("", "", "linear", "cosine", "distance", "thresholds", "fourier"),
         *("blocked", "blocked_cosine"),
     )
+    # How many vectors a class of the cosine heads has, of which the nearest counts.
+    sub_centers: int = _number(1, 1)
     # The share of the blocked head's classes that a step trains, drawn anew each time
     # with all labels of the batch among them (Partial FC); 1: all.
     class_share: float = _number(1.0, 1e-6, 1.0)

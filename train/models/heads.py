@@ -69,25 +69,40 @@ class Blocked(Linear):
 
 
 class Cosine(nnx.Module):
-    """The cosines between the features and each class's vector; arguments as `Linear`.
+    """The cosines between the features and each class's vector.
 
     Additive-margin losses take these.
+
+    Args:
+      width: of the features, as are all that are not said here, see `Linear`.
+      num_classes: of the cosines.
+      dtype: of the computation.
+      rngs: for the initial parameters.
+      sub_centers: how many vectors a class has; the nearest counts.
     """
 
     gives: ClassVar[Gives] = "cosines"
     blocked: ClassVar[bool] = False
 
     def __init__(
-        self, width: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+        self,
+        width: int,
+        num_classes: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        sub_centers: int = 1,
     ):
-        self.linear = nnx.Linear(
-            width, num_classes, use_bias=False, dtype=dtype, rngs=rngs
-        )
+        self.sub_centers = sub_centers
+        columns = num_classes * sub_centers
+        self.linear = nnx.Linear(width, columns, use_bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Returns the cosines [..., num_classes]."""
         return heads.cosine_logits(
-            features, self.linear.kernel[...].astype(features.dtype)
+            features,
+            self.linear.kernel[...].astype(features.dtype),
+            sub_centers=self.sub_centers,
         )
 
 
@@ -113,6 +128,7 @@ class BlockedCosine(Cosine):
             features.astype(dtype),
             linear.kernel[...].astype(dtype),
             labels,
+            sub_centers=self.sub_centers,
             **keywords,
         )
 

@@ -12,7 +12,7 @@ from flax import nnx
 from ..command.notices import notice
 from ..config import ModelConfig
 from ..data.examples import InputSpec
-from ..models.heads import HEADS, class_scores
+from ..models.heads import HEADS, Cosine, class_scores
 from ..models.lora import LORA, init_changes, merge_changes
 from ..models.pretrained import find_folder, load_weights
 from ..tasks import find_task
@@ -149,7 +149,9 @@ class Network:
         )
         dtype = jnp.dtype(self.model.compute_dtype)
         shape = model.out_features, self.spec.num_classes
-        layer = functools.partial(HEADS[self.head], *shape, dtype=dtype, rngs=rngs)
+        layer: Any = functools.partial(HEADS[self.head], *shape, dtype=dtype, rngs=rngs)
+        if issubclass(HEADS[self.head], Cosine):
+            layer = functools.partial(layer, sub_centers=self.model.sub_centers)
         return [model, *(layer() for _ in self._head_names)]
 
     @functools.cached_property

@@ -18,7 +18,7 @@ from as_softmax_jax.losses import (
     PerRun,
 )
 
-from ..config import MARGINS, LossConfig, nearest, row_of_margin
+from ..config import MARGINS, LossConfig, ModelConfig, nearest, row_of_margin
 from ..errors import ConfigError
 from ..models.heads import HEADS
 from ..targets import Unit
@@ -295,6 +295,20 @@ def choose_head(name: str, objective: Objective, *, ordered: bool) -> str:
             f"{objective.name} takes {wanted}; it can be {', '.join(fit)}"
         )
     return name
+
+
+def check_sub_centers(model: ModelConfig, head: str) -> None:
+    """Refuses several vectors a class of a layer that has no cosines of them.
+
+    Raises:
+      ConfigError: it has none.
+    """
+    if model.sub_centers > 1 and HEADS[head].gives != "cosines":
+        raise ConfigError(
+            f"`model.sub_centers`: the output layer is {head}, and several vectors a "
+            "class are of the cosine ones; take a loss of cosines, such as arcface, or "
+            "leave it out"
+        )
 
 
 def _fill_keywords(

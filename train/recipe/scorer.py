@@ -13,7 +13,7 @@ from ..targets import Target
 from ..tasks import find_task
 from .class_margins import make_class_margins
 from .network import Network
-from .objective import Objective, choose_head, make_objective
+from .objective import Objective, check_sub_centers, choose_head, make_objective
 
 
 @functools.partial(
@@ -83,6 +83,7 @@ def make_scorer(
     )
     objective = dataclasses.replace(objective, class_margins=class_margins)
     head = choose_head(config.model.head, objective, ordered=target.ordered)
+    check_sub_centers(config.model, head)
     network = Network(
         config.task,
         spec,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec as P
 
@@ -69,8 +70,9 @@ def narrow(
     """
     if drawn is None:
         return state
-    take = _by_device(recipe, lambda leaf, classes: leaf[..., classes], 1)
-    return _map_head(recipe, lambda leaf: take(leaf, drawn.classes), state)
+    columns = _columns(recipe, drawn)
+    take = _by_device(recipe, lambda leaf, columns: leaf[..., columns], 1)
+    return _map_head(recipe, lambda leaf: take(leaf, columns), state)
 
 
 def widen(
@@ -86,8 +88,16 @@ def widen(
     """
     if drawn is None:
         return part
-    put = _by_device(recipe, lambda old, new, classes: old.at[..., classes].set(new), 2)
-    return _map_head(recipe, lambda old, new: put(old, new, drawn.classes), whole, part)
+    columns = _columns(recipe, drawn)
+    put = _by_device(recipe, lambda old, new, columns: old.at[..., columns].set(new), 2)
+    return _map_head(recipe, lambda old, new: put(old, new, columns), whole, part)
+
+
+def _columns(recipe: Recipe, drawn: SampledClasses) -> jax.Array:
+    """Returns the columns of the drawn classes, all of a class side by side."""
+    centers = recipe.network.model.sub_centers
+    own = jnp.arange(centers, dtype=jnp.int32)
+    return (drawn.classes[:, None] * centers + own[None]).reshape(-1)
 
 
 def _by_device(recipe: Recipe, function: Callable, num_leaves: int) -> Callable:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from as_softmax_jax.losses import LOSSES
-from train.config import LossConfig
+from train.config import LossConfig, ModelConfig
 from train.errors import ConfigError
-from train.recipe.objective import choose_head, make_objective
+from train.recipe.objective import check_sub_centers, choose_head, make_objective
 
 
 def objective(*, target="labels", num_classes=5, ordered=False, **fields):
@@ -76,6 +76,13 @@ def test_an_output_layer_without_logits_takes_the_margin_of_the_loss():
         assert loss.linear_keywords(dict(loss.keywords)) == fields | {
             name: jnp.float32(value) for name, value in fields.items()
         }
+
+
+def test_several_vectors_a_class_are_of_cosines_alone():
+    model = ModelConfig(sub_centers=3)
+    check_sub_centers(model, "blocked_cosine")
+    with pytest.raises(ConfigError, match="the output layer is linear"):
+        check_sub_centers(model, "linear")
 
 
 def test_a_layer_without_cosines_takes_the_margin_of_a_loss_by_its_own_name():

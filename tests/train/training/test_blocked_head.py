@@ -108,6 +108,7 @@ def test_blocked_is_dense(text_config, change, tmp_path, loss, mesh):
 def test_blocked_cosines_are_dense_ones(text_config, change, tmp_path, name, mesh):
     config = change(text_config, "loss", name=name, delta=None, options={"scale": 8.0})
     config = change(config, "mesh", data=mesh[0], model=mesh[1])
+    config = change(config, "model", sub_centers=1 + (name == "arcface"))
     blocked = change(config, "model", head="blocked_cosine")
     blocked = train_and_evaluate(blocked, tmp_path / "blocked", quiet=True)
     dense = change(config, "model", head="cosine")
@@ -116,8 +117,9 @@ def test_blocked_cosines_are_dense_ones(text_config, change, tmp_path, name, mes
         for key in ("train_loss", "train_accuracy"):
             np.testing.assert_allclose(a[key], b[key], rtol=1e-4, atol=1e-4)
     assert 0 < blocked["records"][-1]["train_accuracy"] < 1
-    # Trained on a share of the classes: the others' vectors stay.
+    # Trained on a share of the classes, of two vectors each.
     share = change(config, "model", head="blocked_cosine", class_share=0.5)
+    share = change(share, "model", sub_centers=2)
     share = train_and_evaluate(share, tmp_path / "share", quiet=True)
     assert share["records"][-1]["train_loss"] < share["records"][0]["train_loss"]
 
