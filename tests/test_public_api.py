@@ -66,7 +66,9 @@ SHARED = {
     "_passes": None,
     "_rows": None,
     "_products": {"product", "read", "sum_dtype"},
+    "_centers": None,
     "_cosine": {"cosines_of"},
+    "_linear_margin": {"margin_loss"},
 }
 
 
