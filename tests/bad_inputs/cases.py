@@ -340,7 +340,7 @@ CASES = {
     "a blocked head and a loss of all logits": Case(
         {},
         ["--config.model.head=blocked", "--config.loss.name=entmax"],
-        ["`model.head`: blocked goes with as_softmax and softmax"],
+        ["`model.head`: blocked goes with as_softmax, softmax"],
     ),
     "a share of the classes of a dense head": Case(
         {},
