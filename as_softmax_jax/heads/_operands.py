@@ -89,8 +89,8 @@ def read(
     if where is not None:
         # A row that is left out may hold NaN, which a factor of 0 would not stop.
         features = jnp.where(where[..., None], features, jnp.zeros((), features.dtype))
-    labels -= first
-    return Inputs(features, kernel, labels, margin, bias, where, layout, num_classes)
+    own = labels - first
+    return Inputs(features, kernel, own, margin, bias, where, layout, num_classes)
 
 
 def count_classes(num_columns: int, sub_centers: int) -> int:
