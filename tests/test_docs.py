@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_links_in_pages_lead_somewhere(page):
         if anchor:
             there = anchors(target.read_text(encoding="utf-8"))
             assert anchor in there, f"{link}: there are {sorted(there)}"
+
+
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+TABLES = re.findall(
+    r"^python -m train.*configs/(\w+)[.]py.* --results (\S+)", RESULTS, re.M
+)
+
+
+@pytest.mark.parametrize(("config", "folder"), sorted({*TABLES}))
+def test_the_cells_of_a_table_are_in_the_repository(config, folder):
+    """Those that `git` leaves out would be missing in another's clone alone."""
+    listed = subprocess.run(
+        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a clone")
+    assert f"{folder}/{config}-" in listed.stdout
 
 
 def test_every_page_is_in_the_contents():
