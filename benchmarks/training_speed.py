@@ -140,10 +140,10 @@ MODES = {
     ),
     "margin_compact_skipping": Mode("the same, looking less often", (*_COMPACT, _SKIP)),
     "margin_compact_small": Mode(
-        "AS-Softmax, m = 2, compact, all of these, batches shrink", _ALL, plotted=True
+        "AS-Softmax, m = 2, compact, all levers, batches shrink", _ALL, plotted=True
     ),
     "margin_compact_all": Mode(
-        "AS-Softmax, m = 2, compact, all of these", (*_ALL, *_BATCHES), plotted=True
+        "AS-Softmax, m = 2, compact, all levers", (*_ALL, *_BATCHES), plotted=True
     ),
 }
 # What ratios are to, each of the same run.
