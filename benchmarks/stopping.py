@@ -69,7 +69,8 @@ def rows_of(files: Iterable[Path]) -> dict[Row, list[Run]]:
         if len(records) < _FEWEST or config["loss"]["name"] not in _LOSSES:
             continue
         data = config["data"]
-        task = f"{data['name'] or data['source']}, {data['train_examples'] or 'all'}"
+        name, _, _ = file.name.partition("-")  # of the configuration
+        task = f"{name}, {data['train_examples'] or 'all'}"
         wrong = data.get("wrong_labels", 0.0)
         task += f", {100 * wrong:g} % of the labels wrong" if wrong else ""
         row = Row(task, result["metric"], len(records), loss_of(result))
@@ -80,7 +81,7 @@ def rows_of(files: Iterable[Path]) -> dict[Row, list[Run]]:
 def table(rows: Mapping[Row, list[Run]]) -> str:
     """Returns the section for docs/results.md."""
     lines = [
-        "| data, examples, score | evaluations | loss | runs | r | lost |",
+        "| configuration, examples, score | evaluations | loss | runs | r | lost |",
         "|---|---:|---|---:|---:|---:|",
     ]
     for row, runs in rows.items():

@@ -58,7 +58,7 @@ def test_a_loss_that_misleads_is_told_from_one_that_does_not(monkeypatch, tmp_pa
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import stopping
 
-    data = {"name": "cats", "source": "files", "train_examples": 0}
+    data = {"train_examples": 0}
     scores, files = (0.5, 0.6, 0.7), []
     for name, delta, losses in (
         ("softmax", None, (1.0, 1.1, 1.2)),
@@ -69,7 +69,7 @@ def test_a_loss_that_misleads_is_told_from_one_that_does_not(monkeypatch, tmp_pa
         loss = {"name": name, "delta": delta}
         result = {"metric": "f1", "records": records}
         result["config"] = {"data": data, "loss": loss}
-        files.append(tmp_path / f"{name}.json")
+        files.append(tmp_path / f"cats-{name}-seed_0.json")
         files[-1].write_text(json.dumps(result))
     page = stopping.table(stopping.rows_of(files))
     assert "| cats, all, f1 | 3 | softmax | 1 | 1.00 | 20.00 |" in page

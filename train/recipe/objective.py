@@ -196,10 +196,8 @@ class Objective:
         """Returns what makes an output layer without logits compute this loss."""
         assert self.row.linear is not None, "choose_head has seen to it"
         taken = self._taken(keywords)
-        named = {n: v for n, v in self.row.linear.items() if isinstance(v, str)}
-        values = {name: taken[own] for name, own in named.items()}
-        taken = {n: v for n, v in taken.items() if n not in named.values()}
-        taken |= {n: v for n, v in self.row.linear.items() if n not in named} | values
+        for name, value in self.row.linear.items():
+            taken[name] = taken.pop(value) if isinstance(value, str) else value
         return {
             name: value if isinstance(value, str | bool) else jnp.asarray(value, "f4")
             for name, value in taken.items()

@@ -127,6 +127,14 @@ def list_values(records: Records, column: str, separator: str) -> list[list]:
     return rows
 
 
+def class_numbers(
+    records: Records, column: str, classes: Sequence[Label]
+) -> np.ndarray:
+    """Returns the number of each row's class, int [n]; every label is of `classes`."""
+    numbers = index_of(classes)
+    return np.array([numbers[v] for v in label_values(records, column, classes)])
+
+
 def index_of(classes: Sequence[Label]) -> dict[Label, int]:
     """Returns the number of each class."""
     return {name: k for k, name in enumerate(classes)}

@@ -21,7 +21,7 @@ from . import (
 from .balance import check_balance, thin
 from .outside import OUTSIDE, check_outside, encode_outside, leave_classes_out
 from .task import Task, encode_labelled, model_name, read_records
-from .wrong_labels import check_wrong_labels, mislabel
+from .wrong_labels import mislabel
 
 TASKS: dict[str, Task] = {
     "text": text.TASK,
@@ -66,7 +66,6 @@ def prepare(config: Config, given: Mapping[str, Records] | None = None) -> TaskD
     model_name(task.models, config.model)
     check_balance(config.data, task.target)
     check_outside(config.data, task.target)
-    check_wrong_labels(config.data, task.target)
     check_order(config, task.target)
     splits = read_records(task, config.data, given)
     splits = leave_classes_out(splits, config.data)

@@ -11,7 +11,7 @@ from ..data.names import shown
 from ..data.records import Records
 from ..errors import ConfigError, DataError
 from ..targets import Target
-from ..targets.labels import index_of, label_values
+from ..targets.labels import class_numbers
 
 # The power of a class's count by which its share, or its weight, falls.
 _POWERS = {"classes": 1.0, "balanced": 1.0, "sqrt": 0.5}
@@ -26,7 +26,7 @@ def check_balance(config: DataConfig, target: Target) -> None:
       ConfigError: an example has several labels, or none that somebody gave.
     """
     by_class = ("balance", "class_weights", "class_stages", "imbalance")
-    for key in by_class:
+    for key in (*by_class, "wrong_labels"):
         given = getattr(config, key) != getattr(DataConfig, key)
         if given and not target.one_label:
             raise ConfigError(
@@ -61,8 +61,7 @@ def thin(train: Records, config: DataConfig, classes: Classes) -> Records:
     """
     if config.imbalance == 1.0 or len(classes) == 1:
         return train
-    values = label_values(train, config.label_column, classes)
-    labels = np.array([index_of(classes)[value] for value in values])
+    labels = class_numbers(train, config.label_column, classes)
     most, last = np.bincount(labels).max(), len(classes) - 1
     left = most * config.imbalance ** (-np.arange(len(classes)) / last)
     left = np.maximum(np.round(left), 1).astype(int)

@@ -7,25 +7,10 @@ import numpy as np
 from ..config import DataConfig
 from ..data.examples import Classes
 from ..data.records import Records, object_column
-from ..errors import ConfigError
-from ..targets import Target
-from ..targets.labels import index_of, label_values
+from ..targets.labels import class_numbers
 
 # Fixed, so that every seed of a run trains on the same labels.
 _SEED = 0
-
-
-def check_wrong_labels(config: DataConfig, target: Target) -> None:
-    """Refuses wrong labels where an example has not one that somebody gave.
-
-    Raises:
-      ConfigError: it has not.
-    """
-    if config.wrong_labels and not target.one_label:
-        raise ConfigError(
-            "`data.wrong_labels`: an example of this task has not one class; leave it "
-            "out"
-        )
 
 
 def mislabel(train: Records, config: DataConfig, classes: Classes) -> Records:
@@ -39,8 +24,7 @@ def mislabel(train: Records, config: DataConfig, classes: Classes) -> Records:
     """
     if not config.wrong_labels or len(classes) == 1:
         return train
-    values = label_values(train, config.label_column, classes)
-    labels = np.array([index_of(classes)[value] for value in values])
+    labels = class_numbers(train, config.label_column, classes)
     random = np.random.default_rng(_SEED)
     chosen = random.permutation(len(labels))[: round(config.wrong_labels * len(labels))]
     labels[chosen] += random.integers(1, len(classes), len(chosen))

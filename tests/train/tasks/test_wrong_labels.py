@@ -46,7 +46,7 @@ def test_training_alone_has_them(feature_config, change, tmp_path):
     assert result["validation_accuracy"] > 0
 
 
-@pytest.mark.parametrize("task", ["wnut17", "goemotions"])
+@pytest.mark.parametrize("task", ["wnut17", "goemotions", "next_token"])
 def test_tasks_without_one_class_an_example_refuse(task):
     with pytest.raises(ConfigError, match="wrong_labels`: an example"):
         prepare(load(f"configs/{task}.py", ["--config.data.wrong_labels=0.1"]))
