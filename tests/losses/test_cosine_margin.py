@@ -30,6 +30,7 @@ from as_softmax_jax.losses import (
     margin_softmax_loss,
     rank_margins,
     real_am_softmax_loss,
+    real_am_softmax_settled,
     softmax_loss,
 )
 
@@ -180,6 +181,20 @@ def test_margins_are_drawn_anew_for_each_key():
     margins = elastic_margins(jax.random.key(0), (10_000,), mean=0.5, deviation=0.05)
     np.testing.assert_allclose(margins.mean(), 0.5, atol=0.002)
     np.testing.assert_allclose(margins.std(), 0.05, atol=0.002)
+
+
+def test_real_am_softmax_has_no_gradient_at_its_margin():
+    """Where a rival is the margin below; half of one is what a maximum would have."""
+    cosines = jnp.array([[0.75, 0.5, -0.5]])
+    options = {"margin": 0.25, "scale": 32.0}
+
+    def loss(cosines):
+        return real_am_softmax_loss(cosines, LABELS[:1] * 0, **options).sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(cosines), np.zeros((1, 3)))
+    assert real_am_softmax_settled(cosines, LABELS[:1] * 0, **options).all()
+    nearer = cosines.at[0, 1].add(1 / 64)
+    assert jax.grad(loss)(nearer)[0, 1] > 0
 
 
 @pytest.mark.parametrize("loss", [elastic_arcface_loss, elastic_cosface_loss])
