@@ -185,16 +185,18 @@ def test_margins_are_drawn_anew_for_each_key():
 
 def test_real_am_softmax_has_no_gradient_at_its_margin():
     """Where a rival is the margin below; half of one is what a maximum would have."""
-    cosines = jnp.array([[0.75, 0.5, -0.5]])
-    options = {"margin": 0.25, "scale": 32.0}
+    cosines = jnp.array([[0.75, 0.5, -0.5], [0.75, 0.5, 0.625]])
+    labels, options = np.zeros(2, int), {"margin": 0.25, "scale": 32.0}
 
     def loss(cosines):
-        return real_am_softmax_loss(cosines, LABELS[:1] * 0, **options).sum()
+        return real_am_softmax_loss(cosines, labels, **options).sum()
 
-    np.testing.assert_array_equal(jax.grad(loss)(cosines), np.zeros((1, 3)))
-    assert real_am_softmax_settled(cosines, LABELS[:1] * 0, **options).all()
-    nearer = cosines.at[0, 1].add(1 / 64)
-    assert jax.grad(loss)(nearer)[0, 1] > 0
+    gradient = jax.grad(loss)(cosines)
+    np.testing.assert_array_equal(gradient[0], np.zeros(3))
+    assert gradient[1, 1] == 0  # beside a rival that is nearer
+    assert gradient[1, 2] > 0
+    settled = real_am_softmax_settled(cosines, labels, **options)
+    np.testing.assert_array_equal(settled, [True, False])
 
 
 @pytest.mark.parametrize("loss", [elastic_arcface_loss, elastic_cosface_loss])
