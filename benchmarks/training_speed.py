@@ -28,11 +28,12 @@ from train.command.cli import use_compilation_cache, with_huge_pages
 from train.comparison.sections import write_section
 from train.config import as_dict, load
 from train.data.pipeline import read_batch
-from train.evaluation.evaluation import evaluate
+from train.evaluation.evaluation import evaluate, split_figures
 from train.loop import initial_state
 from train.recipe.mesh import put_batch
 from train.recipe.recipe import make_recipe
-from train.tasks import prepare
+from train.targets.metric import by_name
+from train.tasks import find_task, prepare
 from train.training.feeds import make_feed
 from train.training.steps import BatchInfo, train_step
 
@@ -145,6 +146,12 @@ MODES = {
     "margin_compact_all": Mode(
         "AS-Softmax, m = 2, compact, all levers", (*_ALL, *_BATCHES), plotted=True
     ),
+    # For inputs of one size.
+    "margin_compact_ungrouped": Mode(
+        "AS-Softmax, m = 2, compact, all levers but lengths",
+        (*_COMPACT, *_LOOK, _WITHIN, _SKIP, *_BATCHES),
+        plotted=True,
+    ),
 }
 # What ratios are to, each of the same run.
 BASELINES = {
@@ -193,13 +200,16 @@ class Trial:
         self.feed.state = self.feed.first_state()
 
     def test(self, params):
-        """Evaluates the test split."""
-        return evaluate(
+        """Returns the figures of the test split."""
+        examples = self.data.splits["test"]
+        found = evaluate(
             self.recipe.scorer,
             params,
-            self.data.splits["test"],
+            examples,
             batch_size=self.recipe.training.batch_size,
         )
+        target, classes = self.recipe.task.target, self.data.classes
+        return split_figures(target, classes, "test", found, examples.labels)
 
     def sizes(self):
         """The sizes of batches that may come: those of active examples shrink."""
@@ -225,11 +235,11 @@ class Trial:
         sums = jax.device_get(self.state.sums).wide()
         seconds = time.perf_counter() - start
         settled = self.feed.finish_epoch(sums).means()["settled_share"]
-        test = self.test(self.state.params)
+        score = f"test_{self.recipe.task.target.metric}"
         self.epochs.append(
             {
                 "seconds": seconds,
-                "test_accuracy": test.means["accuracy"],
+                score: self.test(self.state.params)[score],
                 "settled_share": settled,
                 "gradient_steps": int(self.state.gradient_step),
                 **self.feed.figures(),
@@ -331,6 +341,18 @@ def cell_file(flags, overrides, mode):
     return CELLS / f"{'-'.join([*parts, f'seed_{flags.seed}'])}.json"
 
 
+def metric_of(cell):
+    """The metric of a cell's task."""
+    target = find_task(cell["config"]["task"]).target
+    return by_name(target.metrics, target.metric)
+
+
+def scores_of(cell):
+    """The metric of the test split after each epoch, in percent."""
+    name = f"test_{metric_of(cell).name}"
+    return [100 * epoch[name] for epoch in cell["epochs"]]
+
+
 def is_timed(cell):
     """Whether a cell holds seconds."""
     return "seconds" in cell["epochs"][0]
@@ -371,7 +393,8 @@ def table(modes):
     for baseline in baselines:
         names += [f"{BASELINES[baseline]} seconds", f"{BASELINES[baseline]} / its"]
     names += ["forward alone", "forward and backward", "gradient steps"]
-    names += ["test accuracy"]
+    first = next(iter(modes.values()))[0]
+    names += [f"test {metric_of(first).heading}"]
     lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
     for name, mode in MODES.items():
         cells = modes.get(name, [])
@@ -392,9 +415,9 @@ def table(modes):
         lasts = [cell["epochs"][-1] for cell in cells]
         for key in ("examples_filtered", "examples_trained", "gradient_steps"):
             columns.append(f"{statistics.mean(last[key] for last in lasts):.0f}")
-        accuracies = [100 * last["test_accuracy"] for last in lasts]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(cells) > 1 else ""
-        columns.append(f"{statistics.mean(accuracies):.2f}{spread}")
+        scores = [scores_of(cell)[-1] for cell in cells]
+        spread = f" ± {statistics.stdev(scores):.2f}" if len(cells) > 1 else ""
+        columns.append(f"{statistics.mean(scores):.2f}{spread}")
         lines.append(f"| {mode.title} | {len(cells)} | {' | '.join(columns)} |")
     return "\n".join(lines)
 
@@ -412,7 +435,8 @@ def notes(modes):
                 "times the seconds of AS-Softmax."
             )
     noted = ("compact", "compact_skipping", "margin_compact")
-    for mode in (*noted, "margin_compact_small", "margin_compact_all"):
+    whole = "margin_compact_small", "margin_compact_all", "margin_compact_ungrouped"
+    for mode in (*noted, *whole):
         for cell in modes.get(mode, []):
             yield compact_note(mode, cell)
 
@@ -464,10 +488,9 @@ def draw(task, modes, file):
         if cells and shown:
             epochs = cells[0]["epochs"]
             times = np.cumsum([epoch["seconds"] for epoch in epochs])
-            scores = [100 * epoch["test_accuracy"] for epoch in epochs]
-            axes.plot(times, scores, marker="o", label=mode.title)
+            axes.plot(times, scores_of(cells[0]), marker="o", label=mode.title)
     axes.set_xlabel("seconds of training")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"test {metric_of(next(iter(modes.values()))[0]).heading}")
     axes.set_title(f"{task}, seed {seed}")
     axes.grid(alpha=0.3)
     axes.legend()
