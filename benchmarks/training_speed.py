@@ -150,7 +150,6 @@ MODES = {
     "margin_compact_ungrouped": Mode(
         "AS-Softmax, m = 2, compact, all levers but lengths",
         (*_COMPACT, *_LOOK, _WITHIN, _SKIP, *_BATCHES),
-        plotted=True,
     ),
 }
 # What ratios are to, each of the same run.
@@ -422,6 +421,33 @@ def table(modes):
     return "\n".join(lines)
 
 
+def at_equal_seconds(modes):
+    """For each seed, a table of what others have by the end of compact training."""
+    name = "margin_compact_all"
+    for cell in filter(is_timed, modes.get(name, [])):
+        beside = [
+            other
+            for mode in MODES
+            for other in modes.get(mode, [])
+            if other["seed"] == cell["seed"] and name in other["together_with"]
+        ]
+        if len(beside) > 3:
+            end, heading = seconds(cell), metric_of(cell).heading
+            head = f"seed {cell['seed']}, after {shown_seconds(end)} seconds"
+            names = f"| {head} | test {heading} | seconds in all | at the end |"
+            rows = [after(other, end) for other in beside]
+            yield "\n".join([names, "|---|---:|---:|---:|", *rows])
+
+
+def after(cell, limit):
+    """The row of a mode after the last epoch that has ended by then, and at its end."""
+    times = np.cumsum([epoch["seconds"] for epoch in cell["epochs"]])
+    ended, scores = int(np.searchsorted(times, limit, side="right")), scores_of(cell)
+    then = f"{scores[ended - 1]:.2f}" if ended else ""
+    title, whole = MODES[cell["mode"]].title, shown_seconds(times[-1])
+    return f"| {title} | {then} | {whole} | {scores[-1]:.2f} |"
+
+
 def notes(modes):
     """What else the cells of one task say, in sentences."""
     modes = {mode: list(filter(is_timed, cells)) for mode, cells in modes.items()}
@@ -443,19 +469,15 @@ def notes(modes):
 
 def compact_note(mode, cell):
     """What one compact cell says beside its row of the table."""
-    last, best = cell["epochs"][-1], ceiling(cell)
+    last, counted = cell["epochs"][-1], find_task(cell["config"]["task"]).target.counted
     shares = ", ".join(f"{e['settled_share']:.2f}" for e in cell["epochs"])
     text = (
-        f"{MODES[mode].title}, seed {cell['seed']}: settled by epoch {shares}; a pass "
-        f"without gradient costs {cell['forward_share']:.2f} of a step. The ceiling is "
-        f"{best:.2f} times plain training"
+        f"{MODES[mode].title}, seed {cell['seed']}: settled {counted}s by epoch "
+        f"{shares}; a pass without gradient costs {cell['forward_share']:.2f} of a step"
     )
-    # What a step costs, and so the ceiling, is of batches made alike.
-    grouped = cell["config"]["training"]["group_by_length"]
-    baseline = "softmax_grouped" if grouped else "softmax"
-    if baseline in cell["baselines"]:
-        ratio = cell["baselines"][baseline] / seconds(cell)
-        text += f", of which it reaches {ratio / best:.0%} ({ratio:.2f})"
+    # Of a row of tokens no share says whether it is active.
+    if counted == "example":
+        text += f". {beside_ceiling(cell)}"
     text += (
         f". {last['stale_share']:.1%} of the trained examples were looked at before "
         f"the last update, and {last['stale_settled_share']:.1%} of a sample of those "
@@ -469,8 +491,21 @@ def compact_note(mode, cell):
     return text + "."
 
 
+def beside_ceiling(cell):
+    """The ceiling of a compact cell, and how near it comes."""
+    best = ceiling(cell)
+    text = f"The ceiling is {best:.2f} times plain training"
+    # What a step costs, and so the ceiling, is of batches made alike.
+    grouped = cell["config"]["training"]["group_by_length"]
+    baseline = "softmax_grouped" if grouped else "softmax"
+    if baseline not in cell["baselines"]:
+        return text
+    ratio = cell["baselines"][baseline] / seconds(cell)
+    return f"{text}, of which it reaches {ratio / best:.0%} ({ratio:.2f})"
+
+
 def draw(task, modes, file):
-    """Test accuracy against seconds of training, of the seed that most modes have."""
+    """Test score against seconds of training, of the seed that most modes have."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -480,15 +515,20 @@ def draw(task, modes, file):
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     crowded = any(MODES[name].plotted for name in modes if name != "softmax")
-    seeds = [cell["seed"] for cells in modes.values() for cell in cells]
-    seed = statistics.mode(seeds)
-    for name, mode in MODES.items():
-        shown = mode.plotted or not crowded
-        cells = [c for c in modes.get(name, []) if c["seed"] == seed and is_timed(c)]
-        if cells and shown:
-            epochs = cells[0]["epochs"]
-            times = np.cumsum([epoch["seconds"] for epoch in epochs])
-            axes.plot(times, scores_of(cells[0]), marker="o", label=mode.title)
+    drawn = {
+        name: list(filter(is_timed, modes.get(name, [])))
+        for name, mode in MODES.items()
+        if mode.plotted or not crowded
+    }
+    seed = statistics.mode(cell["seed"] for cells in drawn.values() for cell in cells)
+    shown = [cell for cells in drawn.values() for cell in cells if cell["seed"] == seed]
+    for cell in shown:
+        times = np.cumsum([epoch["seconds"] for epoch in cell["epochs"]])
+        width = 2.5 if cell["config"]["training"]["mode"] == "compact" else 1.2
+        title = MODES[cell["mode"]].title
+        axes.plot(times, scores_of(cell), marker="o", label=title, linewidth=width)
+    # First epochs would press the others together.
+    axes.set_ylim(bottom=min(scores_of(cell)[1] for cell in shown) - 0.5)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel(f"test {metric_of(next(iter(modes.values()))[0]).heading}")
     axes.set_title(f"{task}, seed {seed}")
@@ -501,12 +541,13 @@ def draw(task, modes, file):
 def report():
     """Writes each task's table, notes and plot into the page."""
     for (task, epochs, *overrides), modes in read_cells().items():
-        name = f"{task}-epochs_{epochs}"
+        name = "-".join([task, f"epochs_{epochs}", *overrides])
         first = next(iter(modes.values()))[0]
         lines = [
             f"### {', '.join([task, *overrides, f'{epochs} epochs'])}",
             f"{first['machine']}; {first['examples']} examples an epoch.",
             table(modes),
+            *at_equal_seconds(modes),
             *notes(modes),
         ]
         if any(map(is_timed, modes.get("softmax", []))):
