@@ -107,3 +107,35 @@ def test_a_loss_has_a_line_of_times(name):
     *figures, why = cells[1:]
     assert all(float(cell.strip(" *")) > 0 for cell in figures)
     assert why.strip() or all("**" in cell for cell in figures)
+
+
+def test_modes_are_set_beside_each_other_at_equal_seconds(monkeypatch):
+    """By the last epoch that has ended when compact training does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import training_speed
+
+    def cell(mode, seconds, scores):
+        epochs = [
+            {"seconds": s, "test_accuracy": score}
+            for s, score in zip(seconds, scores, strict=True)
+        ]
+        together = ["margin_compact_all", "softmax", "infobatch", "random"]
+        config = {"task": "text"}
+        return {"mode": mode, "seed": 0, "epochs": epochs, "config": config} | {
+            "together_with": together
+        }
+
+    cells = [
+        cell("margin_compact_all", (8, 2, 2), (0.7, 0.8, 0.9)),
+        cell("softmax", (6, 6, 6), (0.5, 0.6, 0.75)),
+        cell("infobatch", (13, 3, 3), (0.5, 0.6, 0.85)),
+        cell("random", (2, 2, 2), (0.1, 0.2, 0.3)),
+    ]
+    (found,) = training_speed.at_equal_seconds({c["mode"]: [c] for c in cells})
+    assert found.splitlines()[0].startswith("| seed 0, after 12.0 seconds | test acc")
+    rows = {row.split("|")[1].strip(): row.split("|")[2:5] for row in found.split("\n")}
+    titles = {name: mode.title for name, mode in training_speed.MODES.items()}
+    assert rows[titles["softmax"]] == [" 60.00 ", " 18.0 ", " 75.00 "]
+    assert rows[titles["infobatch"]] == ["  ", " 19.0 ", " 85.00 "]
+    assert rows[titles["random"]] == [" 30.00 ", " 6.0 ", " 30.00 "]
+    assert rows[titles["margin_compact_all"]] == [" 90.00 ", " 12.0 ", " 90.00 "]
