@@ -42,20 +42,16 @@ def trainer_steps(recipe, examples):
     """The training step on the longest examples, by batch size: state to state."""
     jitted = jax.jit(train_step, donate_argnums=1)
     info = BatchInfo(np.int32(1), np.bool_(False), np.bool_(False))
-    longest = examples.order[-max(SIZES) :]
 
     def step(batch, state):
         return jitted(recipe, state, batch, info)
 
-    return {
-        size: functools.partial(
-            step,
-            put_batch(
-                recipe.mesh, read_batch(examples, longest[:size], batch_size=size)
-            ),
-        )
-        for size in SIZES
-    }
+    def batch(size):
+        # With the very longest in each, so that all are cut to one length.
+        rows = examples.order[-size:]
+        return put_batch(recipe.mesh, read_batch(examples, rows, batch_size=size))
+
+    return {size: functools.partial(step, batch(size)) for size in SIZES}
 
 
 def optimizer_steps(recipe):

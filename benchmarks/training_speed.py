@@ -431,7 +431,7 @@ def at_equal_seconds(modes):
             for other in modes.get(mode, [])
             if other["seed"] == cell["seed"] and name in other["together_with"]
         ]
-        if len(beside) > 3:
+        if len(beside) > 3:  # rivals, not baselines alone
             end, heading = seconds(cell), metric_of(cell).heading
             head = f"seed {cell['seed']}, after {shown_seconds(end)} seconds"
             names = f"| {head} | test {heading} | seconds in all | at the end |"
