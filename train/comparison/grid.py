@@ -89,7 +89,8 @@ def make_points(
 
     Args:
       config: to start from.
-      overrides: flags that hold at every point.
+      overrides: flags that hold at every point; a margin among them where a sweep of
+        the other margin has the value none.
       sweeps: the keys to vary, each once; the last one varies fastest.
 
     Raises:
@@ -101,10 +102,13 @@ def make_points(
         key = flag.partition("=")[0].removeprefix("--config.")
         if key in keys:
             raise ConfigError(f"{flag}: --grid varies this key; leave one of them out")
+    # A margin by flag that no point would have is refused beside a swept one.
+    apart = any("none" in sweep.values for sweep in sweeps)
     points = []
     for values in itertools.product(*(sweep.values for sweep in sweeps)):
         flags = [f"--config.{k}={v}" for k, v in zip(keys, values, strict=True)]
-        chosen = with_flags(config, [*overrides, *flags])
+        groups = (overrides, flags) if apart else ([*overrides, *flags],)
+        chosen = with_flags(config, *groups)
         held = as_dict(chosen)
         # As the configuration has it: 0.10 and 0.1 are one value.
         points.append(Point({key: _shown(_value(held, key)) for key in keys}, chosen))

@@ -36,16 +36,21 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return with_flags(_run_file(find(path)), overrides)
 
 
-def with_flags(config: Config, overrides: Iterable[str]) -> Config:
+def with_flags(config: Config, *groups: Iterable[str]) -> Config:
     """Returns a configuration with flags such as `--config.seed=1` applied, checked.
+
+    Args:
+      config: to start from.
+      *groups: flags; a margin takes the place of the other one where that is of the
+        configuration or of an earlier group, and two in one group are refused.
 
     Raises:
       ConfigError: a flag is not right, or the whole is not.
     """
-    overrides = list(overrides)
-    for flag in overrides:
-        config = override(config, flag)
-    refuse_two_margins({m for flag in overrides if (m := margin_set_by(flag))})
+    for group in map(list, groups):
+        for flag in group:
+            config = override(config, flag)
+        refuse_two_margins({m for flag in group if (m := margin_set_by(flag))})
     check(config)
     return config
 

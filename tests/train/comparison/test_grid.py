@@ -248,6 +248,17 @@ def test_a_sweep_of_one_margin_takes_the_place_of_the_other_one(tmp_path):
     assert made[2].config.loss == LossConfig(logit_margin=2.0)
 
 
+def test_a_sweep_of_one_margin_takes_the_place_of_a_flags(file):
+    sweeps = [Sweep("loss.logit_margin", ("none", "2"))]
+    points = make_points(load(file), ["--config.loss.delta=0.1"], sweeps)
+    made = cells(["softmax", "as_softmax"], points=points)
+    assert [cell.label for cell in made] == [
+        *("softmax", "as_softmax", "as_softmax logit_margin=2")
+    ]
+    assert made[1].config.loss == LossConfig(delta=0.1)
+    assert made[2].config.loss == LossConfig(logit_margin=2.0)
+
+
 def test_either_margin_has_a_course_and_margins_of_classes(file):
     sweeps = [
         Sweep("loss.margin_end_share", ("0", "0.1")),
