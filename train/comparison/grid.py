@@ -103,7 +103,8 @@ def make_points(
         if key in keys:
             raise ConfigError(f"{flag}: --grid varies this key; leave one of them out")
     # A margin by flag that no point would have is refused beside a swept one.
-    apart = any("none" in sweep.values for sweep in sweeps)
+    swept = (s.values for s in sweeps if s.key in {f"loss.{m}" for m in MARGINS})
+    apart = any("none" in values for values in swept)
     points = []
     for values in itertools.product(*(sweep.values for sweep in sweeps)):
         flags = [f"--config.{k}={v}" for k, v in zip(keys, values, strict=True)]

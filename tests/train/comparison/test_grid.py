@@ -145,6 +145,11 @@ def test_without_a_sweep_there_is_one_point(file):
             "`loss.logit_margin` and `loss.delta`: a loss takes one margin",
         ),
         (
+            ["--config.loss.delta=0.1"],
+            [Sweep("loss.logit_margin", ("1",)), Sweep("training.window", ("none",))],
+            "`loss.logit_margin` and `loss.delta`: a loss takes one margin",
+        ),
+        (
             ["--config.loss.logit_margin=2"],
             [Sweep("loss.delta", ("0.1",))],
             "`loss.logit_margin` and `loss.delta`: a loss takes one margin",
